@@ -1,0 +1,36 @@
+"""Strict promotion, four fake devices and a compilation cache for every test."""
+
+import os
+import pathlib
+import tempfile
+
+# Before the first import of jax: one process plays four devices.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = (
+  os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+)
+os.environ.setdefault(
+  "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "umr_jax_test_cache")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def golden_geometry():
+  """Values of the released geometry and loss code, run in float64 (tests/golden/README.md)."""
+  return dict(np.load(GOLDEN / "geometry_losses.npz"))
+
+
+@pytest.fixture
+def rng():
+  return np.random.default_rng(0)

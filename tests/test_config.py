@@ -1,0 +1,76 @@
+"""Config: what round-trips, what is refused, and what an existing run may differ in."""
+
+import dataclasses
+
+import pytest
+
+from umr_jax.config import Config, EMConfig, TrainConfig, differences, flatten, from_dict, to_dict
+
+
+def test_a_config_survives_the_trip_through_a_dict():
+  config = Config(train=TrainConfig(steps=7), em=EMConfig(hypotheses=(1, 4)))
+  assert from_dict(to_dict(config)) == config
+
+
+def test_lists_from_json_become_tuples_and_ints_become_floats():
+  config = from_dict({"em": {"hypotheses": [2, 3]}, "loss": {"mask": 2}})
+  assert config.em.hypotheses == (2, 3)
+  assert config.loss.mask == 2.0 and isinstance(config.loss.mask, float)
+
+
+@pytest.mark.parametrize(
+  ("nested", "message"),
+  [
+    ({"train": {"stepz": 3}}, "Did you mean train.steps"),
+    ({"trains": {}}, "Did you mean train"),
+    ({"train": {"steps": 2.5}}, "train.steps is 2.5"),
+    ({"train": {"steps": True}}, "train.steps is True"),
+    ({"train": 3}, "group of settings"),
+    ({"train": {"schedule": "linear"}}, "must be one of"),
+    ({"train": {"learning_rate": float("nan")}}, "finite"),
+    ({"loss": {"mask": -1.0}}, "must not be negative"),
+    ({"data": {"image_size": 32}}, r"\[64, 256\]"),
+    ({"data": {"source": "folder"}}, "data.folder is empty"),
+    ({"data": {"folder": "x"}}, "nothing would read it"),
+    ({"render": {"image_size": 40}}, "must divide"),
+    ({"geometry": {"uv_height": 96}}, "power of two"),
+    ({"em": {"round_fractions": [0.5]}}, "em.round_fractions"),
+    ({"em": {"round_fractions": [0.5, 0.6]}}, "sum to 1"),
+    ({"em": {"hypotheses": []}}, "em.hypotheses"),
+    ({"em": {"hypotheses": [1, 8], "restart": False}}, "needs a restart"),
+    ({"loss": {"perceptual_weights": "alexnet.pth", "texture": 0.0}}, "nothing would use"),
+  ],
+)
+def test_a_wrong_setting_is_refused_with_its_name(nested, message):
+  with pytest.raises(ValueError, match=message):
+    from_dict(nested)
+
+
+def test_every_numeric_setting_has_limits_or_a_reason_not_to():
+  # A new number must get limits: a typo in an exponent is the commonest wrong setting.
+  free = {"data.split_seed", "data.synthetic_seed", "loss.deformation_start"}
+  from umr_jax import config as module
+
+  for name, value in flatten(to_dict(Config())).items():
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and not name.startswith("loss.") and name not in free:
+      assert name in module._LIMITS, name
+
+
+def test_rounds_divide_the_steps():
+  config = Config(
+    train=TrainConfig(steps=10),
+    em=EMConfig(rounds=3, round_fractions=(0.25, 0.25, 0.5), hypotheses=(1, 8)),
+  )
+  assert config.round_bounds() == ((0, 2), (2, 5), (5, 10))
+  assert [config.hypotheses(r) for r in range(3)] == [1, 8, 8]
+
+
+def test_a_run_may_log_more_and_go_on_longer_but_not_change():
+  old = to_dict(Config())
+  longer = dataclasses.replace(Config(), train=TrainConfig(steps=2000))
+  assert not differences(old, to_dict(longer))
+  assert len(differences(to_dict(longer), old)) == 1
+  assert not differences(old, {**old, "log": {"every": 3}})
+  changed = {**old, "loss": {**old["loss"], "mask": 9.0}}
+  assert differences(old, changed) == ["loss.mask: 3.0 in the work directory, 9.0 now"]

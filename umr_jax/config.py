@@ -1,0 +1,329 @@
+"""Every setting of a run, as frozen dataclasses, and the validation that refuses wrong ones.
+
+Numeric functions never see these objects: they take values. `from_dict` turns the nested dict of a
+config file, a checkpoint or command line flags back into them, and refuses what it does not know.
+"""
+
+import dataclasses
+import difflib
+import math
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GeometryConfig:
+  """The template mesh and its UV layout."""
+
+  level: int = 3  # icosphere subdivisions: 0..4 are 12, 42, 162, 642, 2562 vertices
+  texels_per_side: int = 6  # R: a face has R * R texels
+  uv_height: int = 128  # the UV map is [uv_height, 2 * uv_height]
+  symmetric_texture: bool = True  # left faces copy right faces' flow
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+  """Which images, and the square crop that the network sees."""
+
+  source: str = "synthetic"  # synthetic | folder
+  folder: str = ""  # for source=folder; a leading $UMR_JAX_DATA is expanded
+  cache: str = "~/.cache/umr_jax"  # prepared data sets, keyed by a fingerprint
+  image_size: int = 96
+  padding: float = 0.05  # of the mask's box, on every side
+  jitter: float = 0.05  # of the box, uniformly on every side, in training only
+  mirror: bool = True  # flip training images left to right with probability 1/2
+  test_fraction: float = 0.2  # for a folder without splits.json
+  split_seed: int = 0
+  train_images: int = 1200  # synthetic only
+  test_images: int = 120  # synthetic only
+  synthetic_seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+  """The encoder and its heads (METHOD 2)."""
+
+  encoder_width: int = 64  # channels of the ResNet-18 stem; 64 is the published network
+  encoder_weights: str = "none"  # none, or a torchvision/timm ResNet-18 file
+  feature_size: int = 200
+  code_size: int = 350
+  texture_stem: str = "conv"  # conv | dense (the paper's 8192 x 8192 matrix)
+  sample_code: bool = True  # z = mu + sigma * noise in training; z = mu where False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RenderConfig:
+  """The soft rasterizer's settings in training."""
+
+  image_size: int = 0  # 0: data.image_size; else a divisor of it
+  sigma: float = 1e-4
+  gamma: float = 1e-4
+  dist_eps: float = 1e-4
+  antialias: int = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossConfig:
+  """Weights of the loss terms (METHOD 4.1), and what some of them need."""
+
+  mask: float = 3.0
+  texture: float = 3.0
+  texture_dt: float = 3.0
+  texture_cycle: float = 0.5
+  laplacian: float = 0.15
+  flatten: float = 4e-4
+  edge: float = 0.0
+  deformation: float = 5.0
+  deformation_start: int = 0  # the step of a round at which the term begins
+  orientation: float = 0.4
+  orientation_stop: int = 300  # the step of the first round at which the term ends
+  camera_entropy: float = 0.0  # positive: towards one hypothesis (METHOD 4.12)
+  perceptual_weights: str = "none"  # none, or a torchvision AlexNet file
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+  """The optimizer and the length of the run."""
+
+  steps: int = 1000  # of the whole run, over all rounds
+  batch_size: int = 16  # over all devices and hosts
+  learning_rate: float = 1e-4
+  schedule: str = "halving"  # halving | inverse | cosine | constant
+  halving_steps: int = 2000  # for `halving`: the rate halves every so many steps
+  warmup_steps: int = 0
+  clip_norm: float = 0.0  # 0: no gradient clipping
+  ema_decay: float = 0.0  # 0: no average of the parameters
+  seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EMConfig:
+  """The rounds (METHOD 5)."""
+
+  rounds: int = 2
+  hypotheses: tuple[int, ...] = (1, 8)  # cameras per round; the last value repeats
+  round_fractions: tuple[float, ...] = (0.5, 0.5)  # of train.steps; must sum to 1
+  template_every: int = 0  # steps between template updates inside a round; 0: at its end only
+  top_fraction: float = 0.3125  # |Q| and |U| as a share of the training set (5/16)
+  restart: bool = True  # a round starts from a new network (P21); False: it continues
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+  """How often a run saves itself."""
+
+  every: int = 250  # steps between checkpoints; also after every round
+  keep: int = 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogConfig:
+  """What a person sees while the run goes on."""
+
+  every: int = 20  # steps between metric lines
+  panel_every: int = 250  # steps between panel pictures
+  tensorboard: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+  """One run. Nested by the folder that a setting belongs to."""
+
+  geometry: GeometryConfig = GeometryConfig()
+  data: DataConfig = DataConfig()
+  model: ModelConfig = ModelConfig()
+  render: RenderConfig = RenderConfig()
+  loss: LossConfig = LossConfig()
+  train: TrainConfig = TrainConfig()
+  em: EMConfig = EMConfig()
+  checkpoint: CheckpointConfig = CheckpointConfig()
+  log: LogConfig = LogConfig()
+
+  def __post_init__(self) -> None:
+    problems = list(_problems(self))
+    if problems:
+      raise ValueError("The configuration is not usable:\n  " + "\n  ".join(problems))
+
+  @property
+  def render_size(self) -> int:
+    """Pixels per side of the training renders."""
+    return self.render.image_size or self.data.image_size
+
+  def round_bounds(self) -> tuple[tuple[int, int], ...]:
+    """The (first, past the last) step of every round."""
+    shares = self.em.round_fractions
+    stops = [round(self.train.steps * sum(shares[: r + 1])) for r in range(self.em.rounds)]
+    stops[-1] = self.train.steps
+    return tuple(zip([0, *stops[:-1]], stops, strict=True))
+
+  def hypotheses(self, round_index: int) -> int:
+    """Cameras that the network of a round predicts; K."""
+    return self.em.hypotheses[min(round_index, len(self.em.hypotheses) - 1)]
+
+
+_CHOICES = {
+  "data.source": ("synthetic", "folder"),
+  "model.texture_stem": ("conv", "dense"),
+  "train.schedule": ("halving", "inverse", "cosine", "constant"),
+}
+_LIMITS = {
+  "geometry.level": (0, 4),
+  "geometry.texels_per_side": (1, 16),
+  "geometry.uv_height": (8, 1024),
+  "data.image_size": (64, 256),
+  "data.padding": (0.0, 1.0),
+  "data.jitter": (0.0, 0.5),
+  "data.test_fraction": (0.01, 0.9),
+  "data.train_images": (1, 10**7),
+  "data.test_images": (1, 10**7),
+  "model.encoder_width": (8, 512),
+  "model.feature_size": (1, 10**4),
+  "model.code_size": (1, 10**4),
+  "render.image_size": (0, 1024),
+  "render.sigma": (1e-7, 1e-1),
+  "render.gamma": (1e-7, 1e3),
+  "render.dist_eps": (1e-12, 0.4),
+  "render.antialias": (1, 4),
+  "train.steps": (1, 10**9),
+  "train.batch_size": (1, 10**6),
+  "train.learning_rate": (1e-9, 1.0),
+  "train.halving_steps": (1, 10**9),
+  "train.warmup_steps": (0, 10**9),
+  "train.clip_norm": (0.0, 1e9),
+  "train.ema_decay": (0.0, 0.99999),
+  "train.seed": (0, 2**31 - 1),
+  "em.rounds": (1, 100),
+  "em.template_every": (0, 10**9),
+  "em.top_fraction": (0.0, 1.0),
+  "checkpoint.every": (1, 10**9),
+  "checkpoint.keep": (1, 10**3),
+  "log.every": (1, 10**9),
+  "log.panel_every": (1, 10**9),
+}
+
+
+def _problems(config: Config) -> Iterator[str]:
+  """Every reason why a run with this configuration cannot do what it says."""
+  values = flatten(to_dict(config))
+  for name, choices in _CHOICES.items():
+    if values[name] not in choices:
+      yield f"{name} is {values[name]!r}; it must be one of {', '.join(choices)}."
+  for name, (low, high) in _LIMITS.items():
+    if not low <= values[name] <= high:
+      yield f"{name} is {values[name]}; it must lie in [{low}, {high}]."
+  for name, value in values.items():
+    if name.startswith("loss.") and isinstance(value, float) and value < 0:
+      yield f"{name} is {value}; a loss weight must not be negative."
+  if config.geometry.uv_height & (config.geometry.uv_height - 1):
+    yield f"geometry.uv_height is {config.geometry.uv_height}; it must be a power of two."
+  if config.render.image_size and config.data.image_size % config.render.image_size:
+    yield (
+      f"render.image_size is {config.render.image_size}; it must divide data.image_size, "
+      f"{config.data.image_size}."
+    )
+  yield from _data_problems(config.data)
+  yield from _em_problems(config.em)
+  if config.loss.perceptual_weights != "none" and not config.loss.texture:
+    yield "loss.perceptual_weights is given, but loss.texture is 0: nothing would use them."
+
+
+def _data_problems(data: DataConfig) -> Iterator[str]:
+  if data.source == "folder" and not data.folder:
+    yield "data.source is 'folder', but data.folder is empty: set --config.data.folder=DIR."
+  if data.source != "folder" and data.folder:
+    yield (
+      f"data.folder is {data.folder!r}, but data.source is {data.source!r}: nothing would read it."
+      " Set --config.data.source=folder."
+    )
+
+
+def _em_problems(em: EMConfig) -> Iterator[str]:
+  if not em.hypotheses or min(em.hypotheses) < 1:
+    yield f"em.hypotheses is {em.hypotheses}; it needs at least one number, all positive."
+  if len(em.hypotheses) > em.rounds:
+    yield f"em.hypotheses has {len(em.hypotheses)} values for em.rounds={em.rounds}."
+  if len(em.round_fractions) != em.rounds:
+    yield f"em.round_fractions has {len(em.round_fractions)} values for em.rounds={em.rounds}."
+  elif min(em.round_fractions) <= 0 or abs(sum(em.round_fractions) - 1) > 1e-6:
+    yield f"em.round_fractions is {em.round_fractions}; it must be positive and sum to 1."
+  if not em.restart and len(set(em.hypotheses)) > 1:
+    yield "em.restart is False, but em.hypotheses changes: a new camera head needs a restart."
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+  """The configuration as nested plain dicts."""
+  return dataclasses.asdict(config)
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """{"a": {"b": 1}} to {"a.b": 1}."""
+  flat: dict[str, Any] = {}
+  for name, value in nested.items():
+    if isinstance(value, Mapping):
+      flat.update(flatten(value, f"{prefix}{name}."))
+    else:
+      flat[prefix + name] = value
+  return flat
+
+
+def from_dict(nested: Mapping[str, Any]) -> Config:
+  """A validated configuration from nested dicts; what is absent takes its default.
+
+  Raises:
+    ValueError: for an unknown name, a value of the wrong type, or a combination that cannot run.
+  """
+  return _build(Config, nested, "")
+
+
+def _build(cls: type, nested: Mapping[str, Any], prefix: str) -> Any:
+  fields = typing.get_type_hints(cls)
+  arguments = {}
+  for name, value in nested.items():
+    if name not in fields:
+      close = difflib.get_close_matches(name, fields, n=1)
+      hint = f" Did you mean {prefix}{close[0]}?" if close else f" Known: {', '.join(fields)}."
+      raise ValueError(f"The configuration has no setting {prefix}{name}.{hint}")
+    kind = fields[name]
+    if dataclasses.is_dataclass(kind):
+      if not isinstance(value, Mapping):
+        raise ValueError(f"{prefix}{name} is {value!r}; it must be a group of settings.")
+      arguments[name] = _build(typing.cast(type, kind), value, f"{prefix}{name}.")
+    else:
+      arguments[name] = _convert(value, kind, prefix + name)
+  return cls(**arguments)
+
+
+def _convert(value: Any, kind: Any, name: str) -> Any:
+  """The value as its declared type; only int to float and list to tuple are silent."""
+  if typing.get_origin(kind) is tuple:
+    if not isinstance(value, (list, tuple)):
+      raise ValueError(f"{name} is {value!r}; it must be a list of numbers.")
+    return tuple(_convert(item, typing.get_args(kind)[0], name) for item in value)
+  if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    value = float(value)
+  if type(value) is not kind or (kind is float and not math.isfinite(value)):
+    raise ValueError(f"{name} is {value!r}; it must be a finite {kind.__name__}.")
+  return value
+
+
+# A run may go on although these differ from the configuration it began with.
+_MAY_DIFFER = ("log.", "checkpoint.", "data.cache")
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+  """What keeps a run begun under `old` from going on under `new`, a line each; both nested."""
+  before, after = flatten(old), flatten(new)
+  lines = []
+  for name in sorted(before | after):
+    was, now = (_plain(side.get(name, "absent")) for side in (before, after))
+    if was == now or name.startswith(_MAY_DIFFER):
+      continue
+    if name == "train.steps" and isinstance(was, int) and now > was:
+      continue
+    lines.append(f"{name}: {was!r} in the work directory, {now!r} now")
+  return lines
+
+
+def _plain(value: Any) -> Any:
+  return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,132 @@
+"""The data that flows through the package."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from umr_jax.checking import checked as checked
+
+# A camera or a batch of them: [scale, tx, ty, qw, qx, qy, qz].
+Camera = Float[Array, "*B 7"]
+
+
+@struct.dataclass
+class Topology:
+  """What never changes about the mesh: connectivity, symmetry and the UV layout.
+
+  Vertices are ordered [centre | right | left] and faces [self-mirrored | right | left]; left vertex
+  i mirrors right vertex i, and a left face lists the mirror images of its right partner's vertices
+  in the same order, so that both read one row of texels. Left faces therefore wind inward in
+  `faces`; `outward_faces` is the same list with every face wound outward.
+
+  Built by `geometry.topology.build_topology`. All arrays are NumPy: they become constants of a
+  jitted function that closes over the topology.
+  """
+
+  sphere: np.ndarray  # [V, 3] float32, the unit icosphere
+  faces: np.ndarray  # [F, 3] int32
+  outward_faces: np.ndarray  # [F, 3] int32
+  edges: np.ndarray  # [E, 2] int32, each undirected edge once
+  neighbors: np.ndarray  # [V, 6] int32, padded with the vertex itself
+  degrees: np.ndarray  # [V] int32, 5 or 6
+  face_pairs: np.ndarray  # [E, 4] int32: the shared edge's two vertices, then the two opposite ones
+  face_pair_ids: np.ndarray  # [E, 2] int32: the two faces that share the edge
+  texel_uv: np.ndarray  # [U, T, 2] float32 in [-1, 1]: where each texel samples the UV map
+  face_texels: np.ndarray  # [F] int32: the row of `texel_uv` that a face reads
+  vertex_uv: np.ndarray  # [V, 2] float32 in [-1, 1]
+  num_center: int = struct.field(pytree_node=False)  # vertices on the mirror plane
+  num_self_faces: int = struct.field(pytree_node=False)  # faces that mirror onto themselves
+  texels_per_side: int = struct.field(pytree_node=False)  # R, with T = R * R
+  level: int = struct.field(pytree_node=False)
+  symmetric_texture: bool = struct.field(pytree_node=False)
+
+  @property
+  def num_vertices(self) -> int:
+    """V."""
+    return self.sphere.shape[0]
+
+  @property
+  def num_faces(self) -> int:
+    """F."""
+    return self.faces.shape[0]
+
+  @property
+  def num_half(self) -> int:
+    """Vh: the vertices that are learned, the centre and the right ones."""
+    return (self.num_vertices + self.num_center) // 2
+
+
+@struct.dataclass
+class Template:
+  """The category's mean shape: the learned half of its vertices, in object space."""
+
+  half_vertices: Float[Array, "Vh 3"]
+
+
+@struct.dataclass
+class Batch:
+  """What one training or evaluation step sees of B images, all in one square crop each."""
+
+  image: Float[Array, "*D B H W 3"]
+  mask: Float[Array, "*D B H W"]
+  # METHOD 4.8's barrier field: 0 deep inside the silhouette, 1 far outside it.
+  barrier: Float[Array, "*D B H W"]
+  # The image's index in its split: the name under which it draws random numbers.
+  index: Int[Array, "*D B"]
+  # False for the rows that pad an evaluation pass to a whole batch.
+  valid: Bool[Array, "*D B"]
+  # Part probabilities, background first, or None where the data set has no parts.
+  parts: Float[Array, "*D B H W P1"] | None = None
+
+
+@struct.dataclass
+class Prediction:
+  """What the network says of B images, before it meets the template."""
+
+  half_offsets: Float[Array, "B Vh 3"]
+  shape_code: Float[Array, "B Z"]  # the mean mu of the code, not the sample
+  flow_map: Float[Array, "B Hu Wu 2"]  # image positions in [-1, 1], (x, y)
+  cameras: Float[Array, "B K 7"]
+  camera_logits: Float[Array, "B K"]
+
+
+@struct.dataclass
+class TrainState:
+  """Everything a gradient step changes."""
+
+  step: Int[Array, ""]
+  params: Any
+  batch_stats: Any
+  opt_state: Any
+  # Exponential moving average of `params`; empty where the config asks for none.
+  ema_params: Any
+
+
+@struct.dataclass
+class EMState:
+  """What the M-step alone writes, and the E-step holds fixed."""
+
+  round: Int[Array, ""]  # rounds finished so far
+  round_start: Int[Array, ""]  # the step at which the round in progress began
+  template: Template
+  # The category's part probabilities in UV space, background first; None without part maps.
+  canonical_uv: Float[Array, "Hu Wu P1"] | None = None
+  # The part of each vertex, 0 for background; None without part maps.
+  part_vertices: Int[Array, "V"] | None = None
+
+
+def network_round(em_state: EMState, step: int) -> int:
+  """The round whose network a state of this step holds.
+
+  At the boundary between two rounds the M-step has been made, but the next round's network has not.
+  """
+  done = int(em_state.round)
+  return done if done == 0 or step > int(em_state.round_start) else done - 1
+
+
+def host(tree: Any) -> Any:
+  """The pytree with every array on the host, as NumPy."""
+  return jax.tree.map(np.asarray, jax.device_get(tree))
