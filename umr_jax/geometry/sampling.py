@@ -1,0 +1,51 @@
+"""Bilinear look-up in images, with the project's one pixel-centre rule."""
+
+import math
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from umr_jax.checking import checked
+
+
+@checked
+def bilinear_sample(
+  image: Float[Array, "*B H W C"], points: Float[Array, "*B N 2"]
+) -> Float[Array, "*B N C"]:
+  """Samples images at continuous positions; differentiable in the image and in the positions.
+
+  Args:
+    image: what is read: photographs, flow maps, barrier fields.
+    points: (x, y), with [-1, 1] from outer pixel edge to outer pixel edge, so that the centre of
+      column i of W lies at (2 i + 1 - W) / W. Any number; finite.
+
+  Returns:
+    The values. Beyond the outermost pixel centres they fade to zero over one pixel, and further out
+    they and their gradients are zero. A NaN position gives NaN.
+
+  Source: Kanazawa et al. 2018, section 3.2 (texture flow), which Li et al. 2020 adopt.
+    Departs: one rule everywhere, where the released code mixes pixel centres with aligned corners.
+  """
+  *batch, height, width, channels = image.shape
+  column, right = _split((points[..., 0] + 1.0) * (0.5 * width) - 0.5, width)
+  row, down = _split((points[..., 1] + 1.0) * (0.5 * height) - 0.5, height)
+  # One flat table of pixels for the whole batch. On a CPU, four gathers fused with their weights
+  # are several times faster than one gather of 2 x 2 blocks from a table of those.
+  pixels = image.reshape(-1, channels)
+  first = (jnp.arange(math.prod(batch), dtype=jnp.int32) * (height * width)).reshape(*batch, 1)
+  total = jnp.zeros((*points.shape[:-1], channels), image.dtype)
+  for y, weight_y in ((row, 1.0 - down), (row + 1, down)):
+    for x, weight_x in ((column, 1.0 - right), (column + 1, right)):
+      inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+      weight = weight_x * weight_y * inside.astype(points.dtype)
+      index = first + jnp.clip(y, 0, height - 1) * width + jnp.clip(x, 0, width - 1)
+      total += weight[..., None] * jnp.take(pixels, index, axis=0, mode="clip")
+  return total
+
+
+def _split(position: Array, size: int) -> tuple[Array, Array]:
+  """A pixel position as the pixel before it, -1 .. size, and the rest, 0 .. 1."""
+  # Clipped before the cast: a huge float has no integer. Outside, the gradient is zero.
+  position = jnp.clip(position, -1.0, float(size))
+  before = jnp.floor(position)
+  return before.astype(jnp.int32), position - before
