@@ -1,0 +1,99 @@
+"""What every launcher shares: flags in, exit code out."""
+
+import importlib.resources
+import json
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import app, flags, logging
+
+from umr_jax.errors import Preempted
+from umr_jax.metrics import NonFiniteError
+
+EXIT_ERROR, EXIT_USAGE, EXIT_PREEMPTED = 1, 2, 75
+
+
+class UsageError(Exception):
+  """A command line that cannot be meant."""
+
+
+def preset_names() -> list[str]:
+  """The names that `--config` takes besides a file."""
+  folder = importlib.resources.files("experiments") / "configs"
+  names = (pathlib.Path(entry.name) for entry in folder.iterdir())
+  return sorted(n.stem for n in names if n.suffix == ".py" and not n.stem.startswith("_"))
+
+
+def config_path(name: str) -> str:
+  """A preset's file, or the file itself.
+
+  Raises:
+    UsageError: if it is neither.
+  """
+  if name in preset_names():
+    return str(importlib.resources.files("experiments") / "configs" / f"{name}.py")
+  if not pathlib.Path(name).is_file():
+    raise UsageError(
+      f"--config={name} is neither a file nor a preset; the presets are {', '.join(preset_names())}"
+    )
+  return name
+
+
+def _with_preset_paths(argv: Sequence[str]) -> list[str]:
+  """The command line with a preset's name replaced by its file."""
+  new = list(argv)
+  for i, word in enumerate(argv):
+    for flag in ("--config=", "-config="):
+      if word.startswith(flag):
+        new[i] = flag + config_path(word[len(flag) :])
+    if word in ("--config", "-config") and i + 1 < len(argv):
+      new[i + 1] = config_path(argv[i + 1])
+  return new
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  try:
+    rest = flags.FLAGS(_with_preset_paths(argv))
+  except (flags.Error, UsageError, ValueError, AttributeError, KeyError) as error:
+    _stop(str(error), EXIT_USAGE)
+  if len(rest) > 1:
+    _stop(f"unexpected arguments: {' '.join(rest[1:])}; every setting is a --flag", EXIT_USAGE)
+  return rest
+
+
+def _stop(message: str, code: int) -> None:
+  sys.stderr.write(f"error: {message}\n")
+  sys.exit(code)
+
+
+def launch(main: Callable[[], Any]) -> None:
+  """Parses the flags, runs `main`, prints its result under --json, and exits with the right code.
+
+  0 is success, 1 an error that has been told in a sentence, 2 a wrong command line, 75 a run that
+  was interrupted and saved itself.
+  """
+  flags.DEFINE_bool("json", False, "Print the result as one line of JSON on standard output.")
+  # config_flags reads overrides from sys.argv itself.
+  try:
+    sys.argv[:] = _with_preset_paths(sys.argv)
+  except UsageError as error:
+    _stop(str(error), EXIT_USAGE)
+
+  def guarded(argv: Sequence[str]) -> None:
+    del argv
+    logging.set_verbosity(logging.INFO)
+    try:
+      result = main()
+    except Preempted as stop:
+      _stop(str(stop), EXIT_PREEMPTED)
+    except UsageError as error:
+      _stop(str(error), EXIT_USAGE)
+    except (ValueError, OSError, NonFiniteError) as error:
+      logging.debug("Where it happened", exc_info=True)
+      _stop(str(error), EXIT_ERROR)
+    if flags.FLAGS.json:
+      sys.stdout.write(json.dumps(result) + "\n")
+
+  app.run(guarded, flags_parser=_parse)

@@ -1,0 +1,128 @@
+"""Batches are a function of (seed, step); evaluation sees every image once; prefetching."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from umr_jax.data.batching import evaluation_batches, prefetch, train_batch
+from umr_jax.data.dataset import Split
+from umr_jax.data.synthetic import draw_image
+from umr_jax.data.synthetic_bird import KEYPOINT_FLIP
+
+SETTINGS = dict(seed=0, batch_size=4, image_size=32, padding=0.05, jitter=0.05, mirror=True)
+FIELDS = ("image", "mask", "barrier", "index", "valid", "parts")
+
+
+@pytest.fixture(scope="module")
+def split():
+  examples = [draw_image(seed=0, split="train", index=index).example for index in range(6)]
+  return Split(examples, range(6), keypoint_flip=KEYPOINT_FLIP)
+
+
+def _equal(a, b):
+  return all(np.array_equal(getattr(a, field), getattr(b, field)) for field in FIELDS)
+
+
+def test_a_batch_has_the_promised_shapes_and_ranges(split):
+  batch = train_batch(split, step=0, **SETTINGS)
+  assert batch.image.shape == (4, 32, 32, 3) and batch.image.dtype == np.float32
+  assert batch.mask.shape == batch.barrier.shape == (4, 32, 32)
+  assert batch.parts.shape == (4, 32, 32, 5)
+  assert batch.index.dtype == np.int32 and batch.valid.all()
+  for field in ("image", "mask", "barrier", "parts"):
+    values = getattr(batch, field)
+    assert values.dtype == np.float32 and values.min() >= 0.0 and values.max() <= 1.0 + 1e-6
+  np.testing.assert_allclose(batch.parts.sum(axis=-1), 1.0, atol=1e-5)
+
+
+def test_a_step_always_gives_the_same_batch_and_another_step_another(split):
+  first = train_batch(split, step=7, **SETTINGS)
+  assert _equal(first, train_batch(split, step=7, **SETTINGS))
+  assert not _equal(first, train_batch(split, step=8, **SETTINGS))
+  assert not _equal(first, train_batch(split, step=7, **{**SETTINGS, "seed": 1}))
+
+
+def test_every_image_comes_once_an_epoch_even_across_batches(split):
+  row = np.concatenate([train_batch(split, step=s, **SETTINGS).index for s in range(6)])
+  for epoch in row.reshape(4, 6):
+    assert sorted(epoch) == list(range(6))
+  assert len({tuple(epoch) for epoch in row.reshape(4, 6)}) > 1
+
+
+def test_a_batch_may_be_larger_than_the_split(split):
+  batch = train_batch(split, step=0, **{**SETTINGS, "batch_size": 15})
+  assert np.bincount(batch.index, minlength=6).tolist().count(0) == 0
+
+
+def test_the_hosts_share_the_rows_of_the_one_batch(split):
+  whole = train_batch(split, step=3, **SETTINGS)
+  halves = [train_batch(split, step=3, shard=(index, 2), **SETTINGS) for index in range(2)]
+  for field in FIELDS:
+    joined = np.concatenate([getattr(half, field) for half in halves])
+    np.testing.assert_array_equal(joined, getattr(whole, field))
+  with pytest.raises(ValueError, match="3 hosts"):
+    train_batch(split, step=0, shard=(0, 3), **SETTINGS)
+
+
+def test_without_augmentation_training_and_evaluation_see_the_same_crops(split):
+  plain = {**SETTINGS, "jitter": 0.0, "mirror": False}
+  batch = train_batch(split, step=0, **plain)
+  (whole, _), *_ = evaluation_batches(split, batch_size=6, image_size=32, padding=0.05)
+  np.testing.assert_array_equal(batch.image, whole.image[batch.index])
+  np.testing.assert_array_equal(batch.barrier, whole.barrier[batch.index])
+
+
+def test_an_empty_split_cannot_be_trained_on():
+  with pytest.raises(ValueError, match="empty"):
+    train_batch(Split([], []), step=0, **SETTINGS)
+
+
+def test_evaluation_visits_all_images_in_order_and_marks_the_padding(split):
+  batches = list(evaluation_batches(split, batch_size=4, image_size=32, padding=0.05))
+  assert [batch.valid.tolist() for batch, _ in batches] == [[True] * 4, [True] * 2 + [False] * 2]
+  valid = np.concatenate([batch.index[batch.valid] for batch, _ in batches])
+  np.testing.assert_array_equal(valid, np.arange(6))
+  assert [len(crops) for _, crops in batches] == [4, 2]
+  assert [c.name for _, crops in batches for c in crops] == [e.name for e in split]
+  assert batches[1][0].image.shape == (4, 32, 32, 3)
+  assert list(evaluation_batches(split[:0], batch_size=4, image_size=32, padding=0.05)) == []
+
+
+def test_a_mirrored_evaluation_is_the_mirror_image(split):
+  options = dict(batch_size=6, image_size=32, padding=0.05)
+  (straight, crops), *_ = evaluation_batches(split, **options)
+  (mirrored, mirrored_crops), *_ = evaluation_batches(split, mirrored=True, **options)
+  for field in ("image", "mask", "barrier", "parts"):
+    expected = getattr(straight, field)[:, :, ::-1]
+    np.testing.assert_allclose(getattr(mirrored, field), expected, atol=1e-6)
+  for a, b in zip(crops, mirrored_crops, strict=True):
+    flipped = a.keypoints[list(KEYPOINT_FLIP)] * np.array([-1, 1, 1], np.float32)
+    np.testing.assert_array_equal(b.keypoints, flipped)
+    assert b.mirrored and not a.mirrored
+
+
+def test_prefetching_keeps_the_order_and_works_on_other_threads():
+  names = []
+  results = list(prefetch(lambda s: (names.append(threading.get_ident()), s)[1], 3, 9))
+  assert results == [3, 4, 5, 6, 7, 8]
+  assert threading.get_ident() not in names
+
+
+def test_an_exception_of_a_worker_reaches_the_consumer():
+  def make(step):
+    if step == 2:
+      raise ValueError("step 2 is bad")
+    return step
+
+  stream = prefetch(make, 0, 5)
+  assert [next(stream), next(stream)] == [0, 1]
+  with pytest.raises(ValueError, match="step 2 is bad"):
+    next(stream)
+
+
+def test_a_consumer_may_stop_early():
+  stream = prefetch(lambda step: step, 0, 1000)
+  assert next(stream) == 0
+  stream.close()
+  assert threading.active_count() < 50

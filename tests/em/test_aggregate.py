@@ -1,0 +1,102 @@
+"""Selective aggregation: the right images, whatever the cut into batches."""
+
+import numpy as np
+import pytest
+
+from umr_jax.em.aggregate import Exemplars, Ranking, Statistics
+from umr_jax.em.loop import aggregate
+from umr_jax.em.measure import Measurement
+
+N, S, VH, UV, P1 = 11, 6, 5, (4, 8), 3
+
+
+@pytest.fixture
+def measured(rng):
+  return Measurement(
+    index=np.arange(N),
+    valid=np.ones(N, bool),
+    silhouette_iou=rng.uniform(size=N).astype(np.float32),
+    texture_distance=rng.uniform(size=N).astype(np.float32),
+    silhouette=rng.uniform(size=(N, S, S)).astype(np.float32),
+    half_offsets=rng.normal(size=(N, VH, 3)).astype(np.float32),
+    uv_parts=rng.uniform(size=(N, *UV, P1)).astype(np.float32),
+  )
+
+
+def take(measured, rows):
+  return Measurement(**{
+    name: None if value is None else value[np.asarray(rows)]
+    for name, value in vars(measured).items()
+  })
+
+
+def naive(measured, k):
+  """The definition, written as loops over a whole data set."""
+  def iou(a, b):
+    return (a * b).sum() / (a + b - a * b).sum()
+
+  best = int(np.argmax(measured.silhouette_iou))
+  like = [iou(s, measured.silhouette[best]) for s in measured.silhouette]
+  q = sorted(range(N), key=lambda i: -like[i])[:k]
+  clearest = int(np.argmin(measured.texture_distance))
+  gap = [np.linalg.norm(p - measured.uv_parts[clearest]) for p in measured.uv_parts]
+  u = sorted(range(N), key=lambda i: gap[i])[:k]
+  return q, u, measured.half_offsets[q].mean(0), measured.uv_parts[u].mean(0)
+
+
+@pytest.mark.parametrize("k", [1, 4, N])
+def test_means_are_those_of_the_definition(measured, k):
+  _, _, offset, parts = naive(measured, k)
+  statistics = aggregate(lambda: iter([measured]), k=k)
+  got_offset, got_parts = statistics.finalize()
+  np.testing.assert_allclose(got_offset, offset, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(got_parts, parts, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 4, 7])
+def test_the_cut_into_batches_does_not_matter(measured, cut):
+  whole = aggregate(lambda: iter([measured]), k=4)
+  batches = [take(measured, range(i, min(i + cut, N))) for i in range(0, N, cut)]
+  parts = aggregate(lambda: iter(batches), k=4)
+  shuffled = aggregate(lambda: iter(batches[::-1]), k=4)
+  for other in (parts, shuffled):
+    for ours, theirs in zip(whole.finalize(), other.finalize(), strict=True):
+      np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+def test_merging_halves_is_the_same_as_seeing_all(measured):
+  left, right = take(measured, range(5)), take(measured, range(5, N))
+  exemplars = Exemplars().update(left).merge(Exemplars().update(right))
+  assert exemplars.shape[1] == int(np.argmax(measured.silhouette_iou))
+  assert exemplars.parts[1] == int(np.argmin(measured.texture_distance))
+  ranking = Ranking().update(left, exemplars).merge(Ranking().update(right, exemplars))
+  q, u, *_ = naive(measured, 4)
+  assert ranking.finalize(4) == (frozenset(q), frozenset(u))
+  chosen = ranking.finalize(4)
+  merged = Statistics().update(left, chosen).merge(Statistics().update(right, chosen))
+  assert (merged.num_offsets, merged.num_uv_parts) == (4, 4)
+
+
+def test_empty_is_neutral(measured):
+  exemplars = Exemplars().update(measured)
+  assert Exemplars().merge(exemplars).shape[1] == exemplars.shape[1]
+  assert Statistics().merge(Statistics()).num_offsets == 0
+  with pytest.raises(ValueError, match="set Q is empty"):
+    Statistics().finalize()
+
+
+def test_without_parts_only_shapes_are_aggregated(measured):
+  statistics = aggregate(lambda: iter([measured.replace(uv_parts=None)]), k=3)
+  offset, parts = statistics.finalize()
+  assert parts is None
+  np.testing.assert_allclose(offset, naive(measured, 3)[2], rtol=1e-5, atol=1e-6)
+
+
+def test_equal_scores_are_settled_by_the_index(measured):
+  tied = measured.replace(
+    silhouette_iou=np.full(N, 0.5, np.float32),
+    silhouette=np.ones((N, S, S), np.float32),
+  )
+  exemplars = Exemplars().update(tied)
+  assert exemplars.shape[1] == 0
+  assert Ranking().update(tied, exemplars).finalize(3)[0] == frozenset({0, 1, 2})

@@ -1,0 +1,277 @@
+"""The whole evaluation on a made-up data set whose truth is known: perfect, turned, shuffled."""
+
+import dataclasses
+import json
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import struct
+from scipy.spatial.transform import Rotation
+
+from umr_jax.data.batching import evaluation_batches
+from umr_jax.data.dataset import Dataset, Split
+from umr_jax.data.example import Example, mask_box
+from umr_jax.data.zbuffer import zbuffer
+from umr_jax.eval.baselines import baselines, best_constant_mask
+from umr_jax.eval.evaluate import evaluate, format_table
+from umr_jax.geometry import camera
+from umr_jax.geometry.topology import build_topology
+
+SIZE = 32
+STORED = 48
+COUNT = {"train": 24, "test": 12}
+CROPS = {"image_size": SIZE, "padding": 0.05, "batch_size": 5}
+
+
+@struct.dataclass
+class Told:
+  vertices: Any
+  camera: Any
+
+
+@pytest.fixture(scope="module")
+def topology():
+  return build_topology(2, texels_per_side=2, symmetric_texture=True)
+
+
+def shape(topology, number):
+  """Ellipsoids off the origin: no two axes alike, none like another's."""
+  return topology.sphere * np.array([0.9, 0.45 + 0.05 * number, 0.3]) + np.array([0.2, 0.0, 0.1])
+
+
+def make_example(topology, split, number):
+  """One picture; its colour is its number, by which the pretended network knows it."""
+  seed = number + 1000 * (split == "test")
+  quaternion = Rotation.random(random_state=seed).as_quat()[[3, 0, 1, 2]]
+  view = np.concatenate([[0.6, 0.1, -0.05], quaternion]).astype(np.float32)
+  vertices = shape(topology, number % 3).astype(np.float32)
+  projected = np.asarray(camera.project(jnp.asarray(vertices), jnp.asarray(view)))
+  mask = np.zeros(STORED * STORED, np.float32)
+  mask[zbuffer(projected, topology.faces, size=STORED).pixels] = 1.0
+  mask = mask.reshape(STORED, STORED)
+  return Example(
+    name=f"{split}{number}",
+    image=np.full((STORED, STORED, 3), 4 * number + (100 if split == "test" else 0), np.uint8),
+    mask=mask,
+    box=mask_box(mask),
+    camera=view,
+    shape=f"shape{number % 3}",
+  )
+
+
+@pytest.fixture(scope="module")
+def dataset(topology):
+  splits = {
+    name: Split([make_example(topology, name, i) for i in range(count)], range(count))
+    for name, count in COUNT.items()
+  }
+  meshes = {
+    f"shape{i}": (shape(topology, i).astype(np.float32), topology.outward_faces) for i in range(3)
+  }
+  return Dataset(
+    name="made up",
+    splits=splits,
+    part_names=(),
+    keypoint_names=(),
+    keypoint_flip=(),
+    meshes=meshes,
+    skipped=[],
+  )
+
+
+def make_infer(dataset, topology, *, order=None, frame=None, view_turn=None):
+  """A network that knows the truth by the picture's colour.
+
+  Args:
+    order: whose truth it tells for each test image; its own without.
+    frame: turn, shift and scale of its own object frame.
+    view_turn: a rotation by which it gets every test camera wrong.
+  """
+  turn, shift, scale = frame or (np.eye(3), np.zeros(3), 1.0)
+  cameras, vertices = np.zeros((256, 7), np.float32), np.zeros((256, *topology.sphere.shape))
+  for name, split in dataset.splits.items():
+    crops = [crop for _, some in evaluation_batches(split, **CROPS) for crop in some]
+    for i, own in enumerate(crops):
+      told = crops[order[i]] if order is not None and name == "test" else own
+      level = round(float(own.image[SIZE // 2, SIZE // 2, 0]) * 255)
+      true = dataset.meshes[told.shape][0]
+      rotation = np.asarray(camera.rotation(jnp.asarray(told.camera)))
+      # X_true = turn X_learned * scale + shift.
+      vertices[level] = (true - shift) / scale @ turn
+      if view_turn is not None and name == "test":
+        rotation = view_turn @ rotation
+      cameras[level] = np.concatenate(
+        [
+          [told.camera[0] * scale],
+          told.camera[1:3] + told.camera[0] * (rotation @ shift)[:2],
+          Rotation.from_matrix(rotation @ turn).as_quat()[[3, 0, 1, 2]],
+        ]
+      )
+  table = jnp.asarray(vertices, jnp.float32)
+
+  def infer(params, batch_stats, template, images):
+    level = jnp.round(images[:, SIZE // 2, SIZE // 2, 0] * 255.0).astype(jnp.int32)
+    return Told(vertices=table[level] * params, camera=jnp.asarray(cameras)[level])
+
+  return infer
+
+
+def run(infer, dataset, topology, split="test", **options):
+  return evaluate(
+    infer,
+    jnp.ones(()),
+    {},
+    None,
+    dataset,
+    topology=topology,
+    split=split,
+    seed=0,
+    step=7,
+    **(CROPS | options),
+  )
+
+
+def test_the_truth_scores_perfectly(dataset, topology):
+  report = run(make_infer(dataset, topology), dataset, topology)
+  assert report["iou_3d"] > 0.99
+  assert report["iou_3d_instance"] > 0.99
+  assert report["chamfer_l1"] < 1e-3
+  assert report["camera_error_deg"] < 0.01
+  assert report["camera_error_twin_deg"] < 0.01
+  # The stored mask is hard and 48 pixels wide, the render soft: the shape cannot reach 1.
+  assert report["mask_iou"] > 0.85
+  assert report["mask_iou_hard"] > 0.93
+
+
+def test_the_learned_frame_makes_no_difference(dataset, topology):
+  turn = Rotation.random(random_state=3).as_matrix()
+  frame = (turn, np.array([0.3, -0.2, 0.1]), 1.7)
+  report = run(make_infer(dataset, topology, frame=frame), dataset, topology)
+  plain = run(make_infer(dataset, topology), dataset, topology)
+  assert report["camera_error_deg"] < 0.01
+  # Its boxes are aligned with other axes, and the shapes differ: their mean is no exact inverse.
+  assert report["iou_3d"] > 0.97
+  assert report["chamfer_l1"] < 3e-3
+  assert report["mask_iou"] == pytest.approx(plain["mask_iou"], abs=1e-3)
+
+
+def test_a_shuffled_prediction_gives_chance(dataset, topology):
+  order = np.roll(np.arange(COUNT["test"]), 5)
+  report = run(make_infer(dataset, topology, order=order), dataset, topology)
+  expected = []
+  for i, split in enumerate([dataset.splits["test"]] * COUNT["test"]):
+    a, b = (np.asarray(split[j].camera)[[4, 5, 6, 3]] for j in (i, int(order[i])))
+    difference = Rotation.from_quat(a) * Rotation.from_quat(b).inv()
+    expected.append(np.degrees(difference.magnitude()))
+  assert report["camera_error_deg"] == pytest.approx(np.median(expected), abs=0.01)
+  assert report["camera_error_deg"] > 90.0
+  assert report["mask_iou_hard"] < 0.75
+  assert report["iou_3d"] < 0.97
+
+
+@pytest.mark.parametrize("degrees", [10.0, 45.0])
+def test_a_known_rotation_gives_that_error(dataset, topology, degrees):
+  turn = Rotation.from_rotvec([0.0, 0.0, np.radians(degrees)]).as_matrix()
+  report = run(make_infer(dataset, topology, view_turn=turn), dataset, topology)
+  assert report["camera_error_deg"] == pytest.approx(degrees, abs=0.01)
+  assert report["iou_3d"] > 0.99  # the shape is not to blame
+
+
+def test_the_report_has_the_agreed_keys_and_is_json(dataset, topology):
+  report = json.loads(json.dumps(run(make_infer(dataset, topology), dataset, topology)))
+  metrics = {"mask_iou", "mask_iou_hard", "iou_3d", "iou_3d_instance", "chamfer_l1"}
+  metrics |= {"camera_error_deg", "camera_error_twin_deg"}
+  expected = metrics | {f"{key}_ci" for key in metrics}
+  assert set(report) == expected | {"split", "n", "seed", "step", "protocol"}
+  assert (report["split"], report["n"], report["seed"], report["step"]) == ("test", 12, 0, 7)
+  for key in metrics:
+    low, high = report[f"{key}_ci"]
+    assert low <= report[key] <= high
+
+
+def test_what_the_data_do_not_allow_is_absent(dataset, topology):
+  bare = {
+    name: Split(
+      [dataclasses.replace(example, camera=None, shape=None) for example in split],
+      range(len(split)),
+    )
+    for name, split in dataset.splits.items()
+  }
+  infer = make_infer(dataset, topology)
+  report = run(infer, dataclasses.replace(dataset, splits=bare, meshes={}), topology)
+  assert "mask_iou" in report
+  assert not [key for key in report if "3d" in key or "camera" in key or "chamfer" in key]
+  report = run(infer, dataclasses.replace(dataset, meshes={}), topology)
+  assert "camera_error_deg" in report
+  assert "iou_3d" not in report
+
+
+def test_the_training_split_can_be_judged_and_limits_hold(dataset, topology):
+  report = run(
+    make_infer(dataset, topology),
+    dataset,
+    topology,
+    split="train",
+    alignment_images=7,
+    max_meshes=4,
+  )
+  assert report["n"] == COUNT["train"]
+  assert report["iou_3d"] > 0.97
+  assert "at most 4" in report["protocol"]
+
+
+def test_an_empty_or_unknown_split_is_refused_by_name(dataset, topology):
+  infer = make_infer(dataset, topology)
+  with pytest.raises(ValueError, match=r"no images in split 'val'.*train \(24\), test \(12\)"):
+    run(infer, dataset, topology, split="val")
+
+
+def test_predictions_that_are_not_finite_are_refused(dataset, topology):
+  infer = make_infer(dataset, topology)
+  with pytest.raises(ValueError, match="not finite"):
+    evaluate(
+      infer,
+      jnp.full((), jnp.nan),
+      {},
+      None,
+      dataset,
+      topology=topology,
+      split="test",
+      seed=0,
+      step=0,
+      **CROPS,
+    )
+
+
+def test_the_table_shows_every_metric_with_its_interval(dataset, topology):
+  report = run(make_infer(dataset, topology), dataset, topology)
+  lines = format_table(report).splitlines()
+  assert len(lines) == 1 + 7 + 1
+  assert lines[1].split()[:2] == ["mask_iou", f"{report['mask_iou']:.3f}"]
+  assert "12 images, step 7" in lines[-1]
+
+
+def test_baselines_are_beaten_by_the_truth(dataset, topology):
+  options = {"topology": topology, "split": "test", "seed": 0, **CROPS}
+  base = baselines(dataset, **options)
+  truth = run(make_infer(dataset, topology), dataset, topology)
+  assert 0.2 < base["constant_mask_iou"] < truth["mask_iou_hard"]
+  assert 0.2 < base["sphere_mask_iou"] < truth["mask_iou"]
+  assert 0.1 < base["sphere_iou_3d"] <= base["sphere_iou_3d_instance"] + 0.05 < truth["iou_3d"]
+  assert base["sphere_chamfer_l1"] > truth["chamfer_l1"]
+  assert all(f"{key}_ci" in base for key in base if not key.endswith("_ci"))
+
+
+def test_the_best_constant_mask_matches_a_search_over_all_masks(rng):
+  masks = (rng.uniform(size=(9, 2, 3)) < [[0.9, 0.5, 0.1], [0.8, 0.4, 0.05]]).astype(np.float32)
+  masks[:, 0, 0] = 1.0
+
+  def mean_iou(mask):
+    pairs = [(np.sum((mask > 0) & (m > 0)), np.sum((mask > 0) | (m > 0))) for m in masks]
+    return np.mean([a / b for a, b in pairs])
+
+  every = [np.array(list(f"{code:06b}"), np.float32).reshape(2, 3) for code in range(64)]
+  best = max(mean_iou(mask) for mask in every)
+  assert mean_iou(best_constant_mask(masks)) > best - 0.02

@@ -1,0 +1,133 @@
+"""texture_distance: its loop, its scale, where its gradient goes, and empty images."""
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+
+from umr_jax.losses.texture import texture_distance
+
+
+def loop(rendered, alpha, image, mask):
+  """One image in float64, as the docstring's formula reads."""
+  d = rendered * alpha[..., None] - image * mask[..., None]
+  u = alpha + mask - alpha * mask
+  total, levels = 0.0, 0
+
+  def weighted(x, w):
+    return ((np.sqrt(x * x + 1e-6) - 1e-3).mean(axis=-1) * w).sum() / w.sum()
+
+  while True:
+    total += weighted(d, u)
+    total += 0.5 * weighted(d[:, 1:] - d[:, :-1], np.maximum(u[:, 1:], u[:, :-1]))
+    total += 0.5 * weighted(d[1:] - d[:-1], np.maximum(u[1:], u[:-1]))
+    levels += 1
+    if levels == 4 or min(u.shape) < 16:
+      return total / levels
+    half = [(n + 1) // 2 for n in u.shape]
+    new_d, new_u = np.zeros((*half, 3)), np.zeros(half)
+    for y in range(u.shape[0]):
+      for x in range(u.shape[1]):
+        new_d[y // 2, x // 2] += d[y, x] / 4
+        new_u[y // 2, x // 2] += u[y, x] / 4
+    d, u = new_d, new_u
+
+
+def disc(size, radius=0.6, shift=0.0):
+  centres = (2 * np.arange(size) + 1 - size) / size
+  return (np.hypot(centres[None] - shift, centres[:, None]) < radius).astype(np.float32)
+
+
+@pytest.fixture
+def case(rng):
+  rendered, image = rng.uniform(size=(2, 2, 24, 33, 3))
+  alpha, mask = rng.uniform(size=(2, 2, 24, 33))
+  arrays = {"rendered": rendered, "alpha": alpha, "image": image, "mask": mask}
+  return {name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()}
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_matches_the_loop_it_vectorises(case, transform):
+  arrays = {name: np.asarray(array, np.float64) for name, array in case.items()}
+  expected = [loop(**{name: array[b] for name, array in arrays.items()}) for b in range(2)]
+  np.testing.assert_allclose(transform(texture_distance)(**case), expected, rtol=1e-5)
+
+
+def test_equal_images_are_at_distance_zero_whatever_lies_outside(case):
+  mask = jnp.asarray(np.stack([disc(32)] * 2))
+  image = jnp.asarray(np.random.default_rng(1).uniform(size=(2, 32, 32, 3)), jnp.float32)
+  inside = mask[..., None] > 0.0
+  distance = jax.jit(texture_distance)(
+    rendered=jnp.where(inside, image, 0.3), alpha=mask, image=image, mask=mask
+  )
+  np.testing.assert_allclose(distance, 0.0, atol=1e-6)
+
+
+def test_black_on_white_is_about_one_and_grows_with_the_difference():
+  mask = jnp.asarray(disc(64))
+  image = jnp.ones((64, 64, 3))
+  distance = jax.jit(texture_distance)
+  values = [
+    float(distance(rendered=image * c, alpha=mask, image=image, mask=mask))
+    for c in (1.0, 0.9, 0.5, 0.0)
+  ]
+  assert values == sorted(values)
+  assert 0.8 < values[-1] < 1.6
+  # Linear but for the last visible step.
+  np.testing.assert_allclose(values[2] / values[3], 0.5, atol=0.01)
+
+
+def test_the_coarse_levels_feel_a_displaced_patch():
+  # Noise on noise: at a single scale every shift of at least one pixel costs the same.
+  image = jnp.asarray(np.random.default_rng(2).uniform(size=(64, 64, 3)), jnp.float32)
+  mask = jnp.ones((64, 64))
+  distance = jax.jit(texture_distance)
+  values = [
+    distance(rendered=jnp.roll(image, shift, axis=1), alpha=mask, image=image, mask=mask)
+    for shift in (1, 2, 4, 8)
+  ]
+  assert values == sorted(values)
+  assert values[0] < 0.9 * values[-1]
+
+
+def test_gradient_reaches_render_and_alpha_but_not_the_weights(case):
+  gradient = jax.jit(
+    jax.grad(lambda arrays: texture_distance(**arrays).sum()),
+  )
+  grads = gradient(case)
+  for name in ("rendered", "alpha"):
+    assert np.isfinite(grads[name]).all()
+    assert (grads[name] != 0.0).any()
+  # Black on black: covering more of it changes only the weights, and so must not pay.
+  case["rendered"] = jnp.zeros_like(case["rendered"])
+  assert (gradient(case)["alpha"] == 0.0).all()
+
+
+def test_descent_brings_the_render_to_the_image(case):
+  rendered = jnp.full_like(case["rendered"], 0.5)
+  arrays = {**case, "alpha": jnp.ones_like(case["alpha"]), "mask": jnp.ones_like(case["mask"])}
+  value = jax.jit(jax.value_and_grad(lambda r: texture_distance(**{**arrays, "rendered": r}).sum()))
+  before, _ = value(rendered)
+  for step in range(60):
+    _, grad = value(rendered)
+    rendered -= 0.05 * 0.95**step * jnp.sign(grad)
+  after, _ = value(rendered)
+  assert after < 0.3 * before
+
+
+@pytest.mark.parametrize("size", [1, 8, 31])
+def test_empty_silhouettes_cost_nothing_and_have_finite_gradients(size):
+  colour, empty = jnp.full((size, size, 3), 0.5), jnp.zeros((size, size))
+  function = jax.value_and_grad(
+    lambda r, a: texture_distance(rendered=r, alpha=a, image=colour, mask=empty), argnums=(0, 1)
+  )
+  value, grads = jax.jit(function)(colour, empty)
+  assert value == 0.0
+  assert all(np.isfinite(g).all() for g in grads)
+
+
+def test_another_image_size_is_refused(case):
+  case["image"] = case["image"][:, :1]
+  with pytest.raises(jaxtyping.TypeCheckError, match="image"):
+    texture_distance(**case)

@@ -1,0 +1,159 @@
+"""The objective: its expectation over cameras, its schedule, and who gets which gradient."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from umr_jax.config import LossConfig, RenderConfig
+from umr_jax.geometry.symmetry import halve
+from umr_jax.geometry.topology import build_topology
+from umr_jax.losses.total import average_pool, sample_hypothesis, term_weights, total_loss
+from umr_jax.types import Batch, EMState, Prediction, Template
+
+B, K, S, HU = 2, 3, 32, 16
+
+
+@pytest.fixture(scope="module")
+def topology():
+  return build_topology(1, texels_per_side=2, symmetric_texture=True)
+
+
+@pytest.fixture(scope="module")
+def em_state(topology):
+  half = halve(jnp.asarray(topology.sphere), num_center=topology.num_center)
+  return EMState(
+    round=jnp.int32(0), round_start=jnp.int32(0), template=Template(half_vertices=half)
+  )
+
+
+@pytest.fixture
+def batch(rng):
+  y, x = np.mgrid[:S, :S] * 2 / S - 1 + 1 / S
+  mask = np.stack([x**2 + 2 * y**2 < 0.5, 3 * x**2 + y**2 < 0.6]).astype(np.float32)
+  return Batch(
+    image=jnp.asarray(rng.uniform(size=(B, S, S, 3)), jnp.float32),
+    mask=jnp.asarray(mask),
+    barrier=jnp.asarray(1 - mask),
+    index=jnp.arange(B),
+    valid=jnp.ones(B, bool),
+  )
+
+
+@pytest.fixture
+def prediction(topology, rng):
+  cameras = np.tile(np.array([0.6, 0.0, 0.1, 0.7071, 0.7071, 0, 0]), (B, K, 1))
+  cameras[..., 0] += 0.1 * np.arange(K)
+  return Prediction(
+    half_offsets=jnp.asarray(0.02 * rng.normal(size=(B, topology.num_half, 3)), jnp.float32),
+    shape_code=jnp.zeros((B, 4)),
+    flow_map=jnp.asarray(0.3 * rng.normal(size=(B, HU, 2 * HU, 2)), jnp.float32),
+    cameras=jnp.asarray(cameras, jnp.float32),
+    camera_logits=jnp.asarray(rng.normal(size=(B, K)), jnp.float32),
+  )
+
+
+@pytest.fixture
+def objective(topology, em_state, batch):
+  def call(prediction, *, step=1000, weights=LossConfig(), em_state=em_state, size=S):
+    return total_loss(
+      prediction,
+      em_state,
+      batch,
+      jax.random.key(0),
+      round_step=jnp.int32(step),
+      topology=topology,
+      weights=weights,
+      settings=RenderConfig(sigma=1e-3),
+      image_size=size,
+    )
+
+  return call
+
+
+def only(name):
+  zeros = {f.name: 0.0 for f in dataclasses.fields(LossConfig) if f.type is float}
+  return LossConfig(**{**zeros, name: 1.0})
+
+
+def test_the_total_is_the_sum_of_the_weighted_terms(objective, prediction):
+  total, metrics = objective(prediction)
+  parts = [value for name, value in metrics.items() if name.startswith("weighted/")]
+  np.testing.assert_allclose(total, sum(parts), rtol=1e-6)
+  np.testing.assert_allclose(metrics["loss/total"], total)
+
+
+@pytest.mark.parametrize(
+  "name", [f.name for f in dataclasses.fields(LossConfig) if f.type is float]
+)
+def test_every_weight_of_the_config_reaches_its_term(objective, prediction, name):
+  total, metrics = objective(prediction, step=0, weights=only(name))
+  np.testing.assert_allclose(total, metrics[f"loss/{name}"], rtol=1e-6)
+  doubled, _ = objective(prediction, step=0, weights=dataclasses.replace(only(name), **{name: 2.0}))
+  np.testing.assert_allclose(doubled, 2 * total, rtol=1e-6)
+
+
+def test_the_mask_term_is_the_expectation_over_hypotheses(objective, prediction):
+  def with_logits(logits):
+    broadcast = jnp.broadcast_to(jnp.asarray(logits, jnp.float32), (B, K))
+    return objective(prediction.replace(camera_logits=broadcast))[1]["loss/mask"]
+
+  each = [with_logits(np.where(np.arange(K) == k, 40.0, 0.0)) for k in range(K)]
+  assert np.ptp(each) > 0.01
+  np.testing.assert_allclose(with_logits(np.zeros(K)), np.mean(each), rtol=1e-5)
+
+
+def test_gradients_go_where_the_method_sends_them(objective, prediction):
+  def gradient(name, **kwargs):
+    loss = lambda p: objective(p, weights=only(name), **kwargs)[0]
+    return jax.grad(loss)(prediction)
+
+  mask = gradient("mask")
+  for leaf in (mask.half_offsets, mask.cameras, mask.camera_logits):
+    assert np.isfinite(leaf).all() and (leaf != 0.0).any()
+  assert (mask.flow_map == 0.0).all()
+  for name in ("texture_dt", "texture_cycle"):
+    grad = gradient(name)
+    assert (grad.flow_map != 0.0).any()
+    for leaf in (grad.half_offsets, grad.cameras, grad.camera_logits):
+      assert (leaf == 0.0).all(), name
+  texture = gradient("texture")
+  assert (texture.flow_map != 0.0).any() and (texture.camera_logits == 0.0).all()
+  entropy = gradient("camera_entropy")
+  assert (entropy.camera_logits != 0.0).any() and (entropy.half_offsets == 0.0).all()
+  for name in ("laplacian", "flatten", "edge", "deformation"):
+    grad = gradient(name)
+    assert (grad.half_offsets != 0.0).any() and (grad.cameras == 0.0).all(), name
+
+
+def test_terms_begin_and_end_when_the_config_says():
+  weights = LossConfig(orientation=0.4, orientation_stop=10, deformation=5.0, deformation_start=20)
+
+  def at(round_index, step):
+    now = term_weights(weights, round_index=jnp.int32(round_index), round_step=jnp.int32(step))
+    return float(now["orientation"]), float(now["deformation"])
+
+  np.testing.assert_allclose(at(0, 9), (0.4, 0.0))
+  np.testing.assert_allclose(at(0, 10), (0.0, 0.0))
+  np.testing.assert_allclose(at(0, 20), (0.0, 5.0))
+  np.testing.assert_allclose(at(1, 5), (0.0, 0.0))
+
+
+def test_a_render_may_be_smaller_than_the_image(objective, prediction):
+  large, small = objective(prediction)[1], objective(prediction, size=S // 2)[1]
+  np.testing.assert_allclose(small["loss/mask"], large["loss/mask"], atol=0.05)
+  image = jnp.arange(16.0).reshape(1, 4, 4)
+  np.testing.assert_allclose(average_pool(image, 2)[0], [[2.5, 4.5], [10.5, 12.5]])
+
+
+def test_hypotheses_are_drawn_with_their_probabilities_under_each_images_own_key():
+  logits = jnp.log(jnp.array([[0.7, 0.2, 0.1]]))
+  index = jnp.arange(3000)
+  drawn = sample_hypothesis(jnp.broadcast_to(logits, (3000, 3)), index, jax.random.key(1))
+  share = np.bincount(np.asarray(drawn), minlength=3) / 3000
+  np.testing.assert_allclose(share, [0.7, 0.2, 0.1], atol=0.03)
+  # The draw belongs to the image, not to its place in a batch.
+  again = sample_hypothesis(jnp.broadcast_to(logits, (10, 3)), index[500:510], jax.random.key(1))
+  np.testing.assert_array_equal(again, drawn[500:510])

@@ -1,0 +1,97 @@
+"""The layers: their NumPy twins, tiny maps, and starts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy_net
+import pytest
+
+from umr_jax.models.layers import BatchNorm, constant, convolve, max_pool, normal, uniform
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 9])
+@pytest.mark.parametrize(
+  ("kernel", "stride", "padding"), [(3, 1, 1), (3, 2, 1), (4, 2, 1), (1, 2, 0)]
+)
+def test_convolution_matches_its_twin_on_tiny_and_larger_maps(rng, size, kernel, stride, padding):
+  x = rng.normal(size=(2, size, size, 5)).astype(np.float32)
+  weight = rng.normal(size=(kernel, kernel, 5, 6)).astype(np.float32)
+  result = convolve(jnp.asarray(x), jnp.asarray(weight), stride=stride, padding=padding)
+  for image, found in zip(x, result, strict=True):
+    expected = numpy_net.convolve(
+      image.transpose(2, 0, 1).astype(np.float64), weight.transpose(3, 2, 0, 1), stride, padding
+    )
+    np.testing.assert_allclose(found, expected.transpose(1, 2, 0), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "stride"), [(2, 1), (4, 2), (7, 2)])
+def test_gradients_on_tiny_maps_match_finite_differences(rng, size, stride):
+  x, weight = (
+    jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in [(1, size, size, 3), (3, 3, 3, 2)]
+  )
+  jax.test_util.check_grads(
+    lambda x, w: convolve(x, w, stride=stride, padding=1), (x, weight), 1, ["rev"], rtol=1e-2
+  )
+
+
+@pytest.mark.parametrize("size", [5, 6])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_max_pool_matches_its_twin(rng, size, padding):
+  x = np.abs(rng.normal(size=(2, size, size + 2, 3))).astype(np.float32)
+  result = max_pool(jnp.asarray(x), padding=padding)
+  for image, found in zip(x, result, strict=True):
+    expected = numpy_net.max_pool(image.transpose(2, 0, 1), padding)
+    np.testing.assert_array_equal(found, expected.transpose(1, 2, 0))
+
+
+def test_batch_norm_normalizes_and_remembers_the_unbiased_variance(rng):
+  x = jnp.asarray(rng.normal(3.0, 2.0, size=(6, 4, 4, 5)), jnp.float32)
+  layer = BatchNorm()
+  variables = layer.init(jax.random.key(0), x, train=True)
+  y, updates = layer.apply(variables, x, train=True, mutable=["batch_stats"])
+  np.testing.assert_allclose(y.mean((0, 1, 2)), np.zeros(5), atol=1e-5)
+  np.testing.assert_allclose(y.std((0, 1, 2)), np.ones(5), rtol=1e-4)
+  stats = updates["batch_stats"]
+  np.testing.assert_allclose(stats["mean"], 0.1 * x.mean((0, 1, 2)), rtol=1e-5)
+  expected = 0.9 + 0.1 * np.asarray(x, np.float64).var((0, 1, 2), ddof=1)
+  np.testing.assert_allclose(stats["var"], expected, rtol=1e-5)
+
+
+def test_evaluation_batch_norm_treats_every_image_alone(rng):
+  x = jnp.asarray(rng.normal(size=(3, 2, 5)), jnp.float32)
+  layer = BatchNorm(channel_axes=2)
+  variables = layer.init(jax.random.key(0), x, train=True)
+  whole = layer.apply(variables, x, train=False)
+  np.testing.assert_allclose(whole[1:2], layer.apply(variables, x[1:2], train=False))
+
+
+def test_batch_norm_of_one_constant_row_has_finite_gradients():
+  x = jnp.full((1, 4), 2.0)
+  layer = BatchNorm()
+  variables = layer.init(jax.random.key(0), x, train=True)
+
+  def loss(x):
+    return jnp.sum(layer.apply(variables, x, train=True, mutable=["batch_stats"])[0] ** 2)
+
+  assert np.isfinite(jax.grad(loss)(x)).all()
+
+
+@pytest.mark.parametrize(
+  ("start", "deviation"), [(normal(0.3), 0.3), (uniform(0.6), 0.6 / np.sqrt(3.0))]
+)
+def test_starts_have_their_deviation_in_jax_and_on_the_host(start, deviation):
+  for draw in (
+    start(jax.random.key(0), (100, 100)),
+    start.draw(np.random.default_rng(0), (100, 100)),
+  ):
+    assert draw.dtype == np.float32
+    np.testing.assert_allclose(np.std(draw), deviation, rtol=0.03)
+    np.testing.assert_allclose(np.mean(draw), 0.0, atol=0.03 * deviation * 3)
+
+
+def test_a_constant_start_repeats_its_numbers():
+  for draw in (
+    constant(1.0, 2.0)(jax.random.key(0), (3, 2)),
+    constant(1.0, 2.0).draw(np.random.default_rng(0), (3, 2)),
+  ):
+    np.testing.assert_array_equal(draw, [[1.0, 2.0]] * 3)

@@ -1,0 +1,66 @@
+"""Writes state dicts as PyTorch's zip format has them, without PyTorch."""
+
+import io
+import pickle
+import zipfile
+from collections import OrderedDict
+from typing import ClassVar
+
+
+class _Global:
+  """Stands for a name that the pickle refers to and that does not exist here."""
+
+  def __init__(self, module, name):
+    self.module, self.name = module, name
+
+
+class _Storage:
+  def __init__(self, key, array):
+    self.key, self.array = key, array
+
+
+class _Tensor:
+  def __init__(self, key, array):
+    self.storage = _Storage(key, array)
+
+
+class _Pickler(pickle._Pickler):
+  """The pure Python pickler, whose way of writing names can be replaced."""
+
+  dispatch: ClassVar[dict] = dict(pickle._Pickler.dispatch)
+
+  def save_named(self, value):
+    self.write(pickle.GLOBAL + f"{value.module}\n{value.name}\n".encode())
+    self.memoize(value)
+
+  dispatch[_Global] = save_named
+
+  def persistent_id(self, value):
+    if not isinstance(value, _Storage):
+      return None
+    kind = {"float32": "FloatStorage", "int64": "LongStorage"}[value.array.dtype.name]
+    return ("storage", _Global("torch", kind), value.key, "cpu", value.array.size)
+
+  def save_tensor(self, value):
+    array = value.storage.array
+    strides = tuple(s // array.itemsize for s in array.strides)
+    arguments = (value.storage, 0, array.shape, strides, False, OrderedDict())
+    self.save(_Global("torch._utils", "_rebuild_tensor_v2"))
+    self.save(arguments)
+    self.write(pickle.REDUCE)
+
+  dispatch[_Tensor] = save_tensor
+
+
+def write_torch_file(path, state, *, extra=None):
+  """Writes arrays as a .pth file; `extra` (module, name) is one more global in it."""
+  buffer = io.BytesIO()
+  tensors = OrderedDict((k, _Tensor(str(i), v)) for i, (k, v) in enumerate(state.items()))
+  if extra is not None:
+    tensors["extra"] = _Global(*extra)
+  _Pickler(buffer, protocol=2).dump(tensors)
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("archive/data.pkl", buffer.getvalue())
+    archive.writestr("archive/version", "3\n")
+    for i, value in enumerate(state.values()):
+      archive.writestr(f"archive/data/{i}", value.tobytes())

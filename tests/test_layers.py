@@ -1,0 +1,220 @@
+"""Imports point one way: what may import what, checked on the source of every file."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+# From left to right; a unit (a folder or file of the package) may import those left of it, and
+# those of its own step.
+BASE = ("checking", "types", "config", "errors", "files")
+ORDER = (
+  BASE,
+  ("parallel", "metrics", "checkpoint", "checkpoint_step"),
+  ("geometry",),
+  ("render",),
+  ("models",),
+  ("losses",),
+  ("train",),
+  ("scops",),
+  ("em",),
+  ("report", "pipeline"),
+  ("experiments",),
+)
+# Beside the order: the loading of data, which knows no model, ...
+DATA = "data"
+DATA_IMPORTS = {*BASE, "geometry"}
+# ... and what serves a trained model, which knows no training.
+SERVING = (
+  "eval",
+  "export",
+  "gallery",
+  "photograph",
+  "predict",
+  "reconstruction",
+  "transfer",
+  "views",
+  "viz",
+)
+# What the renderer may load, besides the standard library and its own layers.
+RENDER_ROOTS = {"jax", "numpy", "jaxtyping", "beartype"}
+PMAP_FILES = {"umr_jax/parallel.py"}
+
+
+def may_import() -> dict[str, set[str]]:
+  """For every unit, the units that it may import."""
+  allowed: dict[str, set[str]] = {DATA: DATA_IMPORTS | {DATA}}
+  left: set[str] = set()
+  for step in ORDER:
+    left |= set(step)
+    for unit in step:
+      allowed[unit] = set(left)
+      # Training, and all after it, may load data; only what uses a model may also serve it.
+      if step[0] in ("train", "scops", "em", "report", "experiments"):
+        allowed[unit].add(DATA)
+      if step[0] in ("em", "report", "experiments"):
+        allowed[unit] |= set(SERVING)
+    if step == ("losses",):
+      for unit in SERVING:
+        allowed[unit] = left | {DATA, *SERVING}
+  return allowed
+
+
+def unit_of(module: str) -> str | None:
+  """The unit of a dotted module, "" for the bare package, None for what is not ours."""
+  root, *rest = module.split(".")
+  if root == "experiments":
+    return "experiments"
+  if root != "umr_jax":
+    return None
+  return rest[0] if rest else ""
+
+
+def imported_modules(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
+  """(line, dotted module) of every import in a file, wherever it stands.
+
+  Args:
+    tree: the parsed file.
+    package: the dotted package that the file lies in, for relative imports.
+  """
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      for name in node.names:
+        yield node.lineno, name.name
+    elif isinstance(node, ast.ImportFrom):
+      module = node.module or ""
+      if node.level:
+        parents = package.split(".")
+        parents = parents[: len(parents) - node.level + 1]
+        module = ".".join([*parents, *([node.module] if node.module else [])])
+      for name in node.names:
+        # `from umr_jax import export` and `from umr_jax.export import x` name the same unit.
+        yield node.lineno, f"{module}.{name.name}" if module == "umr_jax" else module
+    elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+      constants = [argument for argument in node.args if isinstance(argument, ast.Constant)]
+      yield from ((node.lineno, str(constant.value)) for constant in constants[:1])
+
+
+def names(tree: ast.AST, word: str) -> Iterator[int]:
+  """The lines whose code names `word` exactly."""
+  for node in ast.walk(tree):
+    found = (
+      (isinstance(node, ast.Name) and node.id == word)
+      or (isinstance(node, ast.Attribute) and node.attr == word)
+      or (isinstance(node, ast.ImportFrom) and any(name.name == word for name in node.names))
+      or (isinstance(node, ast.Constant) and node.value == word)
+    )
+    if found:
+      yield node.lineno
+
+
+def violations(root: pathlib.Path) -> list[str]:
+  """Everything in a checkout that breaks a rule of this file, as `path:line: what`."""
+  allowed = may_import()
+  found: list[str] = []
+  for path in sorted([*root.glob("umr_jax/**/*.py"), *root.glob("experiments/**/*.py")]):
+    name = path.relative_to(root).as_posix()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if name not in PMAP_FILES:
+      found += [f"{name}:{line}: names pmap" for line in names(tree, "pmap")]
+    if name == "umr_jax/__init__.py":
+      continue  # its public names load lazily, from the serving units
+    package = ".".join(path.relative_to(root).parts[:-1])
+    unit = unit_of(".".join(path.relative_to(root).with_suffix("").parts)) or ""
+    if unit not in allowed:
+      found.append(f"{name}:1: {unit} has no place in the order; give it one in tests/test_layers")
+      continue
+    for line, module in imported_modules(tree, package):
+      target = unit_of(module)
+      if target is None:
+        external = module.split(".")[0]
+        light = external in RENDER_ROOTS or external in sys.stdlib_module_names
+        if unit == "render" and not light:
+          found.append(f"{name}:{line}: render imports {external}")
+      # A bare name of the package itself, as its version, belongs to no unit.
+      elif target in allowed and target not in allowed[unit]:
+        found.append(f"{name}:{line}: {unit} imports {target}")
+  return found
+
+
+def test_imports_point_one_way():
+  assert violations(ROOT) == []
+
+
+def plant(root: pathlib.Path, files: dict[str, str]) -> list[str]:
+  for name, source in files.items():
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(source)
+  return violations(root)
+
+
+@pytest.mark.parametrize(
+  ("path", "source", "expected"),
+  [
+    ("umr_jax/render/shade.py", "from umr_jax.models import resnet", "render imports models"),
+    ("umr_jax/render/shade.py", "\nimport umr_jax.losses.mask", "render imports losses"),
+    ("umr_jax/render/shade.py", "import flax.linen as nn", "render imports flax"),
+    ("umr_jax/geometry/uv.py", "from ..em.loop import run", "geometry imports em"),
+    ("umr_jax/geometry/uv.py", "from .. import train", "geometry imports train"),
+    ("umr_jax/eval/report.py", "from umr_jax import scops", "eval imports scops"),
+    ("umr_jax/predict.py", "def f():\n  from umr_jax.train.step import g", "predict imports train"),
+    ("umr_jax/export.py", "def f():\n  from .em import loop", "export imports em"),
+    ("umr_jax/data/cub.py", "import umr_jax.models.resnet", "data imports models"),
+    ("umr_jax/data/cub.py", "from umr_jax.losses.mask import x", "data imports losses"),
+    ("umr_jax/losses/mask.py", "from umr_jax.data.example import x", "losses imports data"),
+    ("umr_jax/train/step.py", "from umr_jax.predict import Predictor", "train imports predict"),
+    ("umr_jax/em/loop.py", "from experiments.train import main", "em imports experiments"),
+    (
+      "umr_jax/types.py",
+      "import importlib\ndef f(): importlib.import_module('umr_jax.em.loop')",
+      "types imports em",
+    ),
+    ("umr_jax/train/step.py", "import jax\nstep = jax.pmap(print)", "names pmap"),
+    ("experiments/train.py", "from jax import pmap as p", "names pmap"),
+    ("umr_jax/em/e_step.py", "import jax\nf = getattr(jax, 'pmap')", "names pmap"),
+    ("umr_jax/helpers.py", "x = 1", "helpers has no place in the order"),
+  ],
+)
+def test_a_planted_violation_is_found(tmp_path, path, source, expected):
+  found = plant(tmp_path, {path: source})
+  assert len(found) == 1
+  assert found[0].startswith(f"{path}:")
+  assert expected in found[0]
+
+
+def test_what_is_allowed_is_not_reported(tmp_path):
+  files = {
+    "umr_jax/__init__.py": "from umr_jax.predict import Predictor",
+    "umr_jax/parallel.py": "import jax\nf = jax.pmap(print)",
+    "umr_jax/checkpoint.py": "import umr_jax\nfrom umr_jax.types import host",
+    "umr_jax/em/e_step.py": "from umr_jax import viz\nfrom umr_jax.parallel import pmap_step",
+    "umr_jax/render/rasterize.py": "import jax, functools\nfrom . import distance",
+    "umr_jax/eval/evaluate.py": "from umr_jax.data.batching import x\nfrom umr_jax import render",
+    "experiments/train.py": "from umr_jax.pipeline import run",
+  }
+  assert plant(tmp_path, files) == []
+
+
+@pytest.mark.parametrize(
+  ("module", "unwanted"),
+  [
+    (
+      "umr_jax.render",
+      ("flax", "optax", "orbax", "tensorflow_datasets", "trimesh", "scipy.spatial"),
+    ),
+    ("umr_jax.predict", ("umr_jax.train", "umr_jax.em", "umr_jax.scops", "umr_jax.pipeline")),
+    ("umr_jax", ("jax", "numpy")),
+  ],
+)
+def test_importing_loads_no_more_than_it_must(module, unwanted):
+  code = f"import sys, {module}; print([m for m in {unwanted!r} if m in sys.modules])"
+  done = subprocess.run(
+    [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+  )
+  assert done.stdout.strip() == "[]"

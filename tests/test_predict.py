@@ -1,0 +1,276 @@
+"""Prediction: any pictures in, reconstructions out, from a checkpoint alone."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+from umr_jax.checkpoint import Checkpointer, Snapshot, read_checkpoint
+from umr_jax.config import Config, DataConfig, EMConfig, GeometryConfig, ModelConfig, to_dict
+from umr_jax.models.infer import build_net, build_topology_from
+from umr_jax.models.initialize import initialize
+from umr_jax.predict import Predictor, load_predictor, predict
+from umr_jax.types import EMState, Template, TrainState
+
+SIZE, PARTS = 64, 3
+CONFIG = Config(
+  geometry=GeometryConfig(level=1, texels_per_side=2, uv_height=16),
+  data=DataConfig(image_size=SIZE),
+  model=ModelConfig(encoder_width=8, feature_size=16, code_size=8),
+  em=EMConfig(rounds=1, hypotheses=(2,), round_fractions=(1.0,)),
+)
+
+
+def make_snapshot(*, parts: bool = False, config: Config = CONFIG) -> Snapshot:
+  topology = build_topology_from(config)
+  net = build_net(config, hypotheses=2)
+  params, batch_stats = initialize(net, image_size=SIZE, seed=0)
+  height = config.geometry.uv_height
+  stretched = topology.sphere[: topology.num_half] * np.array([0.9, 0.5, 0.6], np.float32)
+  probs = np.random.default_rng(0).uniform(size=(height, 2 * height, PARTS + 1))
+  probs = (probs / probs.sum(-1, keepdims=True)).astype(np.float32)
+  em_state = EMState(
+    round=np.int32(0),
+    round_start=np.int32(0),
+    template=Template(half_vertices=stretched),
+    canonical_uv=probs if parts else None,
+    part_vertices=np.zeros(topology.num_vertices, np.int32) if parts else None,
+  )
+  return Snapshot(to_dict(config), params, batch_stats, {}, em_state, 7)
+
+
+@pytest.fixture(scope="module")
+def predictor():
+  return Predictor(make_snapshot(), batch_size=3)
+
+
+@pytest.fixture
+def images(rng):
+  sizes = [(80, 50), (64, 64), (37, 120), (200, 90)]
+  return [rng.integers(0, 256, (*size, 3)).astype(np.uint8) for size in sizes]
+
+
+def assert_alike(a, b):
+  """The same reconstruction; batches of another size add up in another order."""
+  assert a.box == b.box
+  for name in ("vertices", "camera", "cameras", "camera_probs", "flow", "silhouette"):
+    np.testing.assert_allclose(getattr(a, name), getattr(b, name), atol=2e-4, err_msg=name)
+  assert np.abs(a.texture.astype(int) - b.texture.astype(int)).max() <= 2
+
+
+def test_a_reconstruction_has_the_promised_shapes(predictor, images):
+  rec = predictor(images[0])
+  topology = predictor.topology
+  assert rec.vertices.shape == rec.template.shape == (topology.num_vertices, 3)
+  assert (rec.camera.shape, rec.cameras.shape, rec.camera_probs.shape) == ((7,), (2, 7), (2,))
+  assert rec.camera_probs.sum() == pytest.approx(1.0, abs=1e-5)
+  np.testing.assert_array_equal(rec.camera, rec.cameras[np.argmax(rec.camera_probs)])
+  assert rec.silhouette.shape == (SIZE, SIZE)
+  assert 0 <= rec.silhouette.min() <= rec.silhouette.max() <= 1
+  assert (rec.texture.shape, rec.texture.dtype) == ((16, 32, 3), np.uint8)
+  assert rec.flow.shape == (16, 32, 2)
+  assert (rec.part_probs, rec.step) == (None, 7)
+  whole = trimesh.Trimesh(rec.vertices, rec.faces, process=False)
+  assert whole.is_watertight
+  assert whole.volume > 0
+  assert all(isinstance(getattr(rec, f), np.ndarray) for f in ("vertices", "camera", "texture"))
+  assert "42 vertices" in repr(rec)
+  assert len(repr(rec)) < 200
+
+
+def test_the_box_is_the_padded_square_around_the_object(predictor, images):
+  image = images[0]  # 80 high, 50 wide
+  assert predictor(image).box == pytest.approx((-19.0, -4.0, 69.0, 84.0))
+  mask = np.zeros(image.shape[:2], bool)
+  mask[10:30, 20:40] = True
+  expected = (19.0, 9.0, 41.0, 31.0)
+  assert predictor(image, mask=mask).box == pytest.approx(expected)
+  assert predictor(image, box=(20, 10, 40, 30)).box == pytest.approx(expected)
+  assert_alike(predictor(image, mask=mask), predictor(image, box=(20, 10, 40, 30)))
+
+
+def test_only_the_crop_matters(predictor, images):
+  image = images[3]
+  moved = np.pad(image, ((11, 5), (7, 9), (0, 0)), constant_values=3)
+  a = predictor(image, box=(20, 40, 70, 90))
+  b = predictor(moved, box=(27, 51, 77, 101))
+  assert_alike(a, dataclasses.replace(b, box=a.box))
+
+
+def test_a_batch_of_any_sizes_is_each_alone_with_two_compiled_shapes(predictor, images):
+  together = predictor.batch(images)  # four: one more than a batch
+  assert len(together) == 4
+  for image, rec in zip(images, together, strict=True):
+    assert_alike(predictor(image), rec)
+  for image, rec in zip(images[:2], predictor.batch(images[:2]), strict=True):
+    assert_alike(predictor(image), rec)
+  assert predictor._forward._cache_size() == 2
+  assert predictor.batch([]) == []
+
+
+def test_floats_grey_and_alpha_agree_with_bytes(predictor, images):
+  expected = predictor(images[1])
+  assert_alike(predictor(images[1] / np.float32(255)), expected)
+  opaque = np.concatenate([images[1], np.full((64, 64, 1), 255, np.uint8)], -1)
+  assert_alike(predictor(opaque), expected)
+  grey = images[1][..., 0]
+  assert_alike(predictor(grey), predictor(np.repeat(grey[..., None], 3, -1)))
+
+
+def test_masks_and_boxes_go_with_their_images(predictor, images):
+  masks = [None, np.eye(64), None, None]
+  boxes = [(0, 0, 20, 30), None, None, (1, 2, 30, 40)]
+  recs = predictor.batch(images, masks, boxes)
+  for image, mask, box, rec in zip(images, masks, boxes, recs, strict=True):
+    assert_alike(predictor(image, mask, box), rec)
+
+
+@pytest.mark.parametrize(
+  ("call", "complaint"),
+  [
+    (lambda p, i: p(i[0].astype(np.float32)), "divide by"),
+    (lambda p, i: p(i[0][None]), "one picture"),
+    (lambda p, i: p(np.full((9, 9, 3), np.nan)), "NaN"),
+    (lambda p, i: p.batch([i[0], np.zeros((3, 3, 3), np.int16)]), "image 1 is of int16"),
+    (lambda p, i: p.batch(i[0]), "wrap it in a list"),
+    (lambda p, i: p.batch("folder"), "wrap it in a list"),
+    (lambda p, i: p.batch(i, masks=[None]), "1 masks for 4 images"),
+    (lambda p, i: p("missing.png"), "missing.png"),
+    (lambda p, i: Predictor(make_snapshot(), batch_size=0), "at least 1"),
+  ],
+)
+def test_unusable_input_is_refused(predictor, images, call, complaint):
+  with pytest.raises(ValueError, match=complaint):
+    call(predictor, images)
+
+
+def test_a_broken_network_is_reported(images):
+  snapshot = make_snapshot()
+  snapshot.em_state.template.half_vertices[0, 0] = np.nan
+  with pytest.raises(ValueError, match="predicts NaN"):
+    Predictor(snapshot)(images[0])
+
+
+def test_parts_sum_to_one_and_are_background_outside(images):
+  rec = Predictor(make_snapshot(parts=True))(images[0])
+  assert rec.part_probs.shape == (SIZE, SIZE, PARTS + 1)
+  np.testing.assert_allclose(rec.part_probs.sum(-1), 1.0, atol=1e-5)
+  outside = rec.silhouette == 0
+  assert outside.any()
+  np.testing.assert_allclose(rec.part_probs[outside][:, 0], 1.0, atol=1e-6)
+  inside = rec.silhouette > 0.99
+  assert rec.part_probs[inside][:, 1:].mean() > 0.15
+
+
+def test_render_shows_the_mesh_from_the_camera_and_turned(predictor, images):
+  rec = predictor(images[1])
+  view = rec.render(image_size=SIZE)
+  assert (view.shape, view.dtype) == ((SIZE, SIZE, 4), np.float32)
+  both, either = np.minimum(view[..., 3], rec.silhouette), np.maximum(view[..., 3], rec.silhouette)
+  assert both.sum() / either.sum() > 0.97
+  np.testing.assert_allclose(rec.render(image_size=SIZE, azimuth=360.0), view, atol=0.02)
+  quarter = rec.render(image_size=SIZE, azimuth=90.0)
+  assert np.abs(quarter - view)[..., 3].mean() > 0.005
+  with_color = dataclasses.replace(rec, texture=np.full_like(rec.texture, (250, 10, 130)))
+  solid = with_color.render(image_size=SIZE)
+  covered = solid[..., 3] > 0
+  np.testing.assert_allclose(solid[covered][:, :3] * 255, [[250, 10, 130]] * covered.sum(), atol=1)
+
+
+def test_it_exports_itself(predictor, images, tmp_path):
+  rec = predictor(images[0])
+  path = rec.export(tmp_path / "new" / "horse.glb")
+  assert len(trimesh.load_mesh(path, process=False).faces) == predictor.topology.num_faces
+  rec.export(str(tmp_path / "horse.obj"))
+  assert {p.name for p in tmp_path.glob("horse.*")} == {"horse.obj", "horse.mtl", "horse.png"}
+  assert rec.to_trimesh().volume > 0
+
+
+def save(directory, snapshot):
+  state = TrainState(
+    step=np.int32(snapshot.step),
+    params=snapshot.params,
+    batch_stats=snapshot.batch_stats,
+    opt_state={"count": np.int32(7)},
+    ema_params=snapshot.ema_params,
+  )
+  with Checkpointer(directory / "checkpoints", keep=1) as checkpointer:
+    checkpointer.save(snapshot.step, state, snapshot.em_state, snapshot.config)
+
+
+def test_a_work_directory_is_all_it_needs(tmp_path, images):
+  snapshot = make_snapshot(parts=True)
+  save(tmp_path, snapshot)
+  Image.fromarray(images[1]).save(tmp_path / "photo.png")
+  expected = Predictor(snapshot)(images[1])
+  (rec,) = predict([tmp_path / "photo.png"], tmp_path)
+  assert_alike(rec, expected)
+  np.testing.assert_allclose(rec.part_probs, expected.part_probs, atol=1e-3)
+  loaded = load_predictor(tmp_path / "checkpoints" / "7", batch_size=2)
+  assert (loaded.step, loaded.batch_size) == (7, 2)
+  assert_alike(predict([images[1]], loaded)[0], expected)
+  assert read_checkpoint(tmp_path).step == 7
+  with pytest.raises(FileNotFoundError, match="no checkpoint"):
+    load_predictor(tmp_path / "nothing")
+
+
+def test_the_average_of_the_parameters_is_preferred(images):
+  snapshot = make_snapshot()
+  other, _ = initialize(build_net(CONFIG, hypotheses=2), image_size=SIZE, seed=1)
+  averaged = Predictor(snapshot._replace(ema_params=other))(images[0])
+  assert_alike(averaged, Predictor(snapshot._replace(params=other))(images[0]))
+  assert np.abs(averaged.camera - Predictor(snapshot)(images[0]).camera).max() > 1e-3
+
+
+def test_umr_jax_predict_is_callable_in_every_order_of_imports():
+  program = """
+import importlib, inspect, sys
+import umr_jax
+orders = {
+  "attribute first": "import umr_jax; umr_jax.predict",
+  "another name first": "import umr_jax; umr_jax.load_predictor",
+  "submodule first": "import umr_jax.predict",
+  "name from submodule first": "from umr_jax.predict import Reconstruction",
+  "submodule under a name": "import umr_jax.predict as p; p.load_predictor; assert callable(p)",
+  "name from package first": "from umr_jax import predict",
+}
+for name, order in orders.items():
+  sys.modules.pop("umr_jax.predict", None)
+  for public in umr_jax._PUBLIC:
+    vars(umr_jax).pop(public, None)
+  scope = {}
+  exec(order, scope)
+  try:
+    umr_jax.predict([], "no/such/folder")
+  except FileNotFoundError as error:
+    assert "no checkpoint" in str(error), name
+  else:
+    raise SystemExit(name)
+  import umr_jax.predict as module
+  from umr_jax.predict import predict as function
+  from umr_jax import Reconstruction, predict, transfer_keypoints
+  assert module.Reconstruction is Reconstruction, name
+  assert predict is module is umr_jax.predict, name
+  assert inspect.signature(umr_jax.predict) == inspect.signature(function), name
+"""
+  done = subprocess.run(
+    [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+  )
+  assert done.returncode == 0, done.stderr
+
+
+def test_serving_needs_no_training_code():
+  program = (
+    "import sys, umr_jax.predict, umr_jax.gallery\n"
+    "bad = [m for m in sys.modules if m.startswith(('umr_jax.train', 'umr_jax.em',"
+    " 'umr_jax.scops', 'umr_jax.losses', 'tensorflow'))]\n"
+    "assert not bad, bad"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+  )
+  assert done.returncode == 0, done.stderr

@@ -1,0 +1,111 @@
+"""What a user installs: the wheel alone, from another folder, trains and brings its presets."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+pytestmark = pytest.mark.slow
+
+# Two steps of the smallest run that still goes through every stage.
+TINY = [
+  "--config.train.steps=2",
+  "--config.train.batch_size=4",
+  "--config.data.image_size=64",
+  "--config.render.image_size=32",
+  "--config.data.train_images=8",
+  "--config.data.test_images=4",
+  "--config.geometry.level=1",
+  "--config.geometry.texels_per_side=2",
+  "--config.geometry.uv_height=32",
+  "--config.model.encoder_width=8",
+  "--config.em.hypotheses=(2,)",
+]
+
+
+def run(*command: str | pathlib.Path, cwd: pathlib.Path, **environment: str) -> str:
+  """Runs a command away from the checkout; its standard output."""
+  inherited = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+  done = subprocess.run(
+    [str(word) for word in command],
+    cwd=cwd,
+    env=inherited | environment,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+  return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+  """The wheel, built from a copy so that no build folder is left in the checkout."""
+  folder = tmp_path_factory.mktemp("wheel")
+  source = folder / "source"
+  source.mkdir()
+  for name in ("pyproject.toml", "README.md", "LICENSE"):
+    shutil.copy(ROOT / name, source / name)
+  for name in ("umr_jax", "experiments"):
+    shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+  build = "from setuptools.build_meta import build_wheel; print(build_wheel('..'))"
+  name = run(sys.executable, "-c", build, cwd=source).split()[-1]
+  return folder / name
+
+
+@pytest.fixture(scope="module")
+def environment(wheel, tmp_path_factory):
+  """A virtual environment with the wheel, and the dependencies of the one that runs the tests."""
+  folder = tmp_path_factory.mktemp("environment")
+  run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
+  (site,) = folder.glob("lib/python*/site-packages")
+  # A wheel of pure Python is installed by unpacking it.
+  with zipfile.ZipFile(wheel) as archive:
+    archive.extractall(site)
+  # A path, not a site folder: the .pth file of an editable installation must not count in there.
+  dependencies = pathlib.Path(pytest.__file__).parent.parent
+  (site / "dependencies.pth").write_text(f"{dependencies}\n")
+  return folder
+
+
+def test_the_wheel_holds_the_presets_and_nothing_foreign(wheel):
+  with zipfile.ZipFile(wheel) as archive:
+    names = archive.namelist()
+  presets = {path.name for path in (ROOT / "experiments" / "configs").glob("*.py")}
+  assert presets <= {name.rpartition("/")[2] for name in names if "configs/" in name}
+  assert {name.split("/")[0].partition("-")[0] for name in names} == {
+    "umr_jax",
+    "experiments",
+  }
+  assert all(name.endswith((".py", ".md")) or ".dist-info/" in name for name in names), (
+    "only sources and what the package data list"
+  )
+
+
+def test_the_installed_package_is_the_wheels(environment, tmp_path):
+  code = "import umr_jax, experiments; print(umr_jax.__file__, experiments.__file__)"
+  for path in run(environment / "bin" / "python", "-c", code, cwd=tmp_path).split():
+    assert pathlib.Path(path).is_relative_to(environment)
+
+
+def test_the_wheel_trains_two_steps_from_another_folder(environment, tmp_path):
+  workdir = tmp_path / "run"
+  run(
+    environment / "bin" / "python",
+    "-m",
+    "experiments.train",
+    "--config=quickstart",
+    f"--workdir={workdir}",
+    *TINY,
+    f"--config.data.cache={tmp_path / 'cache'}",
+    cwd=tmp_path,
+    XLA_FLAGS="",
+  )
+  for name in ("config.json", "metrics.jsonl", "evaluation.json", "report.html"):
+    assert (workdir / name).stat().st_size > 0
+  assert any((workdir / "checkpoints").iterdir())

@@ -1,0 +1,140 @@
+"""Batches as a pure function of (seed, step), and the whole split for evaluation.
+
+The loader has no state: the step says which images come next and how they are jittered and
+mirrored, so that a resumed run sees exactly what an unbroken one would have seen.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+
+from umr_jax.data.dataset import Split
+from umr_jax.data.example import Example
+from umr_jax.data.threads import ordered_map
+from umr_jax.data.transforms import Crop, barrier, crop, square_box
+from umr_jax.types import Batch
+
+Result = TypeVar("Result")
+
+
+def train_batch(
+  split: Split,
+  *,
+  step: int,
+  seed: int,
+  batch_size: int,
+  image_size: int,
+  padding: float,
+  jitter: float,
+  mirror: bool,
+  shard: tuple[int, int] = (0, 1),
+) -> Batch:
+  """The training batch of one step, as NumPy arrays.
+
+  The images of the split are visited in an endless row of random permutations, one an epoch; a
+  batch takes the next `batch_size` of the row, over the end of an epoch if need be.
+
+  Args:
+    split: the training images.
+    step: which batch, from 0.
+    seed: of the permutations and the augmentation.
+    batch_size: images over all hosts.
+    image_size: S.
+    padding: share of the mask's box added on every side.
+    jitter: largest share by which every side of the box moves at random.
+    mirror: mirror an image with probability one half.
+    shard: (index, count) of the host that asks; it gets its share of the rows.
+
+  Raises:
+    ValueError: when the split is empty or the hosts cannot share the batch evenly.
+  """
+  index, count = shard
+  if len(split) == 0:
+    raise ValueError("the training split is empty")
+  if batch_size < 1 or batch_size % count != 0:
+    raise ValueError(f"a batch of {batch_size} images cannot be shared by {count} hosts")
+  share = batch_size // count
+  rows = range(index * share, (index + 1) * share)
+  crops, indices = [], []
+  permutations: dict[int, np.ndarray] = {}
+  for row in rows:
+    epoch, place = divmod(step * batch_size + row, len(split))
+    if epoch not in permutations:
+      permutations[epoch] = np.random.default_rng((seed, epoch)).permutation(len(split))
+    number = int(permutations[epoch][place])
+    rng = np.random.default_rng((seed, step, row))
+    draws = rng.uniform(-jitter, jitter, 4)
+    mirrored = bool(mirror and rng.random() < 0.5)
+    example = split[number]
+    square = square_box(example.box, padding=padding, jitter=draws)
+    crops.append(_cut(split, example, square, image_size, mirrored))
+    indices.append(number)
+  return _stack(crops, indices, len(crops))
+
+
+def evaluation_batches(
+  split: Split,
+  *,
+  batch_size: int,
+  image_size: int,
+  padding: float,
+  mirrored: bool = False,
+) -> Iterator[tuple[Batch, list[Crop]]]:
+  """Every image of a split once, in order, without jitter.
+
+  Args:
+    split: the images.
+    batch_size: rows of every batch; the last one is padded with copies that are not `valid`.
+    image_size: S.
+    padding: share of the mask's box added on every side.
+    mirrored: every image mirrored, instead of none.
+
+  Yields:
+    The batch, and the crops of its valid rows with their annotations.
+  """
+  for start in range(0, len(split), batch_size):
+    indices = list(range(start, min(start + batch_size, len(split))))
+    crops = []
+    for index in indices:
+      example = split[index]
+      square = square_box(example.box, padding=padding)
+      crops.append(_cut(split, example, square, image_size, mirrored))
+    yield _stack(crops, indices, batch_size), crops
+
+
+def _cut(
+  split: Split, example: Example, square: tuple[float, float, float], size: int, mirrored: bool
+) -> Crop:
+  return crop(example, square, image_size=size, mirror=mirrored, keypoint_flip=split.keypoint_flip)
+
+
+def _stack(crops: list[Crop], indices: list[int], rows: int) -> Batch:
+  """Crops as a batch of `rows` rows; rows that are missing repeat the last crop."""
+  filled = crops + [crops[-1]] * (rows - len(crops))
+  parts = [item.parts for item in filled if item.parts is not None]
+  barriers = [barrier(item.mask) for item in crops]
+  arrays: dict[str, Any] = dict(
+    image=np.stack([item.image for item in filled]),
+    mask=np.stack([item.mask for item in filled]),
+    barrier=np.stack(barriers + [barriers[-1]] * (rows - len(crops))),
+    index=np.array(indices + [indices[-1]] * (rows - len(indices)), np.int32),
+    valid=np.arange(rows) < len(crops),
+    parts=np.stack(parts) if len(parts) == rows else None,
+  )
+  return Batch(**arrays)
+
+
+def prefetch(
+  function: Callable[[int], Result], start: int, stop: int, *, depth: int = 2, workers: int = 2
+) -> Iterator[Result]:
+  """Gives function(start), ..., function(stop - 1), computed ahead on threads.
+
+  Args:
+    function: makes the batch of a step; its exception is raised where its result is due.
+    start: the first step.
+    stop: one past the last step.
+    depth: how many results to have under way.
+    workers: threads.
+  """
+  return ordered_map(function, range(start, stop), workers=workers, ahead=depth + 1)

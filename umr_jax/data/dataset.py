@@ -1,0 +1,184 @@
+"""A prepared data set: built once into a cache, then read at random.
+
+A data set is known by a fingerprint of everything that decides its content: the settings, and of a
+user's folder every file's name, size and time.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import threading
+from collections.abc import Sequence
+from typing import Protocol, overload
+
+import numpy as np
+from absl import logging
+
+from umr_jax.config import DataConfig
+from umr_jax.data.cache import Prepared, open_prepared, prepare
+from umr_jax.data.example import Builder, Example
+from umr_jax.data.folder import FolderBuilder
+from umr_jax.data.synthetic import SyntheticBuilder
+from umr_jax.data.tfds_io import FORMAT_VERSION, CorruptDataError
+
+# Decoded examples kept in memory, over both splits of a data set.
+_MEMORY_BYTES = 1 << 29
+# Of a user's picture this much is kept around the object, as a share of its longer side: room for
+# other crops than the one that is trained on.
+_MARGIN = 0.25
+
+
+class _Source(Protocol):
+  def __getitem__(self, index: int) -> Example: ...
+
+
+class ExampleMemory:
+  """Keeps what was read from a source, up to a number of bytes; may be used by many threads."""
+
+  def __init__(self, source: _Source, *, budget: int = _MEMORY_BYTES):
+    self._source, self._left = source, budget
+    self._kept: dict[int, Example] = {}
+    self._lock = threading.Lock()
+
+  def __getitem__(self, index: int) -> Example:
+    kept = self._kept.get(index)
+    if kept is not None:
+      return kept
+    example = self._source[index]
+    arrays = (example.image, example.mask, example.parts, example.keypoints)
+    size = sum(array.nbytes for array in arrays if array is not None)
+    with self._lock:
+      if index not in self._kept and size <= self._left:
+        self._left -= size
+        self._kept[index] = example
+    return example
+
+
+class Split(Sequence[Example]):
+  """The examples of one split, read when they are asked for.
+
+  Attributes:
+    keypoint_flip: for each keypoint the one whose place it takes in a mirrored picture.
+  """
+
+  def __init__(
+    self, source: _Source, indices: Sequence[int], *, keypoint_flip: tuple[int, ...] = ()
+  ):
+    self._source, self._indices = source, list(indices)
+    self.keypoint_flip = keypoint_flip
+
+  def __len__(self) -> int:
+    return len(self._indices)
+
+  @overload
+  def __getitem__(self, index: int) -> Example: ...
+  @overload
+  def __getitem__(self, index: slice) -> "Split": ...
+  def __getitem__(self, index: int | slice) -> "Example | Split":
+    if isinstance(index, slice):
+      return Split(self._source, self._indices[index], keypoint_flip=self.keypoint_flip)
+    return self._source[self._indices[index]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+  """Both splits of a data set and what is known of all of it."""
+
+  name: str
+  splits: dict[str, Split]  # "train" and "test"; the latter may be empty
+  part_names: tuple[str, ...]
+  keypoint_names: tuple[str, ...]
+  keypoint_flip: tuple[int, ...]
+  meshes: dict[str, tuple[np.ndarray, np.ndarray]]  # vertices [V, 3] float32, faces [F, 3] int32
+  skipped: list[tuple[str, str]]  # what was left out of the user's files, and why
+
+
+def load_dataset(config: DataConfig) -> Dataset:
+  """Prepares a data set, unless the cache holds it, and opens it.
+
+  Args:
+    config: the source, its settings and the cache.
+
+  Raises:
+    ValueError: for an unknown source, an unset environment variable in a path, a folder with
+      nothing usable or with a malformed annotation file.
+    FileNotFoundError: when the folder is not there or has no images.
+    OSError: when the cache cannot be written.
+  """
+  builder = _builder(config)
+  settings = {"format": FORMAT_VERSION, **builder.settings()}
+  serialized = json.dumps(settings, sort_keys=True).encode()
+  fingerprint = hashlib.sha256(serialized).hexdigest()[:16]
+  cache = expand_path(config.cache, "data.cache")
+  stem = re.sub(r"[^A-Za-z0-9_-]+", "_", builder.name)[:40]
+  directory = cache / f"{stem}-{fingerprint}"
+  prepared = None
+  if directory.exists():
+    try:
+      prepared = open_prepared(directory)
+    except CorruptDataError as error:
+      logging.warning("preparing %s again: %s", builder.name, error)
+      shutil.rmtree(directory, ignore_errors=True)
+  if prepared is None:
+    prepare(builder, cache, directory)
+    prepared = open_prepared(directory)
+  return _dataset(builder.name, prepared)
+
+
+def _dataset(name: str, prepared: Prepared) -> Dataset:
+  contents, memory = prepared.contents, ExampleMemory(prepared.reader)
+  train, test = (
+    Split(memory, contents.splits[split], keypoint_flip=contents.keypoint_flip)
+    for split in ("train", "test")
+  )
+  return Dataset(
+    name=name,
+    splits={"train": train, "test": test},
+    part_names=contents.part_names,
+    keypoint_names=contents.keypoint_names,
+    keypoint_flip=contents.keypoint_flip,
+    meshes=contents.meshes,
+    skipped=contents.skipped,
+  )
+
+
+def expand_path(path: str, setting: str) -> pathlib.Path:
+  """A path of the config with ~ and environment variables filled in.
+
+  Args:
+    path: as the user gave it.
+    setting: the setting's name, for the error.
+
+  Raises:
+    ValueError: when a variable in it is not set.
+  """
+  for braced, bare in re.findall(r"\$(?:\{(\w+)\}|(\w+))", path):
+    if (variable := braced or bare) not in os.environ:
+      raise ValueError(
+        f"{setting} is {path!r}, but the environment variable {variable} is not set; "
+        "set it, or give the path itself"
+      )
+  return pathlib.Path(os.path.expandvars(path)).expanduser()
+
+
+def _builder(config: DataConfig) -> Builder:
+  if config.source == "synthetic":
+    return SyntheticBuilder(
+      seed=config.synthetic_seed,
+      train_images=config.train_images,
+      test_images=config.test_images,
+    )
+  if config.source == "folder":
+    if not config.folder:
+      raise ValueError("data.source is 'folder', but data.folder is empty: name the folder")
+    return FolderBuilder(
+      expand_path(config.folder, "data.folder"),
+      test_fraction=config.test_fraction,
+      split_seed=config.split_seed,
+      margin=max(_MARGIN, config.padding + config.jitter),
+    )
+  raise ValueError(f"data.source is {config.source!r}, expected 'synthetic' or 'folder'")

@@ -1,0 +1,76 @@
+"""One picture of a data set as it is stored, and what a builder of a data set must offer."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Example:
+  """One picture with everything that is known of it.
+
+  Pixel coordinates are continuous: x right, y down, (0.5, 0.5) the centre of the first pixel. The
+  camera lives in the stored image's frame (`frame_square`), [-1, 1] to the outer pixel edges of a
+  square image.
+  """
+
+  name: str
+  image: np.ndarray  # [H, W, 3] uint8
+  mask: np.ndarray  # [H, W] float32 in [0, 1]
+  box: tuple[float, float, float, float]  # of the mask: x0, y0, x1, y1 to the outer pixel edges
+  parts: np.ndarray | None = None  # [H, W, P + 1] float32, background first
+  keypoints: np.ndarray | None = None  # [N, 3] float32: x, y, visible
+  camera: np.ndarray | None = None  # [7] float32
+  shape: str | None = None  # key into `Dataset.meshes`
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Contents:
+  """What a data set holds besides its stream of examples."""
+
+  splits: dict[str, list[int]]  # "train" and "test": positions in the stream
+  part_names: tuple[str, ...] = ()
+  keypoint_names: tuple[str, ...] = ()
+  keypoint_flip: tuple[int, ...] = ()
+  # Vertices [V, 3] float32 in object space and faces [F, 3] int32, by the examples' `shape`.
+  meshes: dict[str, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
+  skipped: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # name, reason
+
+
+class Builder(Protocol):
+  """A source of examples. `contents` may be asked for once the examples have been read."""
+
+  name: str
+
+  def settings(self) -> dict[str, Any]:
+    """Everything that decides what is built, as JSON values: the fingerprint's input."""
+    ...
+
+  def examples(self) -> Iterator[Example]:
+    """The stream of examples, always in the same order."""
+    ...
+
+  def contents(self) -> Contents:
+    """The rest of the data set."""
+    ...
+
+
+def mask_box(mask: np.ndarray) -> tuple[float, float, float, float] | None:
+  """The box (x0, y0, x1, y1) of the pixels with mask >= 0.5, or None where there are none."""
+  inside = mask >= 0.5
+  rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+  if rows.size == 0:
+    return None
+  return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def frame_square(height: int, width: int) -> tuple[float, float, float]:
+  """The square (x0, y0, side), in pixels, that [-1, 1]^2 means for an image of any shape.
+
+  A weak perspective camera has one scale, so the frame must be square: it is centred on the image
+  and as large as the image's longer side. For a square image it is the image itself.
+  """
+  side = float(max(height, width))
+  return (width - side) / 2.0, (height - side) / 2.0, side

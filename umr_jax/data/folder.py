@@ -1,0 +1,297 @@
+"""A data set from a folder of photographs with silhouettes, and what else the user knows of them.
+
+The layout of the folder, all but the first two lines optional:
+  images/NAME.{jpg,jpeg,png,webp}   the photographs
+  masks/NAME.png                    their silhouettes, unless the images have an alpha channel
+  splits.json       {train: [NAME], test: [NAME]}
+  keypoints.json    {names, flip, points: {NAME: [[x, y, visible]]}}, (0.5, 0.5) the first pixel
+  cameras.json      {NAME: {rotation: 3x3 object to camera, scale, tx, ty}}; [-1, 1] spans the
+                    square around the image's centre whose side is the image's longer side
+  shapes.json       {NAME: SHAPE}, with meshes/SHAPE.npz {vertices, faces}
+  parts/NAME.npz    probs [H, W, P + 1], background first, or labels parts [H, W]
+"""
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from umr_jax.data import folder_annotations as annotations
+from umr_jax.data import folder_files as files
+from umr_jax.data.example import Contents, Example, frame_square, mask_box
+from umr_jax.data.folder_files import BadItemError
+from umr_jax.data.threads import ordered_map
+from umr_jax.data.transforms import Square, crop, move_camera, square_box
+
+# Part of a prepared data set's fingerprint: raise it whenever what is stored would change.
+VERSION = 1
+
+_ANNOTATIONS = ("splits.json", "keypoints.json", "cameras.json", "shapes.json")
+# An object must be this many pixels long to say anything about shape.
+_SMALLEST_OBJECT = 8
+# What is stored of a picture: the square around its object, at most this many pixels a side.
+_LARGEST_STORED = 512
+
+
+class FolderBuilder:
+  """Builds a data set from a user's folder (`example.Builder`)."""
+
+  def __init__(self, folder: pathlib.Path, *, test_fraction: float, split_seed: int, margin: float):
+    """Lists the folder and reads its annotation files; images are read by `examples`.
+
+    Args:
+      folder: the folder.
+      test_fraction: share of the images for testing, where there is no splits.json.
+      split_seed: seed of that split.
+      margin: what is kept around an object, as a share of its longer side, on every side.
+
+    Raises:
+      FileNotFoundError: when the folder or its images/ is missing.
+      ValueError: when an annotation file is malformed.
+    """
+    if not 0.0 <= test_fraction < 1.0:
+      raise ValueError(f"data.test_fraction must be in [0, 1), got {test_fraction}")
+    self.name = folder.resolve().name
+    self._folder = folder
+    self._test_fraction, self._split_seed, self._margin = test_fraction, split_seed, margin
+    self._skipped: list[tuple[str, str]] = []
+    self._images = self._list("images", annotations.IMAGE_SUFFIXES, required=True)
+    self._masks = self._list("masks", (".png",))
+    self._parts = self._list("parts", (".npz",))
+    self._mesh_files = self._list("meshes", (".npz",))
+    self._skipped += [
+      (name, f"masks/{path.name} has no partner in images/")
+      for name, path in self._masks.items()
+      if name not in self._images
+    ]
+    self._splits = annotations.parse_splits(annotations.read_json(folder / "splits.json"), folder)
+    self._keypoint_names, self._keypoint_flip, self._points = annotations.parse_keypoint_file(
+      annotations.read_json(folder / "keypoints.json"), folder
+    )
+    self._cameras = annotations.read_json(folder / "cameras.json") or {}
+    self._shapes = annotations.read_json(folder / "shapes.json") or {}
+    self._meshes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    self._channels = 0
+    self._usable: list[str] = []
+
+  def _list(
+    self, kind: str, suffixes: tuple[str, ...], *, required: bool = False
+  ) -> dict[str, pathlib.Path]:
+    """The files of a sub-folder by name without suffix, sorted."""
+    directory = self._folder / kind
+    if not directory.is_dir():
+      if not required:
+        return {}
+      found = "which does not exist"
+      if self._folder.is_dir():
+        found = f"which holds {sorted(p.name for p in self._folder.iterdir())[:10]}"
+      raise FileNotFoundError(
+        f"expected the photographs in {directory}, in the folder {self._folder} ({found}); "
+        "data.folder must name a folder with images/NAME.jpg and masks/NAME.png"
+      )
+    listed: dict[str, pathlib.Path] = {}
+    for path in sorted(directory.iterdir()):
+      # Names with a leading dot are other programs' notes, such as macOS's ._NAME.jpg.
+      if path.suffix.lower() not in suffixes or path.name.startswith(".") or not path.is_file():
+        continue
+      if path.stem in listed:
+        self._skipped.append((path.name, f"{kind}/{listed[path.stem].name} has the same name"))
+      else:
+        listed[path.stem] = path
+    return listed
+
+  def settings(self) -> dict[str, Any]:
+    """Everything that decides what is built: the settings, and every file's size and time."""
+    paths = [self._folder / name for name in _ANNOTATIONS if (self._folder / name).exists()]
+    for listed in (self._images, self._masks, self._parts, self._mesh_files):
+      paths += listed.values()
+    stamps = []
+    for path in sorted(paths):
+      status = path.stat()
+      name = str(path.relative_to(self._folder))
+      stamps.append([name, status.st_size, status.st_mtime_ns])
+    return {
+      "source": "folder",
+      "version": VERSION,
+      "test_fraction": self._test_fraction,
+      "split_seed": self._split_seed,
+      "margin": self._margin,
+      "files": stamps,
+    }
+
+  def examples(self) -> Iterator[Example]:
+    """Reads the usable items, in the order of their names; the others go to the skipped list.
+
+    Raises:
+      ValueError: when nothing is usable.
+    """
+    self._usable = []
+    self._read_meshes()
+    self._channels = files.count_part_channels(list(self._parts.values()))
+    for name, result in zip(self._images, ordered_map(self._try_item, self._images), strict=True):
+      if isinstance(result, Example):
+        self._usable.append(name)
+        yield result
+      else:
+        self._skipped.append((name, result))
+    if not self._usable:
+      raise ValueError(self._nothing("no image of it is usable"))
+
+  def _nothing(self, what: str) -> str:
+    reasons = "".join(f"\n  {name}: {reason}" for name, reason in self._skipped[:30])
+    more = len(self._skipped) - 30
+    return (
+      f"nothing to learn from in {self._folder}: {what}"
+      + (f"; skipped:{reasons}" if reasons else ": images/ holds no jpg, jpeg, png or webp file")
+      + (f"\n  and {more} more" if more > 0 else "")
+    )
+
+  def contents(self) -> Contents:
+    """The splits, the names, the meshes and what was skipped.
+
+    Raises:
+      ValueError: when no usable image is left for training.
+    """
+    position = {name: index for index, name in enumerate(self._usable)}
+    if self._splits is None:
+      splits = annotations.seeded_split(len(self._usable), self._test_fraction, self._split_seed)
+    else:
+      splits = {}
+      for split, names in self._splits.items():
+        splits[split] = [position[name] for name in names if name in position]
+        self._skipped += [
+          (name, f"{split} of splits.json names it, but images/ does not hold it")
+          for name in names
+          if name not in self._images
+        ]
+      unused = len(self._usable) - sum(len(indices) for indices in splits.values())
+      if unused > 0:
+        logging.info("%d images of %s are in neither split", unused, self._folder)
+    if not splits["train"]:
+      raise ValueError(self._nothing("no usable image is in the training split"))
+    return Contents(
+      splits=splits,
+      part_names=tuple(f"part{index}" for index in range(1, self._channels)),
+      keypoint_names=self._keypoint_names,
+      keypoint_flip=self._keypoint_flip,
+      meshes=self._meshes,
+      skipped=list(self._skipped),
+    )
+
+  def _read_meshes(self) -> None:
+    wanted = {str(shape) for name, shape in self._shapes.items() if name in self._images}
+    for shape in sorted(wanted):
+      if shape not in self._mesh_files:
+        self._skipped.append((shape, f"shapes.json names it, but there is no meshes/{shape}.npz"))
+        continue
+      try:
+        self._meshes[shape] = files.read_mesh(self._mesh_files[shape])
+      except BadItemError as error:
+        self._skipped.append((shape, str(error)))
+
+  def _try_item(self, name: str) -> Example | str:
+    """One item, or the reason why it is of no use."""
+    try:
+      return self._read_item(name)
+    except BadItemError as error:
+      return str(error)
+
+  def _read_item(self, name: str) -> Example:
+    image, alpha = files.read_image(self._images[name])
+    if name in self._masks:
+      mask = files.read_mask(self._masks[name])
+    elif alpha is not None:
+      mask = alpha
+    else:
+      raise BadItemError(
+        f"no masks/{name}.png, and the image has no alpha channel that is not full"
+      )
+    _check_size(mask, image, "the mask")
+    box = mask_box(mask)
+    if box is None:
+      raise BadItemError("the mask is empty (no value of at least half)")
+    length = max(box[2] - box[0], box[3] - box[1])
+    if length < _SMALLEST_OBJECT:
+      raise BadItemError(
+        f"the object is {length:.0f} pixels long, expected at least {_SMALLEST_OBJECT}"
+      )
+    keypoints = camera = parts = None
+    if self._keypoint_names:
+      keypoints = np.zeros((len(self._keypoint_names), 3), np.float32)
+      if name in self._points:
+        keypoints = annotations.parse_keypoints(self._points[name], count=len(self._keypoint_names))
+    if name in self._cameras:
+      camera = annotations.parse_camera(self._cameras[name])
+    if self._channels > 0:
+      if name not in self._parts:
+        raise BadItemError(f"no parts/{name}.npz, although other images have part maps")
+      parts = files.read_parts(self._parts[name], channels=self._channels)
+      _check_size(parts, image, "the part map")
+    shape = str(self._shapes[name]) if name in self._shapes else None
+    example = Example(
+      name=name, image=image, mask=mask, box=box, parts=parts, keypoints=keypoints, camera=camera,
+      shape=shape if shape in self._meshes else None,
+    )  # fmt: skip
+    return _shrink(example, self._margin)
+
+
+def _check_size(values: np.ndarray, image: np.ndarray, what: str) -> None:
+  if values.shape[:2] != image.shape[:2]:
+    found, expected = (f"{a.shape[1]} x {a.shape[0]}" for a in (values, image))
+    raise BadItemError(f"{what} is {found} pixels, the image (upright by its EXIF) {expected}")
+
+
+def _shrink(example: Example, margin: float) -> Example:
+  """Keeps of a picture the square around its object, at most `_LARGEST_STORED` pixels a side."""
+  square = square_box(example.box, padding=margin)
+  # The margin is a share of the longer side in both directions: training squares are square.
+  if square[2] > _LARGEST_STORED:
+    return _resized(example, square)
+  height, width = example.mask.shape
+  left, top = max(math.floor(square[0]), 0), max(math.floor(square[1]), 0)
+  right = min(math.ceil(square[0] + square[2]), width)
+  bottom = min(math.ceil(square[1] + square[2]), height)
+  window = (slice(top, bottom), slice(left, right))
+  keypoints, camera = example.keypoints, example.camera
+  if keypoints is not None:
+    keypoints = keypoints - np.array([left, top, 0.0], np.float32)
+  if camera is not None:
+    x0, y0, side = frame_square(bottom - top, right - left)
+    kept = (left + x0, top + y0, side)
+    camera = move_camera(camera, source=frame_square(height, width), target=kept)
+  x0, y0, x1, y1 = example.box
+  return dataclasses.replace(
+    example,
+    image=example.image[window],
+    mask=example.mask[window],
+    parts=None if example.parts is None else example.parts[window],
+    keypoints=keypoints,
+    camera=camera,
+    box=(x0 - left, y0 - top, x1 - left, y1 - top),
+  )
+
+
+def _resized(example: Example, square: Square) -> Example:
+  """The square as a stored picture of `_LARGEST_STORED` pixels a side."""
+  size = _LARGEST_STORED
+  cut = crop(example, square, image_size=size)
+  keypoints = cut.keypoints
+  if keypoints is not None:
+    pixels = (keypoints[:, :2] + 1.0) * (size / 2.0)
+    keypoints = np.column_stack([pixels, keypoints[:, 2]]).astype(np.float32)
+  box = mask_box(cut.mask)
+  if box is None:
+    raise BadItemError(f"the object is too thin to be seen at {size} pixels")
+  return dataclasses.replace(
+    example,
+    image=np.round(255.0 * cut.image).astype(np.uint8),
+    mask=cut.mask,
+    parts=cut.parts,
+    keypoints=keypoints,
+    camera=cut.camera,
+    box=box,
+  )

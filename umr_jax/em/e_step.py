@@ -1,0 +1,140 @@
+"""The E-step: the network learns while the template and the canonical UV map stand still."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jaxtyping import PRNGKeyArray
+
+from umr_jax import parallel
+from umr_jax.config import Config, TrainConfig
+from umr_jax.data.batching import prefetch, train_batch
+from umr_jax.data.dataset import Split
+from umr_jax.em.measure import Measure, make_measure
+from umr_jax.losses.texture import texture_distance_from
+from umr_jax.models.infer import Infer, build_net, make_infer
+from umr_jax.models.initialize import initialize
+from umr_jax.models.pretrained import read_torch_file, resnet18_variables
+from umr_jax.models.umr_net import UMRNet
+from umr_jax.train.optimizer import make_optimizer
+from umr_jax.train.step import TrainStep, make_train_step, new_train_state
+from umr_jax.types import Batch, EMState, Topology, TrainState, host
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Round:
+  """The compiled functions of one round; its network may have other heads than the last one's."""
+
+  new_state: Callable[[int], TrainState]  # a network that has seen nothing, at a step of the run
+  train_step: TrainStep  # replicated state, sharded batch
+  measure: Measure  # replicated state, sharded batch
+  infer: Infer  # host state, whole batch
+
+
+def make_round(config: Config, topology: Topology, *, index: int) -> Round:
+  """Builds the network of a round and compiles nothing yet.
+
+  Args:
+    config: of the run.
+    topology: the mesh.
+    index: the round, from 0; it sets the number of camera hypotheses and, through the seed, the
+      first parameters.
+
+  Raises:
+    FileNotFoundError: if a file of pretrained weights is named and not there.
+  """
+  start, stop = config.round_bounds()[index]
+  net = build_net(config, hypotheses=config.hypotheses(index))
+  steps = stop - start if config.em.restart else config.train.steps
+  optimizer = make_optimizer(config.train, steps=steps)
+  distance = texture_distance_from(config.loss.perceptual_weights)
+  shared: dict[str, Any] = {
+    "topology": topology,
+    "settings": config.render,
+    "image_size": config.render_size,
+    "distance": distance,
+  }
+  infer = make_infer(net, topology)
+
+  def new_state(step: int) -> TrainState:
+    params, batch_stats = _first_variables(net, config, seed=config.train.seed + index)
+    ema = config.train.ema_decay > 0
+    return host(new_train_state(params, batch_stats, optimizer, step=step, ema=ema))
+
+  train_step = make_train_step(
+    net, optimizer, weights=config.loss, ema_decay=config.train.ema_decay, **shared
+  )
+  return Round(
+    new_state=new_state,
+    train_step=parallel.pmap_step(train_step, donate=True),
+    measure=parallel.pmap_map(make_measure(infer, **shared)),
+    infer=jax.jit(infer),
+  )
+
+
+def _first_variables(net: UMRNet, config: Config, *, seed: int) -> tuple[Any, Any]:
+  params, batch_stats = initialize(net, image_size=config.data.image_size, seed=seed)
+  if config.model.encoder_weights == "none":
+    return params, batch_stats
+  return resnet18_variables(read_torch_file(config.model.encoder_weights), params, batch_stats)
+
+
+def training_batches(
+  split: Split, config: Config, *, start: int, stop: int, shard: tuple[int, int]
+):
+  """The batches of steps [start, stop), prepared ahead in the background.
+
+  A batch is a function of the seed and the step alone, so that a resumed run sees what an unbroken
+  one would have.
+  """
+  train, data = config.train, config.data
+
+  def batch_of(step: int) -> Batch:
+    return train_batch(
+      split,
+      step=step,
+      seed=train.seed,
+      batch_size=train.batch_size,
+      image_size=data.image_size,
+      padding=data.padding,
+      jitter=data.jitter,
+      mirror=data.mirror,
+      shard=shard,
+    )
+
+  return prefetch(batch_of, start, stop)
+
+
+def e_step(
+  train_state: TrainState,
+  em_state: EMState,
+  *,
+  train_step: TrainStep,
+  batches: Any,
+  key: PRNGKeyArray,
+  record: Callable[[dict[str, Any]], bool],
+) -> TrainState:
+  """Gradient steps over `batches` under a fixed EM state.
+
+  Args:
+    train_state: replicated; its memory is given to the result.
+    em_state: replicated.
+    train_step: the round's compiled step.
+    batches: one host batch per step.
+    key: the run's key; a step folds its own number into it.
+    record: receives every step's (replicated) metrics; True asks to stop after this step.
+
+  Returns:
+    The replicated state after the last step.
+  """
+  for batch in batches:
+    train_state, metrics = train_step(train_state, em_state, parallel.shard_batch(batch), key)
+    if record(metrics):
+      break
+  return train_state
+
+
+def run_key(config: TrainConfig) -> PRNGKeyArray:
+  """The key from which every draw of a run descends."""
+  return jax.random.key(config.seed)

@@ -1,0 +1,187 @@
+"""The EM loop: rounds of E-steps and M-steps, with the template as explicit state."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from absl import logging
+
+from umr_jax import parallel
+from umr_jax.checkpoint import Checkpointer
+from umr_jax.config import Config, to_dict
+from umr_jax.data.batching import evaluation_batches
+from umr_jax.data.dataset import Split
+from umr_jax.em.aggregate import Exemplars, Ranking, Statistics
+from umr_jax.em.e_step import Round, e_step, make_round, run_key, training_batches
+from umr_jax.em.m_step import m_step
+from umr_jax.em.measure import Measurement, on_host
+from umr_jax.em.monitor import Monitor
+from umr_jax.errors import Preempted
+from umr_jax.geometry.symmetry import halve
+from umr_jax.train.recentre import recentre
+from umr_jax.train.step import evaluation_params
+from umr_jax.types import EMState, Template, Topology, TrainState, host, network_round
+
+
+def first_em_state(topology: Topology) -> EMState:
+  """Round 0: the template is the unit sphere, and nothing is known of parts."""
+  half = halve(topology.sphere, num_center=topology.num_center)
+  zero = np.int32(0)
+  return host(EMState(round=zero, round_start=zero, template=Template(half_vertices=half)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EMLoop:
+  """Everything about a run that does not change while it runs."""
+
+  config: Config
+  topology: Topology
+  train_split: Split
+  checkpointer: Checkpointer
+  monitor: Monitor
+
+  @functools.cache  # noqa: B019 (a loop lives as long as its run)
+  def round(self, index: int) -> Round:
+    """The compiled functions of a round."""
+    return make_round(self.config, self.topology, index=index)
+
+  def run(self) -> tuple[TrainState, EMState]:
+    """Trains from the last good checkpoint, or from nothing, to the end.
+
+    Returns:
+      Host states: the last round's network, and the template after its M-step.
+
+    Raises:
+      Preempted: after a signal asked the run to stop and it saved itself.
+      NonFiniteError: when a metric stops being a number; the last good checkpoint stays.
+    """
+    train_state, em_state = self._begin()
+    while int(em_state.round) < self.config.em.rounds:
+      index = int(em_state.round)
+      if network_round(em_state, int(train_state.step)) != index and self.config.em.restart:
+        train_state = self.round(index).new_state(int(train_state.step))
+      train_state, em_state = self._e_step(train_state, em_state)
+      train_state, em_state = self._m_step(train_state, em_state, index)
+      em_state = em_state.replace(round=em_state.round + 1, round_start=train_state.step)
+      self.monitor.round_ended(index, em_state)
+      self._save(train_state, em_state)
+    self.checkpointer.wait()
+    return train_state, em_state
+
+  def _begin(self) -> tuple[TrainState, EMState]:
+    def like(em_state: EMState, step: int) -> TrainState:
+      return self.round(network_round(em_state, step)).new_state(step)
+
+    restored = self.checkpointer.restore_latest(like)
+    if restored is None:
+      return self.round(0).new_state(0), first_em_state(self.topology)
+    step, em_state = restored.step, restored.em_state
+    logging.info("Going on from the checkpoint of step %d.", step)
+    self.monitor.resumed(step)
+    if int(em_state.round) >= self.config.em.rounds and step < self.config.train.steps:
+      # A finished run that was given more steps: its last round goes on, with the same network.
+      last_start = self.config.round_bounds()[-1][0]
+      em_state = em_state.replace(
+        round=em_state.round - 1, round_start=np.int32(min(last_start, step - 1))
+      )
+    return restored.train_state, em_state
+
+  def _e_step(self, train_state: TrainState, em_state: EMState) -> tuple[TrainState, EMState]:
+    """The gradient steps of one round, with its panels, checkpoints and template updates."""
+    index, start = int(em_state.round), int(em_state.round_start)
+    stop, every = self.config.round_bounds()[index][1], self.config.em.template_every
+    shard = (jax.process_index(), jax.process_count())
+    key = run_key(self.config.train)
+    while (step := int(train_state.step)) < stop:
+      pause = min(stop, *(step - step % n + n for n in self._pauses()))
+      if every:
+        pause = min(pause, step - (step - start) % every + every)
+      replicated = e_step(
+        parallel.replicate(train_state),
+        parallel.replicate(em_state),
+        train_step=self.round(index).train_step,
+        batches=training_batches(
+          self.train_split, self.config, start=step, stop=pause, shard=shard
+        ),
+        key=key,
+        record=self.monitor.record,
+      )
+      self.monitor.flush()
+      parallel.assert_replicated(replicated)
+      train_state = parallel.unreplicate(replicated)
+      step = int(train_state.step)
+      if every and step < stop and (step - start) % every == 0:
+        train_state, em_state = self._m_step(train_state, em_state, index, parts=False)
+      if step % self.config.log.panel_every == 0 or step == stop:
+        self.monitor.panel(step, self.round(index).infer, train_state, em_state)
+      if step < stop and (step % self.config.checkpoint.every == 0 or self.monitor.stopping):
+        self._save(train_state, em_state)
+      if self.monitor.stopping and step < stop:
+        self.checkpointer.wait()
+        raise Preempted(f"stopped at step {step} and saved; the same command goes on from there")
+    return train_state, em_state
+
+  def _pauses(self) -> tuple[int, ...]:
+    return (self.config.checkpoint.every, self.config.log.panel_every)
+
+  def _m_step(
+    self, train_state: TrainState, em_state: EMState, index: int, *, parts: bool = True
+  ) -> tuple[TrainState, EMState]:
+    """Selective aggregation over the training set, the M-step, and the network re-centred."""
+    statistics = aggregate(
+      lambda: self._measurements(train_state, em_state, index, parts=parts),
+      k=max(1, round(self.config.em.top_fraction * len(self.train_split))),
+    )
+    em_state, mean_offset = m_step(em_state, statistics, topology=self.topology)
+    logging.info(
+      "M-step: the template moved by %.3f on average over %d images.",
+      float(abs(mean_offset).mean()),
+      statistics.num_offsets,
+    )
+    return host(recentre(train_state, mean_offset)), em_state
+
+  def _measurements(
+    self, train_state: TrainState, em_state: EMState, index: int, *, parts: bool
+  ) -> Iterator[Measurement]:
+    """One pass over the training set: unaugmented, in order, shared among the hosts."""
+    state = parallel.replicate(
+      (evaluation_params(train_state), train_state.batch_stats, em_state.template)
+    )
+    measure = self.round(index).measure
+    rank, count = jax.process_index(), jax.process_count()
+    for batch, _ in evaluation_batches(
+      self.train_split,
+      batch_size=self.config.train.batch_size,
+      image_size=self.config.data.image_size,
+      padding=self.config.data.padding,
+    ):
+      if not parts:
+        batch = batch.replace(parts=None)
+      own = jax.tree.map(lambda rows: rows[rank::count], batch)
+      measured = parallel.unshard(measure(*state, parallel.shard_batch(own)))
+      yield on_host(parallel.gather_rows(measured))
+
+  def _save(self, train_state: TrainState, em_state: EMState) -> None:
+    self.checkpointer.save(int(train_state.step), train_state, em_state, to_dict(self.config))
+
+
+def aggregate(measurements, *, k: int) -> Statistics:
+  """The sums over the sets Q and U: three passes over what `measurements()` yields.
+
+  Args:
+    measurements: called once per pass; an iterator over the batches' measurements.
+    k: the size of Q and of U.
+
+  Source: Li et al. 2020, supplementary 2.1.
+  """
+  exemplars, ranking, statistics = Exemplars(), Ranking(), Statistics()
+  for measured in measurements():
+    exemplars = exemplars.update(measured)
+  for measured in measurements():
+    ranking = ranking.update(measured, exemplars)
+  chosen = ranking.finalize(k)
+  for measured in measurements():
+    statistics = statistics.update(measured, chosen)
+  return statistics

@@ -1,0 +1,157 @@
+"""What a person sees of a run while it goes on: metrics, progress, panels, templates."""
+
+import collections
+import pathlib
+import signal
+import threading
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from umr_jax import export, viz
+from umr_jax.config import Config
+from umr_jax.geometry.symmetry import symmetrize
+from umr_jax.metrics import MetricWriter, Progress, check_finite, to_floats
+from umr_jax.models.infer import Infer
+from umr_jax.train.step import evaluation_params
+from umr_jax.types import Batch, EMState, Topology, TrainState
+
+# The metrics of a log line; all of them stand in metrics.jsonl.
+_HEADLINE = ("loss/total", "mask_iou", "loss/texture", "camera_confidence", "grad_norm")
+
+
+class Monitor:
+  """Collects a run's metrics and pictures, and notices when it is told to stop.
+
+  Metrics stay on the device until a line is due, so that no step waits for the host; each step's
+  are checked then, and always before a checkpoint is written.
+
+  Args:
+    config: of the run.
+    workdir: where everything is written.
+    topology: the mesh.
+    watched: the images of the panels, one batch.
+  """
+
+  def __init__(self, config: Config, workdir: pathlib.Path, topology: Topology, watched: Batch):
+    self.stopping = False
+    self._config, self._workdir, self._topology = config, workdir, topology
+    self._watched = watched
+    self._pending: collections.deque[tuple[int, Any]] = collections.deque()
+    self._step = 0
+    self._writer: MetricWriter | None = None
+    self._progress: Progress | None = None
+
+  def resumed(self, step: int) -> None:
+    """The run goes on from a checkpoint: later lines of an interrupted run are dropped."""
+    self._step = step
+    if jax.process_index() == 0:
+      self._open(resumed_step=step)
+
+  def record(self, metrics: dict[str, Any]) -> bool:
+    """Takes one step's metrics; True asks the E-step to stop."""
+    self._step += 1
+    self._pending.append((self._step, metrics))
+    if self._step % self._config.log.every == 0:
+      self.flush()
+    return self.stopping
+
+  def flush(self) -> None:
+    """Checks and writes what has been recorded since the last time.
+
+    Raises:
+      NonFiniteError: naming the first metric that is no number, and its step.
+    """
+    if not self._pending:
+      return
+    lines = []
+    while self._pending:
+      step, metrics = self._pending.popleft()
+      values = to_floats(jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, metrics))
+      check_finite(values, step)
+      lines.append(values)
+    if jax.process_index() != 0:
+      return
+    means = {name: float(np.mean([line[name] for line in lines])) for name in lines[0]}
+    writer, progress = self._open()
+    writer.write(step, means, log=False)
+    logging.info("step %d  %s", step, "  ".join(f"{name} {means[name]:.4g}" for name in _HEADLINE))
+    progress.update(len(lines), loss=means["loss/total"])
+
+  def panel(self, step: int, infer: Infer, train_state: TrainState, em_state: EMState) -> None:
+    """Writes panels/STEP.png: the watched images, what is made of them, and the template."""
+    if jax.process_index() != 0:
+      return
+    inferred = infer(
+      evaluation_params(train_state),
+      train_state.batch_stats,
+      em_state.template,
+      self._watched.image,
+    )
+    picture = viz.training_panel(
+      images=self._watched.image,
+      masks=self._watched.mask,
+      vertices=np.asarray(inferred.vertices),
+      cameras=np.asarray(inferred.camera),
+      flow_maps=np.asarray(inferred.flow_map),
+      template=self._template(em_state),
+      topology=self._topology,
+    )
+    viz.save_png(self._workdir / "panels" / f"{step:06d}.png", picture)
+    self._open()[0].image(step, "panel", picture)
+
+  def round_ended(self, index: int, em_state: EMState) -> None:
+    """Writes rounds/R: the template, and the canonical UV map where there is one."""
+    if jax.process_index() != 0:
+      return
+    folder = self._workdir / "rounds" / str(index)
+    folder.mkdir(parents=True, exist_ok=True)
+    export.export_template(folder / "template.glb", self._template(em_state), self._topology)
+    if em_state.canonical_uv is not None:
+      viz.save_png(folder / "canonical_uv.png", viz.part_map(np.asarray(em_state.canonical_uv)))
+
+  def close(self) -> None:
+    """Ends the files and the progress bar."""
+    for part in (self._writer, self._progress):
+      if part is not None:
+        part.close()
+
+  def __enter__(self) -> "Monitor":
+    # SIGTERM is how a scheduler asks for the machine back, SIGINT how a person does.
+    self._handlers = {}
+    if threading.current_thread() is threading.main_thread():
+      for number in (signal.SIGTERM, signal.SIGINT):
+        self._handlers[number] = signal.signal(number, self._stop)
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    for number, handler in self._handlers.items():
+      signal.signal(number, handler)
+    self.close()
+
+  def _stop(self, number: int, _: object) -> None:
+    if self.stopping:  # Asked twice: at once, without saving.
+      raise KeyboardInterrupt
+    logging.info("%s: finishing this step, saving, stopping.", signal.Signals(number).name)
+    self.stopping = True
+
+  def _open(self, resumed_step: int | None = None) -> tuple[MetricWriter, Progress]:
+    if self._writer is None or self._progress is None:
+      self._writer = MetricWriter(
+        self._workdir,
+        tensorboard=self._config.log.tensorboard,
+        # A new run in this folder drops what an earlier one without a checkpoint left.
+        resumed_step=resumed_step or 0,
+      )
+      self._progress = Progress(
+        total=self._config.train.steps,
+        start=self._step if resumed_step is None else resumed_step,
+        batch_size=self._config.train.batch_size,
+      )
+    return self._writer, self._progress
+
+  def _template(self, em_state: EMState) -> np.ndarray:
+    half = jax.numpy.asarray(em_state.template.half_vertices)
+    return np.asarray(symmetrize(half, num_center=self._topology.num_center))

@@ -1,0 +1,155 @@
+"""Every metric that a data set's annotations allow, with intervals: the content of a report."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from umr_jax.data.dataset import Dataset
+from umr_jax.eval.bootstrap import STATISTICS, bootstrap_interval
+from umr_jax.eval.camera_error import camera_errors
+from umr_jax.eval.collect import ANTIALIAS, SIGMA, collect, make_score
+from umr_jax.eval.shape_error import GRID, fit_alignment, shape_errors
+from umr_jax.types import Batch, Template, Topology
+
+Report = dict[str, Any]
+_MEDIANS = ("camera_error_deg", "camera_error_twin_deg")
+
+
+def evaluate(
+  infer: Callable[..., Any],
+  params: Any,
+  batch_stats: Any,
+  template: Template,
+  dataset: Dataset,
+  *,
+  topology: Topology,
+  split: str,
+  image_size: int,
+  padding: float,
+  batch_size: int,
+  seed: int,
+  step: int,
+  sigma: float = SIGMA,
+  antialias: int = ANTIALIAS,
+  alignment_images: int = 600,
+  max_meshes: int = 100,
+) -> Report:
+  """Judges a network on one split.
+
+  Each image is cropped by its mask's box, not mirrored, and reconstructed with the mean code and
+  the most probable camera. What ties the learned object frame to the true one is fixed on the
+  training split first.
+
+  Args:
+    infer: from `models.infer.make_infer`, not jitted.
+    params: of the network; unreplicated.
+    batch_stats: likewise.
+    template: the category's mean shape.
+    dataset: with or without true cameras and meshes.
+    topology: of the predicted meshes.
+    split: "test" or "train".
+    image_size: of crops, masks and renders.
+    padding: of the crops, as a share of the box.
+    batch_size: images at a time.
+    seed: of the bootstrap and of the Chamfer points.
+    step: the gradient step that the parameters come from; it is only reported.
+    sigma: softness of the silhouettes, whatever it was in training.
+    antialias: samples per pixel and axis of the silhouettes.
+    alignment_images: at most how many training images, evenly spaced, fix the alignment.
+    max_meshes: how many images are judged in 3D at most.
+
+  Returns:
+    `mask_iou` and `mask_iou_hard` (means); with true cameras `camera_error_deg` and
+    `camera_error_twin_deg` (medians); with true meshes too `iou_3d`, `iou_3d_instance` and
+    `chamfer_l1` (means). Each KEY has `KEY_ci`, its 95% interval; further `split`, `n`, `seed`,
+    `step` and `protocol`.
+
+  Raises:
+    ValueError: for a split that the data set does not have, or predictions that are not finite.
+
+  Source: Li et al. 2020, section 4.2 (mask IoU), in the soft form of the released evaluation. The
+    measures in 3D are this project's own: the paper has no 3D truth.
+  """
+  infer = jax.jit(infer)
+
+  def predict(batch: Batch, _: np.ndarray) -> tuple[Any, Any]:
+    inferred = infer(params, batch_stats, template, batch.image)
+    return inferred.vertices, inferred.camera
+
+  crops: dict[str, Any] = {"batch_size": batch_size, "image_size": image_size, "padding": padding}
+  score = make_score(topology, image_size=image_size, sigma=sigma, antialias=antialias)
+  judged = collect(predict, _split(dataset, split), score=score, **crops)
+  values = {"mask_iou": judged.mask_iou, "mask_iou_hard": judged.mask_iou_hard}
+  seen = judged.has_camera
+  shapes = [key for key in judged.shapes if key in dataset.meshes]
+  if seen.any() or shapes:
+    training = collect(
+      predict, _split(dataset, "train"), score=None, limit=alignment_images, **crops
+    )
+    alignment = fit_alignment(training, dataset.meshes)
+    if alignment is not None and seen.any():
+      values["camera_error_deg"], values["camera_error_twin_deg"] = camera_errors(
+        predicted=judged.rotations[seen],
+        true=judged.true_rotations[seen],
+        alignment=alignment.rotation,
+      )
+    if alignment is not None:
+      values |= shape_errors(
+        judged, topology.outward_faces, dataset.meshes, alignment, limit=max_meshes, seed=seed
+      )
+  report = summarize(values, seed=seed)
+  protocol = (
+    f"crops by mask box + {padding:g} a side at {image_size} px, not mirrored; mean code, most "
+    f"probable camera; silhouettes with sigma {sigma:g}, antialias {antialias}; cameras and shapes "
+    f"after one similarity per category fixed on the training split; {len(shapes)} images with "
+    f"true meshes, of which at most {max_meshes} as solids on a {GRID}^3 grid"
+  )
+  return report | {
+    "split": split,
+    "n": len(judged.shapes),
+    "seed": seed,
+    "step": step,
+    "protocol": protocol,
+  }
+
+
+def summarize(values: dict[str, np.ndarray], *, seed: int) -> Report:
+  """Each metric's mean (for camera errors: median) as KEY, and its 95% interval as KEY_ci.
+
+  Args:
+    values: [N] per metric, one value per image.
+    seed: of the bootstrap.
+  """
+  report: Report = {}
+  for key, column in values.items():
+    statistic = "median" if key in _MEDIANS else "mean"
+    report[key] = float(STATISTICS[statistic](column))
+    report[f"{key}_ci"] = list(bootstrap_interval(column, statistic=statistic, seed=seed))
+  return report
+
+
+def format_table(report: Report) -> str:
+  """A report as lines of text: every metric with its interval, then how it was measured."""
+  metrics = [key for key in report if f"{key}_ci" in report]
+  width = max([len("metric"), *map(len, metrics)])
+  lines = [f"{'metric':<{width}}  {'value':>7}  95% interval"]
+  for key in metrics:
+    digits = 1 if key.endswith("_deg") else 3
+    low, high = report[f"{key}_ci"]
+    lines.append(
+      f"{key:<{width}}  {report[key]:>7.{digits}f}  [{low:.{digits}f}, {high:.{digits}f}]"
+    )
+  if "split" in report:
+    lines.append(f"{report['split']} split, {report['n']} images, step {report['step']}")
+  return "\n".join(lines)
+
+
+def _split(dataset: Dataset, name: str) -> Any:
+  if name not in dataset.splits or not len(dataset.splits[name]):
+    raise ValueError(
+      f"data set {dataset.name} has no images in split {name!r}; it has "
+      + ", ".join(f"{key} ({len(value)})" for key, value in dataset.splits.items())
+    )
+  return dataset.splits[name]

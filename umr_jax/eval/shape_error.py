@@ -1,0 +1,94 @@
+"""Predicted shapes against true ones, after the alignment that the training split fixes."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from umr_jax.eval.alignment import Alignment, box_similarity, boxes, global_rotation
+from umr_jax.eval.chamfer import chamfer_l1
+from umr_jax.eval.collect import Collected
+from umr_jax.eval.solid import Mesh, solid_iou
+
+Meshes = Mapping[str, tuple[np.ndarray, np.ndarray]]
+GRID = 32  # voxels per side
+
+
+def known_shapes(collected: Collected, meshes: Meshes) -> np.ndarray:
+  """The rows whose true mesh is known."""
+  return np.array([i for i, key in enumerate(collected.shapes) if key in meshes], np.int64)
+
+
+def fit_alignment(collected: Collected, meshes: Meshes) -> Alignment | None:
+  """The similarity from the learned frame to the true one, fixed on a (training) split.
+
+  Args:
+    collected: predictions of the split.
+    meshes: the true meshes by name.
+
+  Returns:
+    The alignment; without true meshes it only rotates, and without true cameras it is None.
+  """
+  seen = collected.has_camera
+  if not seen.any():
+    return None
+  rotation = global_rotation(
+    predicted=collected.rotations[seen], true=collected.true_rotations[seen]
+  )
+  rows = known_shapes(collected, meshes)
+  if not rows.size:
+    return Alignment(rotation, np.zeros(3), 1.0)
+  # Many images share one true mesh.
+  true_boxes = {key: _box(meshes[key]) for key in {collected.shapes[i] for i in rows} if key}
+  translation, scale = box_similarity(
+    predicted=boxes(collected.vertices[rows] @ rotation),
+    true=np.stack([true_boxes[key] for i in rows if (key := collected.shapes[i])]),
+  )
+  return Alignment(rotation, translation, scale)
+
+
+def shape_errors(
+  collected: Collected,
+  faces: np.ndarray,
+  meshes: Meshes,
+  alignment: Alignment,
+  *,
+  limit: int,
+  seed: int,
+) -> dict[str, np.ndarray]:
+  """3D IoU and Chamfer distance of predicted meshes, image by image.
+
+  Args:
+    collected: predictions of the split to judge.
+    faces: of the predicted meshes.
+    meshes: the true meshes by name.
+    alignment: from `fit_alignment`, on the training split.
+    limit: how many images, evenly spaced over the split, are judged at most.
+    seed: of the points drawn for the Chamfer distance.
+
+  Returns:
+    `iou_3d` and `chamfer_l1` after the category's alignment, and `iou_3d_instance` after aligning
+    box centre and box volume of each mesh by itself. Empty where no true mesh is known.
+  """
+  rows = known_shapes(collected, meshes)
+  if not rows.size:
+    return {}
+  rows = rows[np.linspace(0, rows.size - 1, min(limit, rows.size)).round().astype(np.int64)]
+  values: dict[str, list[float]] = {"iou_3d": [], "iou_3d_instance": [], "chamfer_l1": []}
+  for row in rows:
+    key = collected.shapes[row]
+    true = Mesh(*meshes[key or ""])
+    predicted = Mesh(alignment.apply(collected.vertices[row]), faces)
+    translation, scale = box_similarity(
+      predicted=boxes(predicted.vertices)[None], true=_box(true)[None]
+    )
+    own = Mesh((predicted.vertices + translation) * scale, faces)
+    values["iou_3d"].append(solid_iou(predicted, true, resolution=GRID))
+    values["iou_3d_instance"].append(solid_iou(own, true, resolution=GRID))
+    values["chamfer_l1"].append(chamfer_l1(predicted=predicted, true=true, seed=seed))
+  return {name: np.array(column) for name, column in values.items()}
+
+
+def _box(mesh: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+  """The box of what the faces show; a mesh file may hold vertices that no face uses."""
+  vertices, faces = mesh
+  return boxes(np.asarray(vertices, np.float64)[np.unique(faces)])

@@ -1,0 +1,214 @@
+"""The training objective: the only place that knows weights and the expectation over cameras."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from umr_jax.config import LossConfig, RenderConfig
+from umr_jax.geometry import camera
+from umr_jax.losses.deformation import deformation_loss
+from umr_jax.losses.edge import edge_loss
+from umr_jax.losses.entropy import camera_entropy
+from umr_jax.losses.flatten import flatten_loss
+from umr_jax.losses.laplacian import laplacian_loss
+from umr_jax.losses.mask import mask_iou_loss
+from umr_jax.losses.orientation import orientation_loss
+from umr_jax.losses.texture import TextureDistance, texture_distance
+from umr_jax.losses.texture_cycle import texture_cycle_loss
+from umr_jax.losses.texture_dt import texture_dt_loss
+from umr_jax.models.assemble import assemble_vertices, expand_rows, row_flow, sample_texels
+from umr_jax.render import rasterize, soft_silhouette
+from umr_jax.types import Batch, EMState, Prediction, Topology, checked
+
+
+@checked
+def average_pool(image: Float[Array, "B H W *C"], size: int) -> Float[Array, "B h w *C"]:
+  """The image at `size` pixels a side, each the mean of the pixels that it covers."""
+  batch, height, _, *channels = image.shape
+  block = height // size
+  return image.reshape(batch, size, block, size, block, *channels).mean(axis=(2, 4))
+
+
+@checked
+def sample_hypothesis(
+  logits: Float[Array, "B K"], index: Int[Array, "B"], key: PRNGKeyArray
+) -> Int[Array, "B"]:
+  """A camera hypothesis per image, drawn with its probability under the image's own key.
+
+  Source: Li et al. 2020, supplementary 2.2; Insafutdinov and Dosovitskiy 2018.
+  """
+  keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
+  return jax.vmap(jax.random.categorical)(keys, logits)
+
+
+def silhouettes(
+  vertices: Float[Array, "B V 3"],
+  cameras: Float[Array, "B K 7"],
+  *,
+  topology: Topology,
+  settings: RenderConfig,
+  image_size: int,
+) -> tuple[Float[Array, "B K H W"], Float[Array, "B K F 3 3"]]:
+  """Every image's soft silhouette under each of its camera hypotheses, and the projected faces."""
+  batch, count = cameras.shape[:2]
+  spread = jnp.broadcast_to(vertices[:, None], (batch, count, *vertices.shape[1:]))
+  faces = camera.face_vertices(camera.project(spread, cameras), topology.faces)
+  alpha = soft_silhouette(
+    faces.reshape(batch * count, *faces.shape[2:]),
+    image_size=image_size,
+    sigma=settings.sigma,
+    dist_eps=settings.dist_eps,
+    antialias=settings.antialias,
+  )
+  return alpha.reshape(batch, count, image_size, image_size), faces
+
+
+def texture_terms(
+  prediction: Prediction,
+  *,
+  batch: Batch,
+  alpha: Float[Array, "B H W"],
+  faces: Float[Array, "B F 3 3"],
+  mask: Float[Array, "B H W"],
+  topology: Topology,
+  settings: RenderConfig,
+  distance: TextureDistance,
+) -> dict[str, Float[Array, "B"]]:
+  """The three terms of the texture flow, under one camera per image.
+
+  The texture pass sees the geometry as given: its gradient reaches the flow, and through `alpha`
+  the silhouette, as in the released code.
+
+  Source: Li et al. 2020, section 3.3.
+  """
+  size = mask.shape[-1]
+  # A left face's texels are its right partner's: what is sampled is sampled once.
+  rows = row_flow(prediction.flow_map, topology)
+  fragments = rasterize(
+    jax.lax.stop_gradient(faces),
+    expand_rows(sample_texels(batch.image, rows), topology),
+    image_size=size,
+    sigma=settings.sigma,
+    gamma=settings.gamma,
+    dist_eps=settings.dist_eps,
+    antialias=settings.antialias,
+  )
+  return {
+    "texture": distance(
+      rendered=fragments.rgba[..., :3],
+      alpha=alpha,
+      image=average_pool(batch.image, size),
+      mask=mask,
+    ),
+    "texture_dt": texture_dt_loss(flow=rows, barrier=batch.barrier),
+    "texture_cycle": texture_cycle_loss(
+      flow=expand_rows(rows, topology), landing=fragments.landing, visible=fragments.visible
+    ),
+  }
+
+
+def term_weights(
+  weights: LossConfig, *, round_index: Int[Array, ""], round_step: Int[Array, ""]
+) -> dict[str, float | Float[Array, ""]]:
+  """Every term's weight at this moment of the run.
+
+  The orientation prior flattens the first shapes towards the mirror plane, so that the cameras
+  learn a side view, and then lets go; the deformation term may wait for a template.
+
+  Source: Li et al. 2020, supplementary 2.2; weights and moments from the released configuration.
+  """
+  orienting = (round_index == 0) & (round_step < weights.orientation_stop)
+  deforming = round_step >= weights.deformation_start
+  return {
+    "mask": weights.mask,
+    "texture": weights.texture,
+    "texture_dt": weights.texture_dt,
+    "texture_cycle": weights.texture_cycle,
+    "laplacian": weights.laplacian,
+    "flatten": weights.flatten,
+    "edge": weights.edge,
+    "deformation": jnp.where(deforming, weights.deformation, 0.0),
+    "orientation": jnp.where(orienting, weights.orientation, 0.0),
+    "camera_entropy": weights.camera_entropy,
+  }
+
+
+def total_loss(
+  prediction: Prediction,
+  em_state: EMState,
+  batch: Batch,
+  key: PRNGKeyArray,
+  *,
+  round_step: Int[Array, ""],
+  topology: Topology,
+  weights: LossConfig,
+  settings: RenderConfig,
+  image_size: int,
+  distance: TextureDistance = texture_distance,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+  """The weighted sum of all terms, averaged over the images of the batch.
+
+  The mask term is the expectation over the camera hypotheses, and reaches shape, cameras and their
+  probabilities; texture is rendered under one camera per image, drawn with its probability.
+
+  Args:
+    prediction: the network's output for the batch.
+    em_state: the template, and the round, which sets what is active.
+    batch: images and masks.
+    key: for the draw of a camera per image.
+    round_step: steps taken in this round.
+    topology: the mesh.
+    weights: the weight of every term.
+    settings: of the rasterizer.
+    image_size: pixels per side of the renders; divides the batch's image size.
+    distance: of a textured render from the image.
+
+  Returns:
+    The objective, and metrics: `loss/NAME` unweighted, `weighted/NAME`, `loss/total`, `mask_iou`
+    (expected over the hypotheses) and `camera_confidence` (the largest probability).
+
+  Source: Li et al. 2020, section 3 and supplementary 2.2.
+  """
+  vertices = assemble_vertices(prediction.half_offsets, em_state.template, topology)
+  alpha, faces = silhouettes(
+    vertices, prediction.cameras, topology=topology, settings=settings, image_size=image_size
+  )
+  mask = average_pool(batch.mask, image_size)
+  probs = jax.nn.softmax(prediction.camera_logits, axis=-1)
+  mask_values = mask_iou_loss(alpha=alpha, mask=jnp.broadcast_to(mask[:, None], alpha.shape))
+  chosen = sample_hypothesis(prediction.camera_logits, batch.index, key)
+  terms = {
+    "mask": jnp.sum(probs * mask_values, axis=-1),
+    "laplacian": laplacian_loss(vertices, topology),
+    "flatten": flatten_loss(vertices, topology),
+    "edge": edge_loss(vertices, topology),
+    "deformation": deformation_loss(prediction.half_offsets),
+    "orientation": orientation_loss(vertices),
+    "camera_entropy": camera_entropy(prediction.camera_logits),
+    **texture_terms(
+      prediction,
+      batch=batch,
+      alpha=_choose(alpha, chosen),
+      faces=_choose(faces, chosen),
+      mask=mask,
+      topology=topology,
+      settings=settings,
+      distance=distance,
+    ),
+  }
+  now = term_weights(weights, round_index=em_state.round, round_step=round_step)
+  means = {name: jnp.mean(values) for name, values in terms.items()}
+  weighted = {name: now[name] * mean for name, mean in means.items()}
+  total = sum(weighted.values(), start=jnp.float32(0.0))
+  metrics = {f"loss/{name}": mean for name, mean in means.items()}
+  metrics |= {f"weighted/{name}": value for name, value in weighted.items()}
+  metrics |= {
+    "loss/total": total,
+    "mask_iou": 1.0 - means["mask"],
+    "camera_confidence": jnp.mean(jnp.max(probs, axis=-1)),
+  }
+  return total, metrics
+
+
+def _choose(values: Float[Array, "B K *rest"], chosen: Int[Array, "B"]) -> Float[Array, "B *rest"]:
+  return jax.vmap(lambda row, k: row[k])(values, chosen)

@@ -1,0 +1,268 @@
+"""Scalars on their way out: means that merge, the non-finite check, writers, the progress bar."""
+
+import importlib.util
+import json
+import math
+import os
+import pathlib
+import time
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+from absl import logging
+from flax import struct
+from jaxtyping import Array, Float
+
+from umr_jax.types import checked
+
+
+class NonFiniteError(ArithmeticError):
+  """A metric became NaN or infinite."""
+
+  def __init__(self, metric: str, step: int, value: float = math.nan) -> None:
+    super().__init__(
+      f"metric {metric!r} is {value} at step {step}. The last checkpoint is intact; lower "
+      "train.learning_rate, set train.clip_norm, or look at the images of that step."
+    )
+    self.metric = metric
+    self.step = step
+
+
+@struct.dataclass
+class Mean:
+  """A mean as a monoid: the order and the grouping of updates and merges do not matter.
+
+  Sums are kept instead of a running mean, so that batches, devices and hosts can be merged, and
+  padded rows can count for nothing.
+  """
+
+  total: Float[Array, ""]
+  count: Float[Array, ""]
+
+  @classmethod
+  def empty(cls) -> Self:
+    """The mean of nothing, neutral under `merge`."""
+    return cls(total=jnp.float32(0.0), count=jnp.float32(0.0))
+
+  @checked
+  def update(
+    self, values: Float[Array, "*N"], *, weights: Float[Array, "*N"] | None = None
+  ) -> "Mean":
+    """This mean with more values in it.
+
+    Args:
+      values: per-image values. Those of weight 0 are ignored, even where they are NaN.
+      weights: how much each value counts, 1 by default; for example `batch.valid` as floats.
+    """
+    if weights is None:
+      weights = jnp.ones_like(values)
+    weighted = jnp.where(weights > 0.0, values * weights, 0.0)
+    return Mean(total=self.total + jnp.sum(weighted), count=self.count + jnp.sum(weights))
+
+  def merge(self, other: "Mean") -> "Mean":
+    """The mean over what either has seen."""
+    return Mean(total=self.total + other.total, count=self.count + other.count)
+
+  def compute(self) -> Float[Array, ""]:
+    """The mean; NaN if nothing was counted."""
+    nonempty = self.count > 0.0
+    return jnp.where(nonempty, self.total / jnp.where(nonempty, self.count, 1.0), jnp.nan)
+
+
+def to_floats(metrics: Mapping[str, Any]) -> dict[str, float]:
+  """Scalar metrics on the host, fetched in one transfer.
+
+  Raises:
+    ValueError: naming a metric that is not a scalar.
+  """
+  fetched = jax.device_get(dict(metrics))
+  for name, value in fetched.items():
+    if np.size(value) != 1:
+      raise ValueError(f"metric {name!r} has shape {np.shape(value)}; expected one number.")
+  return {name: float(np.reshape(value, ())) for name, value in fetched.items()}
+
+
+def check_finite(metrics: Mapping[str, Any], step: int) -> None:
+  """Stops a run whose numbers have gone bad.
+
+  Args:
+    metrics: scalars by name.
+    step: the step that they belong to.
+
+  Raises:
+    NonFiniteError: naming the first metric that is NaN or infinite, and the step.
+  """
+  for name, value in to_floats(metrics).items():
+    if not math.isfinite(value):
+      raise NonFiniteError(name, step, value)
+
+
+def _refuse_constant(name: str) -> float:
+  raise ValueError(f"{name} is not JSON")
+
+
+def _records(path: pathlib.Path, resumed_step: int | None) -> dict[str, dict[str, Any]]:
+  """The whole lines of a metrics file up to a step, with what they say."""
+  kept = {}
+  for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+      record = json.loads(text, parse_constant=_refuse_constant)
+      step = int(record["step"])
+    except (ValueError, TypeError, KeyError):
+      # A run that was killed may leave half a line.
+      logging.warning("%s: line %d is not a metrics record and is dropped", path, number)
+      continue
+    if resumed_step is None or step <= resumed_step:
+      kept[text] = record
+  return kept
+
+
+def _replace_lines(path: pathlib.Path, lines: Iterable[str]) -> None:
+  """Rewrites the file so that a kill at any moment leaves the old or the new one."""
+  temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+  with temporary.open("w", encoding="utf-8") as file:
+    file.writelines(f"{line}\n" for line in lines)
+    file.flush()
+    os.fsync(file.fileno())
+  temporary.replace(path)
+
+
+class MetricWriter:
+  """Appends metrics to `metrics.jsonl`, to TensorBoard events and to the log.
+
+  A line of `metrics.jsonl` is {"step": ..., "wall_s": ..., metric: value, ...}, where wall_s counts
+  the seconds of the run over all its resumptions and a non-finite value is null. Use it as a
+  context manager, on host 0 only.
+
+  Args:
+    workdir: the run's folder; made if missing.
+    tensorboard: True to write TensorBoard events too, if tensorboardX is installed.
+    resumed_step: the step of the checkpoint that the run goes on from: lines of later steps, which
+      will be written again, are dropped. None keeps every line.
+  """
+
+  def __init__(
+    self, workdir: str | os.PathLike[str], *, tensorboard: bool, resumed_step: int | None = None
+  ) -> None:
+    folder = pathlib.Path(workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "metrics.jsonl"
+    earlier = 0.0
+    if path.exists():
+      records = _records(path, resumed_step)
+      _replace_lines(path, records)
+      earlier = max((record.get("wall_s") or 0.0 for record in records.values()), default=0.0)
+    self._start = time.monotonic() - earlier
+    # Line buffered: a kill loses at most the line being written.
+    self._file = path.open("a", buffering=1, encoding="utf-8")
+    self._events = None
+    if tensorboard:
+      if importlib.util.find_spec("tensorboardX") is None:
+        logging.warning("tensorboardX is not installed: no TensorBoard events are written")
+      else:
+        import tensorboardX
+
+        purge = None if resumed_step is None else resumed_step + 1
+        self._events = tensorboardX.SummaryWriter(str(folder), purge_step=purge)
+
+  def write(self, step: int, metrics: Mapping[str, Any], *, log: bool = True) -> None:
+    """Writes scalars of one step.
+
+    Args:
+      step: the step that they belong to.
+      metrics: scalars by name: Python, NumPy or JAX. "step" and "wall_s" are taken.
+      log: False leaves them out of the absl log.
+
+    Raises:
+      ValueError: if a metric is not a scalar or takes a reserved name.
+    """
+    reserved = {"step", "wall_s"} & metrics.keys()
+    if reserved:
+      raise ValueError(f"metrics may not be named {sorted(reserved)}: the writer adds those.")
+    values = to_floats(metrics)
+    record: dict[str, Any] = {"step": int(step), "wall_s": round(time.monotonic() - self._start, 3)}
+    # JSON knows no NaN.
+    record |= {name: value if math.isfinite(value) else None for name, value in values.items()}
+    self._file.write(json.dumps(record, allow_nan=False) + "\n")
+    if self._events is not None:
+      for name, value in values.items():
+        self._events.add_scalar(name, value, step)
+    if log:
+      text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+      logging.info("step %d  %s", step, text)
+
+  def image(self, step: int, name: str, image: np.ndarray) -> None:
+    """Adds an [H, W, 3] uint8 picture to the TensorBoard events, if there are any."""
+    if self._events is not None:
+      self._events.add_image(name, image, step, dataformats="HWC")
+
+  def close(self) -> None:
+    """Finishes the files."""
+    self._file.close()
+    if self._events is not None:
+      self._events.close()
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    traceback: TracebackType | None,
+  ) -> None:
+    self.close()
+
+
+class Progress:
+  """A progress bar over steps that shows the loss and the images per second.
+
+  Silent where standard error is not a terminal. Use it as a context manager.
+
+  Args:
+    total: the last step of the run.
+    start: the step that the run goes on from.
+    batch_size: images per step, over all devices and hosts.
+  """
+
+  def __init__(self, *, total: int, start: int, batch_size: int) -> None:
+    self._batch_size = batch_size
+    self._steps = 0  # since a loss was last shown
+    self._shown = time.monotonic()
+    self._bar = tqdm.tqdm(total=total, initial=start, unit="step", disable=None)
+
+  def update(self, steps: int = 1, *, loss: float | None = None) -> None:
+    """Advances the bar; shows a loss only where one is at hand, since fetching it would wait.
+
+    Args:
+      steps: how many steps were done since the last call.
+      loss: the latest total loss.
+    """
+    self._steps += steps
+    if loss is not None:
+      # Only here have the steps really ended: the ones between run ahead of the host.
+      now = time.monotonic()
+      rate = self._steps * self._batch_size / max(now - self._shown, 1e-9)
+      self._steps, self._shown = 0, now
+      self._bar.set_postfix({"loss": f"{loss:.4g}", "images/s": f"{rate:.1f}"}, refresh=False)
+    self._bar.update(steps)
+
+  def close(self) -> None:
+    """Leaves the bar as it stands."""
+    self._bar.close()
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    traceback: TracebackType | None,
+  ) -> None:
+    self.close()

@@ -1,0 +1,157 @@
+"""Where a prediction meets the template: offsets and flow become a textured mesh."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from umr_jax.geometry.sampling import bilinear_sample
+from umr_jax.geometry.symmetry import symmetrize
+from umr_jax.types import Template, Topology, checked
+
+
+@checked
+def assemble_vertices(
+  half_offsets: Float[Array, "B Vh 3"], template: Template, topology: Topology
+) -> Float[Array, "B V 3"]:
+  """Adds an instance's offsets to the category's mean shape and mirrors the sum.
+
+  Args:
+    half_offsets: of the learned half of the vertices, in object units.
+    template: the mean shape.
+    topology: the mesh.
+
+  Returns:
+    All vertices, symmetric in y = 0, in object space.
+
+  Source: Li et al. 2020, section 3.1: V = V_template + Delta V.
+  """
+  half = template.half_vertices[None] + half_offsets
+  return symmetrize(half, num_center=topology.num_center)
+
+
+@checked
+def face_flow(flow_map: Float[Array, "B Hu Wu 2"], topology: Topology) -> Float[Array, "B F T 2"]:
+  """Where on the photograph each texel of each face takes its colour.
+
+  Args:
+    flow_map: the network's flow.
+    topology: the mesh and its UV layout.
+
+  Returns:
+    Image positions (x, y). With a symmetric texture, left faces repeat their right partners'.
+  """
+  return expand_rows(row_flow(flow_map, topology), topology)
+
+
+@checked
+def row_flow(flow_map: Float[Array, "B Hu Wu 2"], topology: Topology) -> Float[Array, "B U T 2"]:
+  """`face_flow` for the U rows of texels that differ.
+
+  What is the same for a left face and its right partner (a texel's colour, say) is computed at half
+  the cost for the rows alone, and spread over the faces with `expand_rows` afterwards.
+  """
+  flow = look_up(flow_map, topology.texel_uv.reshape(-1, 2))
+  return flow.reshape(flow.shape[0], *topology.texel_uv.shape)
+
+
+@checked
+def expand_rows(rows: Float[Array, "B U T C"], topology: Topology) -> Float[Array, "B F T C"]:
+  """Gives every face its row of texels; with a symmetric texture, left faces their partners'."""
+  if not topology.symmetric_texture:
+    return rows
+  # Equal to rows[:, face_texels], whose derivative would be a scatter.
+  return jnp.concatenate([rows, rows[:, topology.num_self_faces :]], axis=1)
+
+
+@checked
+def sample_texels(
+  image: Float[Array, "B H W C"], flow: Float[Array, "B F T 2"]
+) -> Float[Array, "B F T C"]:
+  """The colours that a flow picks from a photograph.
+
+  Args:
+    image: RGB in [0, 1], or any other map of the photograph.
+    flow: image positions of every texel.
+
+  Returns:
+    Texel values; black where the flow leaves the photograph.
+
+  Source: Li et al. 2020, section 3.1 (texture flow, after Kanazawa et al. 2018).
+  """
+  batch, faces, texels, _ = flow.shape
+  values = bilinear_sample(image, flow.reshape(batch, faces * texels, 2))
+  return values.reshape(batch, faces, texels, image.shape[-1])
+
+
+@checked
+def uv_texture(
+  image: Float[Array, "B H W C"], flow_map: Float[Array, "B Hu Wu 2"]
+) -> Float[Array, "B Hu Wu C"]:
+  """The texture as a map: what each pixel of the UV map sees on the photograph.
+
+  Args:
+    image: RGB in [0, 1], or any other map of the photograph, such as part probabilities.
+    flow_map: the network's flow.
+
+  Returns:
+    The UV map.
+  """
+  batch, height, width, _ = flow_map.shape
+  values = bilinear_sample(image, flow_map.reshape(batch, height * width, 2))
+  return values.reshape(batch, height, width, image.shape[-1])
+
+
+@checked
+def uv_parts_to_texels(
+  canonical_uv: Float[Array, "Hu Wu P1"], topology: Topology
+) -> Float[Array, "F T P1"]:
+  """The part probabilities of each texel of each face, from the category's canonical UV map.
+
+  Args:
+    canonical_uv: part probabilities, background first.
+    topology: the mesh and its UV layout.
+
+  Returns:
+    Texel values that the rasterizer takes as a texture.
+
+  Source: Li et al. 2020, section 3.2 (the canonical semantic UV map rendered onto an instance).
+  """
+  rows = look_up(canonical_uv[None], topology.texel_uv.reshape(-1, 2))
+  rows = rows.reshape(1, *topology.texel_uv.shape[:2], canonical_uv.shape[-1])
+  return expand_rows(rows, topology)[0]
+
+
+@checked
+def look_up(maps: Float[Array, "B Hu Wu C"], uv: Float[np.ndarray, "N 2"]) -> Float[Array, "B N C"]:
+  """Reads UV maps bilinearly at fixed positions.
+
+  Args:
+    maps: one UV map per image.
+    uv: positions in [-1, 1], the same for the whole batch and known before tracing.
+
+  Returns:
+    The values.
+
+  Departs: the map wraps around in u and continues beyond its first and last row, as the sphere
+    does; the released code aligns the map's corners with -1 and 1 instead, which does neither.
+  """
+  batch, height, width, channels = maps.shape
+  column, right = _split(uv[:, 0], width)
+  row, down = _split(uv[:, 1], height)
+  # The batch sits in the last axis: one gather, and in the derivative one scatter, moves a whole
+  # row of floats instead of a pair. That is several times faster on a CPU.
+  table = maps.transpose(1, 2, 0, 3).reshape(height * width, batch * channels)
+  total = jnp.zeros((len(uv), batch * channels), maps.dtype)
+  for y, weight_y in ((row, 1.0 - down), (row + 1, down)):
+    for x, weight_x in ((column, 1.0 - right), (column + 1, right)):
+      index = (np.clip(y, 0, height - 1) * width + x % width).astype(np.int32)
+      weight = (weight_y * weight_x).astype(np.float32)[:, None]
+      total += weight * jnp.take(table, index, axis=0, mode="clip")
+  return total.reshape(len(uv), batch, channels).transpose(1, 0, 2)
+
+
+def _split(position: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+  """Positions in [-1, 1] as the index of the pixel before them, and the rest."""
+  pixel = (position.astype(np.float64) + 1.0) * (0.5 * size) - 0.5
+  before = np.floor(pixel)
+  return before.astype(np.int64), pixel - before

@@ -1,0 +1,94 @@
+"""From a photograph to the feature that every head reads, and to the shape's code."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from umr_jax.models.layers import BatchNorm, Conv, Dense, leaky_relu, uniform
+from umr_jax.models.resnet import ResNet18
+from umr_jax.types import checked
+
+# Of the colours in [0, 1] of the photographs on which published encoders were trained.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_MAP_SIZE = 4
+
+
+class Encoder(nn.Module):
+  """ResNet-18, a strided convolution, two fully connected layers, and the code's distribution.
+
+  Source: Li et al. 2020, supplementary 2.2; Kanazawa et al. 2018, section 3.
+    Departs: the map before the fully connected layers is resized to 4 x 4, so that one set of
+    parameters serves every image size. At the paper's 256 pixels that changes nothing.
+  """
+
+  width: int  # channels of the ResNet's stem
+  feature_size: int
+  code_size: int
+  sample_code: bool  # whether the code is a draw in training
+
+  @nn.compact
+  @checked
+  def __call__(
+    self,
+    images: Float[Array, "B H W 3"],
+    *,
+    train: bool,
+    noise: Float[Array, "B Z"] | None = None,
+  ) -> tuple[Float[Array, "B D"], Float[Array, "B Z"], Float[Array, "B Z"]]:
+    """Encodes photographs.
+
+    Args:
+      images: RGB in [0, 1].
+      train: whether BatchNorm uses the batch's statistics.
+      noise: standard normal, what the code's draw is made of; none for the mean code.
+
+    Returns:
+      The feature, for cameras and texture; the code's mean mu; and the code z, for the shape: a
+      draw around mu where there is noise, mu itself otherwise.
+    """
+    mean = jnp.asarray(IMAGENET_MEAN, images.dtype).reshape(1, 1, 1, 3)
+    std = jnp.asarray(IMAGENET_STD, images.dtype).reshape(1, 1, 1, 3)
+    x = ResNet18(self.width, name="resnet")((images - mean) / std, train=train)
+    x = Conv(4 * self.width, 4, 2, 1, name="conv")(x)
+    x = leaky_relu(BatchNorm(name="conv_bn")(x, train=train), 0.2)
+    if x.shape[1:3] != (_MAP_SIZE, _MAP_SIZE):
+      shape = (x.shape[0], _MAP_SIZE, _MAP_SIZE, x.shape[-1])
+      x = jax.image.resize(x, shape, "linear", antialias=False)
+    x = x.reshape(x.shape[0], -1)
+    for i in (1, 2):
+      x = Dense(self.feature_size, name=f"fc{i}")(x)
+      x = leaky_relu(BatchNorm(name=f"fc{i}_bn")(x, train=train), 0.2)
+
+    mu = self._code_head("mean")(x)
+    if not self.sample_code:
+      return x, mu, mu
+    # Made, if not used, in evaluation too: the parameters must not depend on the noise.
+    log_variance = self._code_head("logvar")(x)
+    if noise is None:
+      return x, mu, mu
+    return x, mu, mu + jnp.exp(0.5 * log_variance) * noise
+
+  def _code_head(self, name: str) -> "CodeHead":
+    return CodeHead(self.feature_size, self.code_size, name=name)
+
+
+class CodeHead(nn.Module):
+  """Two fully connected layers towards a statistic of the code."""
+
+  hidden_size: int
+  code_size: int
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B D"]) -> Float[Array, "B Z"]:
+    """The statistic."""
+    sizes = {"fc1": (x.shape[-1], self.hidden_size), "fc2": (self.hidden_size, self.code_size)}
+    for name, (fan_in, features) in sizes.items():
+      # The default start of the paper's framework.
+      start = uniform(1.0 / math.sqrt(fan_in))
+      x = Dense(features, kernel_init=start, bias_init=start, name=name)(x)
+      x = leaky_relu(x, 0.01) if name == "fc1" else x
+    return x

@@ -1,0 +1,88 @@
+"""From a config to a network, and from photographs to shapes, cameras and flow."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float
+
+from umr_jax.config import Config
+from umr_jax.geometry.topology import build_topology
+from umr_jax.models.assemble import assemble_vertices
+from umr_jax.models.umr_net import UMRNet
+from umr_jax.types import Template, Topology, checked
+
+
+@struct.dataclass
+class Inference:
+  """What the network and the template together say of B photographs."""
+
+  vertices: Float[Array, "B V 3"]  # object space
+  cameras: Float[Array, "B K 7"]
+  camera_probs: Float[Array, "B K"]
+  camera: Float[Array, "B 7"]  # the most probable one
+  flow_map: Float[Array, "B Hu Wu 2"]
+  shape_code: Float[Array, "B Z"]
+
+
+Infer = Callable[[Any, Any, Template, Array], Inference]
+
+
+def build_topology_from(config: Config) -> Topology:
+  """The mesh that a config asks for."""
+  geometry = config.geometry
+  return build_topology(
+    geometry.level,
+    texels_per_side=geometry.texels_per_side,
+    symmetric_texture=geometry.symmetric_texture,
+  )
+
+
+def build_net(config: Config, *, hypotheses: int) -> UMRNet:
+  """The network that a config asks for, with so many cameras per image."""
+  model = config.model
+  return UMRNet(
+    num_half=build_topology_from(config).num_half,
+    hypotheses=hypotheses,
+    uv_height=config.geometry.uv_height,
+    encoder_width=model.encoder_width,
+    feature_size=model.feature_size,
+    code_size=model.code_size,
+    texture_stem=model.texture_stem,
+    sample_code=model.sample_code,
+  )
+
+
+def make_infer(net: UMRNet, topology: Topology) -> Infer:
+  """Builds the function that reconstructs photographs.
+
+  Args:
+    net: the network.
+    topology: the mesh.
+
+  Returns:
+    infer(params, batch_stats, template, images), pure and ready to be jitted: BatchNorm uses its
+    running statistics and the code is its mean, so that an image's result depends on no other image
+    and on no key.
+  """
+
+  @checked
+  def infer(
+    params: Any, batch_stats: Any, template: Template, images: Float[Array, "B H W 3"]
+  ) -> Inference:
+    variables = {"params": params, "batch_stats": batch_stats}
+    prediction = net.apply(variables, images, train=False)
+    best = jnp.argmax(prediction.camera_logits, axis=-1)
+    camera = jnp.take_along_axis(prediction.cameras, best[:, None, None], axis=1)[:, 0]
+    return Inference(
+      vertices=assemble_vertices(prediction.half_offsets, template, topology),
+      cameras=prediction.cameras,
+      camera_probs=jax.nn.softmax(prediction.camera_logits, axis=-1),
+      camera=camera,
+      flow_map=prediction.flow_map,
+      shape_code=prediction.shape_code,
+    )
+
+  return infer

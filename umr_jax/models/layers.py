@@ -1,0 +1,211 @@
+"""The layers that the networks are made of, shaped for speed on a CPU as well as an accelerator."""
+
+import dataclasses
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from umr_jax.types import checked
+
+# Up to this many output pixels a convolution is a matrix product; see `convolve`.
+_SMALL_MAP = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+  """What a parameter starts at: independent draws, or constants.
+
+  A flax initializer, and one that can also draw on the host: compiling a network's initialization
+  takes longer than everything else at start-up (`initialize.initialize`).
+  """
+
+  kind: str  # normal | uniform | constant
+  scale: float = 0.0  # the standard deviation, or the largest absolute value
+  values: tuple[float, ...] = (0.0,)  # for constants; repeated over the leading axes
+
+  def __call__(self, key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+    """Draws with JAX."""
+    if self.kind == "normal":
+      return self.scale * jax.random.normal(key, shape, dtype)
+    if self.kind == "uniform":
+      return jax.random.uniform(key, shape, dtype, -self.scale, self.scale)
+    return jnp.asarray(np.broadcast_to(np.array(self.values), shape), dtype)
+
+  def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draws with NumPy; same distribution, other numbers."""
+    if self.kind == "normal":
+      return rng.standard_normal(shape, np.float32) * np.float32(self.scale)
+    if self.kind == "uniform":
+      return (rng.random(shape, np.float32) * 2 - 1) * np.float32(self.scale)
+    return np.broadcast_to(np.array(self.values, np.float32), shape).copy()
+
+
+def normal(deviation: float) -> Start:
+  """Independent normal draws of mean zero."""
+  return Start("normal", deviation)
+
+
+def uniform(largest: float) -> Start:
+  """Independent uniform draws from [-largest, largest]."""
+  return Start("uniform", largest)
+
+
+def constant(*values: float) -> Start:
+  """The same numbers in every row."""
+  return Start("constant", values=values)
+
+
+def leaky_relu(x: Float[Array, "*B"], slope: float) -> Float[Array, "*B"]:
+  """x where it is positive, slope x where it is not."""
+  return jnp.where(x > 0.0, x, slope * x)
+
+
+@checked
+def convolve(
+  x: Float[Array, "B H W C"],
+  kernel: Float[Array, "k k C D"],
+  *,
+  stride: int = 1,
+  padding: int = 0,
+) -> Float[Array, "B Ho Wo D"]:
+  """A convolution (as networks have it: a correlation) with zero padding.
+
+  Args:
+    x: maps.
+    kernel: square kernels.
+    stride: the same for rows and columns.
+    padding: zeros on every side.
+
+  Returns:
+    Maps of size floor((size + 2 padding - k) / stride) + 1.
+  """
+  size = kernel.shape[0]
+  height, width = ((n + 2 * padding - size) // stride + 1 for n in x.shape[1:3])
+  if size > 1 and height * width > _SMALL_MAP:
+    return lax.conv_general_dilated(
+      x,
+      kernel,
+      (stride, stride),
+      [(padding, padding)] * 2,
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+  # On tiny maps XLA for CPUs falls back to a loop that is a hundred times slower: forward where the
+  # kernel is larger than the map, backward where a strided result is that small. The patches of such
+  # a map are few, so that a matrix product costs little memory and is never slower.
+  x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+  rows, columns = (height - 1) * stride + 1, (width - 1) * stride + 1
+  patches = [
+    x[:, i : i + rows : stride, j : j + columns : stride] for i in range(size) for j in range(size)
+  ]
+  return jnp.concatenate(patches, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+@checked
+def max_pool(x: Float[Array, "B H W C"], *, padding: int = 0) -> Float[Array, "B h w C"]:
+  """The largest of each 3 x 3 neighbourhood, at every second pixel.
+
+  As the maximum of shifted copies: the gradient of a pooling operation is five times slower on a
+  CPU.
+
+  Args:
+    x: maps without negative values, since their borders are padded with zeros.
+    padding: zeros on every side.
+
+  Returns:
+    Maps of size floor((size + 2 padding - 3) / 2) + 1.
+  """
+  x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+  rows, columns = ((n - 3) // 2 * 2 + 1 for n in x.shape[1:3])
+  x = jnp.maximum(jnp.maximum(x[:, :rows:2], x[:, 1 : rows + 1 : 2]), x[:, 2 : rows + 2 : 2])
+  return jnp.maximum(
+    jnp.maximum(x[:, :, :columns:2], x[:, :, 1 : columns + 1 : 2]), x[:, :, 2 : columns + 2 : 2]
+  )
+
+
+class Conv(nn.Module):
+  """A convolution with square kernels."""
+
+  features: int
+  size: int
+  stride: int = 1
+  padding: int = 0
+  use_bias: bool = True
+  kernel_init: Start = normal(0.02)
+  bias_init: Start = constant(0.0)
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B Ho Wo D"]:
+    """The convolved maps."""
+    shape = (self.size, self.size, x.shape[-1], self.features)
+    kernel = self.param("kernel", self.kernel_init, shape)
+    x = convolve(x, jnp.asarray(kernel), stride=self.stride, padding=self.padding)
+    if not self.use_bias:
+      return x
+    bias = self.param("bias", self.bias_init, (self.features,))
+    return x + bias.reshape(1, 1, 1, -1)
+
+
+class Dense(nn.Module):
+  """A fully connected layer, or K of them side by side where the input has K rows per image."""
+
+  features: int
+  stacked: bool = False
+  kernel_init: Start = normal(0.02)
+  bias_init: Start = constant(0.0)
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B *K C"]) -> Float[Array, "B *K D"]:
+    """The layer's outputs."""
+    leading = x.shape[1:-1] if self.stacked else ()
+    kernel = self.param("kernel", self.kernel_init, (*leading, x.shape[-1], self.features))
+    bias = self.param("bias", self.bias_init, (*leading, self.features))
+    product = jnp.einsum("bkc,kcd->bkd", x, kernel) if self.stacked else x @ kernel
+    return product + bias[None]
+
+
+class BatchNorm(nn.Module):
+  """Normalization of every channel by its mean and variance over the batch and all pixels.
+
+  The running statistics follow the convention of the framework that the paper used: they move by a
+  tenth at each step, towards the unbiased variance. On several devices each normalizes its share of
+  the batch by itself.
+  """
+
+  channel_axes: int = 1  # how many trailing axes tell channels apart
+  momentum: float = 0.9
+  epsilon: float = 1e-5
+  scale_init: Start = constant(1.0)
+  bias_init: Start = constant(0.0)
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B *N C"], *, train: bool) -> Float[Array, "B *N C"]:
+    """Normalizes with the batch's statistics in training, with the running ones otherwise."""
+    shape = x.shape[-self.channel_axes :]
+    axes = tuple(range(x.ndim - self.channel_axes))
+    scale = self.param("scale", self.scale_init, shape)
+    bias = self.param("bias", self.bias_init, shape)
+    running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+    running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+    if train:
+      mean = jnp.mean(x, axis=axes)
+      # Rounding must not make a constant channel's variance negative.
+      var = jnp.maximum(jnp.mean(jnp.square(x), axis=axes) - jnp.square(mean), 0.0)
+      if not self.is_initializing():
+        count = math.prod(x.shape[: len(axes)])
+        unbiased = var * (count / max(count - 1, 1))
+        running_mean.value = self._follow(running_mean.value, mean)
+        running_var.value = self._follow(running_var.value, unbiased)
+    else:
+      mean, var = running_mean.value, running_var.value
+    gain = scale * lax.rsqrt(var + self.epsilon)
+    shift = bias - mean * gain
+    leading = (1,) * len(axes)
+    return x * gain.reshape(*leading, *shape) + shift.reshape(*leading, *shape)
+
+  def _follow(self, running: Array, current: Array) -> Array:
+    return self.momentum * running + (1.0 - self.momentum) * current

@@ -1,0 +1,107 @@
+"""How different two images look to a network that learned to classify images."""
+
+import os
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from umr_jax.models.layers import convolve, max_pool
+from umr_jax.models.pretrained import convolution_kernel, read_torch_file
+from umr_jax.types import checked
+
+ALEXNET_FILE = (
+  "torchvision's alexnet-owt-7be5be79.pth "
+  "(https://download.pytorch.org/models/alexnet-owt-7be5be79.pth)"
+)
+SMALLEST_IMAGE = 32
+
+# AlexNet's convolutions: index in torchvision's `features`, stride, padding, pooled afterwards?
+_LAYERS = ((0, 4, 2, True), (3, 1, 2, True), (6, 1, 1, False), (8, 1, 1, False), (10, 1, 1, False))
+_CHANNELS = (64, 192, 384, 256, 256)
+_SHIFT = (-0.030, -0.088, -0.188)
+_SCALE = (0.458, 0.448, 0.450)
+_EPSILON = 1e-10
+
+AlexNet = Mapping[str, Mapping[str, Array | np.ndarray]]
+
+
+def load_perceptual(path: str | os.PathLike[str]) -> dict[str, dict[str, np.ndarray]]:
+  """Reads AlexNet's convolutions from torchvision's weight file.
+
+  Args:
+    path: a .pth or .safetensors file.
+
+  Returns:
+    {"conv1" .. "conv5": {"kernel", "bias"}}.
+
+  Raises:
+    FileNotFoundError: where there is no such file; it says where to get one.
+    ValueError: for a file that does not hold AlexNet.
+  """
+  state = read_torch_file(path, obtain=ALEXNET_FILE)
+  params = {}
+  for i, ((index, *_), channels) in enumerate(zip(_LAYERS, _CHANNELS, strict=True), 1):
+    name = f"features.{index}"
+    weight, bias = state.get(f"{name}.weight"), state.get(f"{name}.bias")
+    if weight is None or bias is None or weight.ndim != 4 or len(weight) != channels:
+      found = None if weight is None else weight.shape
+      raise ValueError(
+        f"{path}: found {name}.weight of shape {found}; expected AlexNet's {channels} kernels. "
+        f"Give {ALEXNET_FILE}"
+      )
+    params[f"conv{i}"] = {"kernel": convolution_kernel(weight), "bias": bias.astype(np.float32)}
+  return params
+
+
+@checked
+def perceptual_distance(
+  params: AlexNet, a: Float[Array, "B H W 3"], b: Float[Array, "B H W 3"]
+) -> Float[Array, "B"]:
+  """One minus the cosine of two images' features, averaged over pixels and summed over layers.
+
+  Args:
+    params: from `load_perceptual`.
+    a: RGB in [0, 1].
+    b: RGB in [0, 1]. The distance is symmetric; 32 pixels or more.
+
+  Returns:
+    One value per image, in [0, 10]; 0 for equal images.
+
+  Raises:
+    ValueError: for images smaller than 32 pixels.
+
+  Source: Zhang et al. 2018 (uncalibrated, AlexNet), as Li et al. 2020, section 3.3 use it.
+  """
+  if min(a.shape[1:3]) < SMALLEST_IMAGE:
+    raise ValueError(f"found images of {a.shape[1]} x {a.shape[2]}; expected 32 pixels or more")
+  total = jnp.zeros(a.shape[0], a.dtype)
+  for x, y in zip(_features(params, a), _features(params, b), strict=True):
+    cosine = jnp.sum(_unit(x) * _unit(y), axis=-1)
+    total += jnp.mean(1.0 - cosine, axis=(1, 2))
+  return total
+
+
+def _features(params: AlexNet, image: Array) -> list[Array]:
+  """The maps after each of AlexNet's five ReLUs."""
+  shift = jnp.asarray(_SHIFT, image.dtype).reshape(1, 1, 1, 3)
+  scale = jnp.asarray(_SCALE, image.dtype).reshape(1, 1, 1, 3)
+  x = (2.0 * image - 1.0 - shift) / scale
+  features = []
+  for i, (_, stride, padding, pooled) in enumerate(_LAYERS, 1):
+    layer = params[f"conv{i}"]
+    x = convolve(x, jnp.asarray(layer["kernel"]), stride=stride, padding=padding)
+    x = jax.nn.relu(x + jnp.asarray(layer["bias"]).reshape(1, 1, 1, -1))
+    features.append(x)
+    if pooled:
+      x = max_pool(x)
+  return features
+
+
+def _unit(x: Array) -> Array:
+  """Every pixel's features with length one; zero where all are zero, with zero gradient."""
+  square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+  return x * lax.rsqrt(square + _EPSILON)

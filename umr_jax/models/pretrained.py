@@ -1,0 +1,248 @@
+"""Published weights from files, without the framework that wrote them."""
+
+import io
+import os
+import pathlib
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flax import traverse_util
+
+from umr_jax.models.resnet import BLOCKS
+
+RESNET18_FILES = (
+  "torchvision's resnet18-f37072fd.pth (https://download.pytorch.org/models/resnet18-f37072fd.pth) "
+  "or timm's model.safetensors (https://huggingface.co/timm/resnet18.a1_in1k)"
+)
+
+# Storage classes a file may name, and what they hold.
+_STORAGES = {
+  "FloatStorage": np.float32,
+  "DoubleStorage": np.float64,
+  "HalfStorage": np.float16,
+  "LongStorage": np.int64,
+  "IntStorage": np.int32,
+  "ShortStorage": np.int16,
+  "CharStorage": np.int8,
+  "ByteStorage": np.uint8,
+  "BoolStorage": np.bool_,
+}
+_BATCH_NORM = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
+
+
+def read_torch_file(
+  path: str | os.PathLike[str], *, obtain: str = RESNET18_FILES
+) -> dict[str, np.ndarray]:
+  """Reads a PyTorch state dict: a .safetensors file, or a .pth file of PyTorch 1.6 or later.
+
+  A .pth file is a pickle, which can run any program when it is loaded. This reader knows the names
+  that a state dict of tensors needs and refuses every other.
+
+  Args:
+    path: the file; `~` and environment variables are expanded.
+    obtain: what to say to someone whose file is missing.
+
+  Returns:
+    Arrays by name, without a leading "module." or "model." that training scripts leave.
+
+  Raises:
+    FileNotFoundError: where there is no such file.
+    ValueError: for a file of another format, of the format before 1.6, or that names anything but
+      tensors; `pickle.UnpicklingError` never escapes.
+  """
+  file = pathlib.Path(os.path.expandvars(os.path.expanduser(path)))
+  if not file.is_file():
+    raise FileNotFoundError(
+      f"found no weight file at {file}. Download {obtain} and give its path, or set the weights to "
+      "'none' to start from random parameters"
+    )
+  if file.suffix == ".safetensors":
+    return _strip(_read_safetensors(file))
+  if not zipfile.is_zipfile(file):
+    raise ValueError(
+      f"{file} is not a zip archive, as PyTorch writes since version 1.6. If it is an older .pth "
+      "file, save it anew where PyTorch is installed: torch.save(torch.load(f), f)"
+    )
+  return _strip(_read_zip(file))
+
+
+def resnet18_variables(
+  state: Mapping[str, np.ndarray], params: Mapping[str, Any], batch_stats: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Puts a ResNet-18 of torchvision or timm into a `UMRNet`'s encoder.
+
+  Args:
+    state: the state dict; its classifier is ignored.
+    params: the network's parameters. Not changed.
+    batch_stats: the network's BatchNorm statistics. Not changed.
+
+  Returns:
+    New parameters and statistics, with the encoder's ResNet filled.
+
+  Raises:
+    ValueError: for a state dict that lacks a tensor, or of a network of another width or depth.
+
+  Source: Li et al. 2020, supplementary 2.2: the encoder starts from ImageNet.
+  """
+  new_params = traverse_util.flatten_dict(params)
+  new_stats = traverse_util.flatten_dict(batch_stats)
+  _check_width(state, new_params["encoder", "resnet", "conv1", "kernel"].shape[-1])
+  for source, target in _layer_names().items():
+    path = ("encoder", "resnet", *target)
+    if target[-1].endswith("bn") or target[-1].startswith("bn"):
+      for suffix, leaf in _BATCH_NORM.items():
+        tree = new_params if leaf in ("scale", "bias") else new_stats
+        _fill(tree, (*path, leaf), state, f"{source}.{suffix}")
+    else:
+      _fill(new_params, (*path, "kernel"), state, f"{source}.weight")
+  return traverse_util.unflatten_dict(new_params), traverse_util.unflatten_dict(new_stats)
+
+
+def convolution_kernel(weight: np.ndarray) -> np.ndarray:
+  """A PyTorch kernel [out, in, row, column] as [row, column, in, out], float32."""
+  return np.ascontiguousarray(weight.transpose(2, 3, 1, 0), np.float32)
+
+
+def _layer_names() -> dict[str, tuple[str, ...]]:
+  """torchvision's name of every layer, and where it is in `ResNet18`."""
+  names: dict[str, tuple[str, ...]] = {"conv1": ("conv1",), "bn1": ("bn1",)}
+  for stage, blocks in enumerate(BLOCKS, 1):
+    for block in range(blocks):
+      source, target = f"layer{stage}.{block}", f"layer{stage}_{block}"
+      for layer in ("conv1", "bn1", "conv2", "bn2"):
+        names[f"{source}.{layer}"] = (target, layer)
+      if stage > 1 and block == 0:
+        names[f"{source}.downsample.0"] = (target, "downsample_conv")
+        names[f"{source}.downsample.1"] = (target, "downsample_bn")
+  return names
+
+
+def _check_width(state: Mapping[str, np.ndarray], width: int) -> None:
+  if "conv1.weight" not in state or "layer4.1.bn2.weight" not in state:
+    some = ", ".join(sorted(state)[:3])
+    raise ValueError(f"found tensors {some}, ...; expected a ResNet-18's. Give {RESNET18_FILES}")
+  found = state["conv1.weight"].shape[0]
+  if found != width:
+    raise ValueError(
+      f"the weight file's ResNet-18 has width {found}, the config's encoder {width}: set "
+      f"model.encoder_width={found}, or model.encoder_weights=none"
+    )
+
+
+def _fill(
+  tree: dict[tuple[str, ...], Any],
+  path: tuple[str, ...],
+  state: Mapping[str, np.ndarray],
+  name: str,
+) -> None:
+  """Replaces one leaf by one tensor."""
+  if name not in state:
+    raise ValueError(f"the weight file has no tensor {name!r}; is it a ResNet-18?")
+  value = state[name]
+  value = convolution_kernel(value) if value.ndim == 4 else np.array(value, np.float32)
+  if value.shape != tree[path].shape:
+    raise ValueError(
+      f"tensor {name!r} has shape {state[name].shape}; its place {'/'.join(path)} takes "
+      f"{tree[path].shape} (PyTorch's kernels are transposed). Is it a ResNet-18?"
+    )
+  if not np.isfinite(value).all():
+    raise ValueError(f"tensor {name!r} holds values that are not finite; the file is damaged")
+  tree[path] = value
+
+
+def _strip(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Drops prefixes that every name shares."""
+  for prefix in ("module.", "model."):
+    if state and all(name.startswith(prefix) for name in state):
+      state = {name.removeprefix(prefix): value for name, value in state.items()}
+  return state
+
+
+def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+  import safetensors
+  import safetensors.numpy
+
+  try:
+    return safetensors.numpy.load_file(path)
+  except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+    raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
+
+
+def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
+  try:
+    with zipfile.ZipFile(path) as archive:
+      pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
+      if len(pickles) != 1:
+        raise ValueError(f"{path} is a zip archive without a data.pkl; expected a PyTorch file")
+      content = _Unpickler(archive, pickles[0]).load()
+  except ValueError:
+    raise
+  except Exception as error:  # A damaged pickle can raise anything.
+    raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+  for key in ("state_dict", "model"):
+    if isinstance(content, dict) and isinstance(content.get(key), dict):
+      content = content[key]
+  if not isinstance(content, dict):
+    raise ValueError(f"{path} holds a {type(content).__name__}; expected a state dict")
+  state = {key: value for key, value in content.items() if isinstance(value, np.ndarray)}
+  if not state:
+    raise ValueError(f"{path} holds no tensors; expected a state dict")
+  return state
+
+
+class _Unpickler(pickle.Unpickler):
+  """Loads tensors as arrays and refuses everything else."""
+
+  def __init__(self, archive: zipfile.ZipFile, name: str):
+    super().__init__(io.BytesIO(archive.read(name)))
+    self._archive = archive
+    self._folder = name.removesuffix("data.pkl")
+    self._loaded: dict[str, np.ndarray] = {}
+
+  def find_class(self, module: str, name: str) -> Any:
+    if (module, name) == ("collections", "OrderedDict"):
+      return OrderedDict
+    if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+      return _rebuild_tensor
+    if (module, name) == ("torch._utils", "_rebuild_parameter"):
+      return lambda tensor, *_: tensor
+    if module == "torch" and name in _STORAGES:
+      return _STORAGES[name]
+    raise ValueError(
+      f"the file names {module}.{name}, which a state dict does not need and which could run code; "
+      "refused. Save the state dict alone: torch.save(model.state_dict(), f)"
+    )
+
+  def persistent_load(self, pid: Any) -> np.ndarray:
+    kind, dtype, key, _, count = pid
+    if kind != "storage":
+      raise ValueError(f"found a stored {kind!r}; expected a storage")
+    if key not in self._loaded:
+      data = self._archive.read(f"{self._folder}data/{key}")
+      values = np.frombuffer(data, np.dtype(dtype).newbyteorder("<"))
+      if len(values) < count:
+        raise ValueError(f"storage {key} holds {len(values)} values; expected {count}")
+      self._loaded[key] = values
+    return self._loaded[key]
+
+
+def _rebuild_tensor(
+  storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> np.ndarray:
+  """An array from its place in a storage; what PyTorch pickles a tensor as."""
+  steps = [(n - 1) * s for n, s in zip(size, stride, strict=True)]
+  empty = 0 in size
+  if offset < 0 or min(steps, default=0) < (-1 if empty else 0):
+    raise ValueError(
+      f"found a tensor at offset {offset} with strides {stride}; expected no negative"
+    )
+  if not empty and offset + sum(steps) >= len(storage):
+    raise ValueError(f"found a tensor of shape {size} that reaches beyond its storage")
+  if empty:
+    return np.zeros(size, storage.dtype)
+  strides = [s * storage.itemsize for s in stride]
+  return np.lib.stride_tricks.as_strided(storage[offset:], size, strides).copy()

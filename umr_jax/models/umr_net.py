@@ -1,0 +1,78 @@
+"""The whole network: one photograph in, shape, cameras and texture flow out."""
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from umr_jax.models.camera_heads import CameraHeads
+from umr_jax.models.encoder import Encoder
+from umr_jax.models.shape_head import ShapeHead
+from umr_jax.models.texture_head import TextureHead
+from umr_jax.types import Prediction, checked
+
+SMALLEST_IMAGE = 64
+LARGEST_IMAGE = 256
+
+
+class UMRNet(nn.Module):
+  """The reconstruction network of one EM round.
+
+  Source: Li et al. 2020, section 3.1 and supplementary 2.2.
+  """
+
+  num_half: int  # learned vertices
+  hypotheses: int  # cameras per image
+  uv_height: int
+  encoder_width: int
+  feature_size: int
+  code_size: int
+  texture_stem: str  # conv | dense
+  sample_code: bool
+
+  @nn.compact
+  @checked
+  def __call__(
+    self,
+    images: Float[Array, "B H W 3"],
+    *,
+    train: bool,
+    noise: Float[Array, "B Z"] | None = None,
+  ) -> Prediction:
+    """Reads photographs.
+
+    Args:
+      images: RGB in [0, 1], square, 64 to 256 pixels.
+      train: whether BatchNorm uses, and remembers, the batch's statistics.
+      noise: standard normal: the shape's code is drawn with it. None for the mean code.
+
+    Returns:
+      What is predicted, before it meets the template.
+
+    Raises:
+      ValueError: for images that are not square or of another size.
+    """
+    check_image_size(*images.shape[1:3])
+    feature, mu, code = Encoder(
+      self.encoder_width, self.feature_size, self.code_size, self.sample_code, name="encoder"
+    )(images, train=train, noise=noise)
+    cameras, logits = CameraHeads(self.hypotheses, name="camera_heads")(feature, train=train)
+    texture_head = TextureHead(self.uv_height, self.texture_stem, name="texture_head")
+    return Prediction(
+      half_offsets=ShapeHead(self.num_half, name="shape_head")(code),
+      shape_code=mu,
+      flow_map=texture_head(feature, train=train),
+      cameras=cameras,
+      camera_logits=logits,
+    )
+
+
+def check_image_size(height: int, width: int) -> None:
+  """Refuses images that the network cannot read.
+
+  Raises:
+    ValueError: for images that are not square, or smaller than 64 or larger than 256 pixels.
+  """
+  if height != width or not SMALLEST_IMAGE <= height <= LARGEST_IMAGE:
+    raise ValueError(
+      f"found images of {height} x {width} pixels; the network reads square images of "
+      f"{SMALLEST_IMAGE} to {LARGEST_IMAGE} pixels. Crop and resize them first"
+    )

@@ -1,0 +1,177 @@
+"""A whole run: data, the EM rounds, evaluation, and a report to look at."""
+
+import dataclasses
+import itertools
+import json
+import pathlib
+import sys
+import time
+from typing import Any
+
+import jax
+from absl import logging
+
+from umr_jax import parallel, report
+from umr_jax.checkpoint import Checkpointer, read_checkpoint
+from umr_jax.config import Config, differences, from_dict, to_dict
+from umr_jax.data.batching import evaluation_batches
+from umr_jax.data.dataset import Dataset, load_dataset
+from umr_jax.em.loop import EMLoop
+from umr_jax.em.monitor import Monitor
+from umr_jax.eval.evaluate import evaluate, format_table
+from umr_jax.files import write_text
+from umr_jax.models.infer import build_net, build_topology_from, make_infer
+from umr_jax.types import Batch, EMState, TrainState, network_round
+
+# How many images the panels show.
+WATCHED = 6
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RunResult:
+  """What a run ends with."""
+
+  train_state: TrainState
+  em_state: EMState
+  evaluation: dict[str, Any]
+
+
+def run(config: Config, workdir: pathlib.Path) -> RunResult:
+  """Trains, evaluates and reports; goes on where the work directory's run stopped.
+
+  Args:
+    config: everything about the run.
+    workdir: where it lives; made if missing.
+
+  Returns:
+    The final states, and the test split's evaluation.
+
+  Raises:
+    ValueError: if the work directory belongs to another config, or the data are unusable.
+    OSError: if the work directory cannot be written.
+    Preempted: if a signal asked the run to stop; it was saved.
+    NonFiniteError: if a metric stopped being a number; the last good checkpoint stays.
+  """
+  began = time.monotonic()
+  parallel.initialize_hosts()
+  parallel.local_batch_size(config.train.batch_size)
+  prepare_workdir(workdir, config)
+  dataset = load_dataset(config.data)
+  topology = build_topology_from(config)
+  with (
+    Checkpointer(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpointer,
+    Monitor(config, workdir, topology, watched_images(dataset, config)) as monitor,
+  ):
+    loop = EMLoop(
+      config=config,
+      topology=topology,
+      train_split=dataset.splits["train"],
+      checkpointer=checkpointer,
+      monitor=monitor,
+    )
+    train_state, em_state = loop.run()
+  evaluation = evaluate_workdir(workdir, split="test", dataset=dataset)
+  if jax.process_index() == 0:
+    report.write_report(workdir, config, dataset, evaluation)
+    sys.stderr.write(_summary(workdir, evaluation, seconds=time.monotonic() - began))
+  return RunResult(train_state, em_state, evaluation)
+
+
+def evaluate_workdir(
+  workdir: pathlib.Path, *, split: str, dataset: Dataset | None = None
+) -> dict[str, Any]:
+  """Evaluates a run's last good checkpoint and writes evaluation.json.
+
+  Args:
+    workdir: the run.
+    split: "train" or "test".
+    dataset: its data, if they are loaded already.
+
+  Returns:
+    What evaluation.json holds.
+
+  Raises:
+    FileNotFoundError: if there is no checkpoint in the work directory.
+  """
+  snapshot = read_checkpoint(workdir)
+  config = from_dict(snapshot.config)
+  dataset = dataset or load_dataset(config.data)
+  topology = build_topology_from(config)
+  hypotheses = config.hypotheses(network_round(snapshot.em_state, snapshot.step))
+  evaluation = evaluate(
+    make_infer(build_net(config, hypotheses=hypotheses), topology),
+    snapshot.ema_params or snapshot.params,
+    snapshot.batch_stats,
+    snapshot.em_state.template,
+    dataset,
+    split=split,
+    topology=topology,
+    image_size=config.data.image_size,
+    padding=config.data.padding,
+    batch_size=config.train.batch_size,
+    seed=config.train.seed,
+    step=snapshot.step,
+  )
+  if jax.process_index() == 0:
+    write_text(workdir / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
+  return evaluation
+
+
+def watched_images(dataset: Dataset, config: Config) -> Batch:
+  """The first test images, spread over the split, as one batch for the panels."""
+  split = dataset.splits["test"]
+  batches = evaluation_batches(
+    split,
+    batch_size=min(WATCHED, len(split)),
+    image_size=config.data.image_size,
+    padding=config.data.padding,
+  )
+  return next(itertools.islice(batches, 1))[0]
+
+
+def prepare_workdir(workdir: pathlib.Path, config: Config) -> None:
+  """Makes the work directory, or checks that the run in it is this one.
+
+  Raises:
+    ValueError: naming every setting in which the run in there differs.
+    OSError: if it cannot be made or written.
+  """
+  settings = to_dict(config)
+  path = workdir / "config.json"
+  try:
+    if path.exists():
+      old = json.loads(path.read_text(encoding="utf-8"))
+      if lines := differences(old, settings):
+        raise ValueError(
+          f"{workdir} holds a run of another configuration:\n  " + "\n  ".join(lines) + "\n"
+          "Give another --workdir, or the settings that it was begun with."
+        )
+      logging.info("%s holds a run of this configuration.", workdir)
+    if jax.process_index() == 0:
+      write_text(path, json.dumps(settings, indent=2) + "\n")
+  except json.JSONDecodeError as error:
+    raise ValueError(
+      f"{path} is not readable as JSON ({error}); give another --workdir."
+    ) from error
+  except OSError as error:
+    raise OSError(
+      f"The work directory {workdir} cannot be written: {error.strerror or error}. "
+      "Give another --workdir."
+    ) from error
+
+
+def _summary(workdir: pathlib.Path, evaluation: dict[str, Any], *, seconds: float) -> str:
+  """The last words of a run."""
+  written = [
+    ("report", workdir / "report.html"),
+    ("meshes", workdir / "meshes"),
+    ("template", workdir / "rounds"),
+    ("panels", workdir / "panels"),
+    ("metrics", workdir / "evaluation.json"),
+  ]
+  lines = [f"\n{format_table(evaluation)}", f"\nThis command took {seconds / 60:.1f} minutes."]
+  lines += [f"{name:>9}  {path}" for name, path in written]
+  lines.append(
+    f"Next: python -m experiments.predict --workdir={workdir} --images=PATH --out=meshes\n"
+  )
+  return "\n".join(lines)

@@ -1,0 +1,198 @@
+"""Alpha and colour of all pixels from the faces near them.
+
+Each function is one pass over all rows of (face, tile). Nothing of the size pixels x faces is ever
+stored; the backward passes, in `slopes`, recompute what they need.
+
+Alpha keeps the product of 1 - D and never forms 1 - alpha or divides by 1 - D, so that pixels deep
+inside the shape saturate to alpha 1 and gradient 0 instead of NaN. Colour weights are relative to
+the nearest depth of the pixel, as differences of depths: in float32 a difference of SoftRas's
+normalised depths would cost half of the digits.
+
+Source: Liu et al. 2019, "Soft Rasterizer", sections 3.3 and 3.4.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from umr_jax.render import distance
+from umr_jax.render.binning import PIXELS, Bins, Grid, Rows, default_chunk, over_rows, pixel_offsets
+
+# Rows per step: temporaries of [rows, 16] should stay in the cache.
+ALPHA_CHUNK = 16384
+COLOR_CHUNK = 4096
+# The largest exponent of the background's weight: beyond it the background is all that is seen.
+_LARGEST_EXPONENT = 60.0
+
+
+class Settings(NamedTuple):
+  """What a compiled rasterizer is specialised to."""
+
+  grid: Grid
+  dist_func: str = "euclidean"
+  dist_eps: float = 1e-4
+  aggr_rgb: str = "softmax"
+  aggr_alpha: str = "prod"
+  texture_type: str = "surface"
+  near: float = 1.0
+  far: float = 100.0
+  eps: float = 1e-3
+  double_sided: bool = True
+  fragments: bool = False
+
+  @property
+  def farthest(self) -> float:
+    """The depth at which the running maximum of SoftRas starts."""
+    return self.far - self.eps * (self.far - self.near)
+
+
+class Pairs(NamedTuple):
+  """A chunk of rows against the 16 pixels of their tiles; [R, 16] each."""
+
+  signed: Float[Array, "R 16"]  # signed distance over sigma
+  felt: Bool[Array, "R 16"]  # counts for alpha
+  in_range: Bool[Array, "R 16"]  # and lies between near and far
+  shown: Bool[Array, "R 16"]  # and its side is shown: counts for colour
+  hit: Bool[Array, "R 16"]  # and the pixel is on the face, borders included
+  weights: distance.Triple  # clipped barycentric
+  depth: Float[Array, "R 16"]
+
+
+def reach_of(sigma: Array, dist_eps: float) -> Array:
+  """How far from a face SoftRas looks: where D falls to dist_eps."""
+  return jnp.sqrt(sigma * np.float32(np.log(1.0 / dist_eps - 1.0)))
+
+
+def pairs_of(rows: Rows, settings: Settings, sigma: Array, reach: Array) -> Pairs:
+  """Evaluates everything that alpha and colour need. What is not used costs nothing once jitted."""
+  dx, dy = pixel_offsets(settings.grid)
+  edges = distance.edges_of(rows)
+  squared, felt = distance.signed_distance(
+    rows, edges, dx, dy, dist_func=settings.dist_func, reach=reach
+  )
+  raw = distance.barycentric(distance.crosses(rows, edges, dx, dy), edges)
+  weights = distance.clipped(raw)
+  depth = distance.depth_at(weights, rows)
+  in_range = felt & (depth >= settings.near) & (depth <= settings.far)
+  shown = in_range if settings.double_sided else in_range & (edges.side > 0.0)
+  least = jnp.minimum(jnp.minimum(raw[0], raw[1]), raw[2])
+  return Pairs(squared / sigma, felt, in_range, shown, shown & (least >= 0.0), weights, depth)
+
+
+def softmax_weights(pairs: Pairs, nearest: Array, settings: Settings, gamma: Array) -> Array:
+  """D exp((zeta - m) / gamma) of SoftRas, relative to the pixel's nearest depth."""
+  exponent = (nearest - pairs.depth) / (settings.far - settings.near) / gamma
+  return jnp.where(pairs.shown, jax.nn.sigmoid(pairs.signed) * jnp.exp(exponent), 0.0)
+
+
+def background_exponent(nearest: Array, settings: Settings, gamma: Array) -> Array:
+  """The exponent of the background's weight, (2 eps - m) / gamma.
+
+  The sum of SoftRas starts at exp(eps / gamma) while its running maximum starts at eps.
+  """
+  gap = (nearest - settings.farthest) / (settings.far - settings.near) + settings.eps
+  return jnp.minimum(gap / gamma, _LARGEST_EXPONENT)
+
+
+def transmittance(bins: Bins, settings: Settings, sigma: Array, tiles: int) -> Array:
+  """The product of 1 - D over all faces, for each pixel [tiles, 16]; or with "sum" the sum of D."""
+  reach = reach_of(sigma, settings.dist_eps)
+  additive = settings.aggr_alpha == "sum"
+
+  def body(rows: Rows, image: Array) -> Array:
+    pairs = pairs_of(rows, settings, sigma, reach)
+    return _accumulate_alpha(image, rows, pairs, additive)
+
+  image = jnp.full((tiles, PIXELS), 0.0 if additive else 1.0, jnp.float32)
+  chunk = default_chunk(bins.num_faces, ALPHA_CHUNK)
+  return over_rows(bins, settings.grid, chunk, body, image)
+
+
+def _accumulate_alpha(image: Array, rows: Rows, pairs: Pairs, additive: bool) -> Array:
+  at = image.at[rows.tile]
+  if additive:
+    covered = jnp.where(pairs.felt, jax.nn.sigmoid(pairs.signed), 0.0)
+    return at.add(covered, mode="promise_in_bounds")
+  passed = jnp.where(pairs.felt, 1.0 / (1.0 + jnp.exp(pairs.signed)), 1.0)
+  return at.multiply(passed, mode="promise_in_bounds")
+
+
+def transmittance_and_depth(
+  bins: Bins, settings: Settings, sigma: Array, tiles: int
+) -> tuple[Array, Array]:
+  """`transmittance`, and the nearest depth that counts for colour."""
+  reach = reach_of(sigma, settings.dist_eps)
+  additive = settings.aggr_alpha == "sum"
+
+  def body(rows: Rows, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    pairs = pairs_of(rows, settings, sigma, reach)
+    image = _accumulate_alpha(state[0], rows, pairs, additive)
+    depth = jnp.where(pairs.shown, pairs.depth, settings.farthest)
+    return image, state[1].at[rows.tile].min(depth, mode="promise_in_bounds")
+
+  image = jnp.full((tiles, PIXELS), 0.0 if additive else 1.0, jnp.float32)
+  nearest = jnp.full((tiles, PIXELS), settings.farthest, jnp.float32)
+  chunk = default_chunk(bins.num_faces, ALPHA_CHUNK)
+  return over_rows(bins, settings.grid, chunk, body, (image, nearest))
+
+
+def texel_index(weights: distance.Triple, side: int) -> Array:
+  """The texel of a face's `side` x `side` triangular cells that a pixel reads."""
+  u_position, v_position = weights[0] * side, weights[1] * side
+  u, v = jnp.floor(u_position), jnp.floor(v_position)
+  lower = (u_position - u) + (v_position - v) <= 1.0
+  index = jnp.where(lower, v * side + u, (side - 1 - v) * side + (side - 1 - u))
+  return jnp.clip(index.astype(jnp.int32), 0, side * side - 1)
+
+
+def colors_at(face: Array, weights: distance.Triple, textures: Array, settings: Settings) -> Array:
+  """The colour [..., C] of face `face` at clipped weights; `textures` is [N, T, C]."""
+  _, texels, channels = textures.shape
+  if settings.texture_type == "vertex":
+    corner = textures.at[face].get(mode="promise_in_bounds")
+    return sum(w[..., None] * corner[..., i, :] for i, w in enumerate(weights))
+  if texels == 1:
+    return textures[:, 0].at[face].get(mode="promise_in_bounds")
+  index = face * texels + texel_index(weights, int(np.sqrt(texels) + 0.5))
+  return textures.reshape(-1, channels).at[index].get(mode="promise_in_bounds")
+
+
+def colors_of(
+  rows: Rows, weights: distance.Triple, textures: Array, settings: Settings
+) -> Float[Array, "R 16 C"]:
+  """The colour of each row's face at each pixel."""
+  face = jnp.minimum(rows.face, textures.shape[0] - 1)
+  return colors_at(face[:, None], weights, textures, settings)
+
+
+def softmax_colors(
+  bins: Bins,
+  textures: Float[Array, "N T C"],
+  nearest: Float[Array, "tiles 16"],
+  settings: Settings,
+  sigma: Array,
+  gamma: Array,
+) -> tuple[Float[Array, "tiles 16 C"], Float[Array, "tiles 16"]]:
+  """Sums of weight times colour, and of weights, over the faces of each pixel."""
+  reach = reach_of(sigma, settings.dist_eps)
+  channels = textures.shape[-1]
+
+  def body(rows: Rows, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    sums, total = state
+    pairs = pairs_of(rows, settings, sigma, reach)
+    depth = nearest.at[rows.tile].get(mode="promise_in_bounds")
+    weights = softmax_weights(pairs, depth, settings, gamma)
+    colors = colors_of(rows, pairs.weights, textures, settings) * weights[..., None]
+    colors = colors.reshape(-1, PIXELS * channels)
+    sums = sums.at[rows.tile].add(colors, mode="promise_in_bounds")
+    return sums, total.at[rows.tile].add(weights, mode="promise_in_bounds")
+
+  sums = jnp.zeros((nearest.shape[0], PIXELS * channels), jnp.float32)
+  chunk = default_chunk(bins.num_faces, COLOR_CHUNK)
+  sums, total = over_rows(
+    bins, settings.grid, chunk, body, (sums, jnp.zeros(nearest.shape, jnp.float32))
+  )
+  return sums.reshape(*nearest.shape, channels), total

@@ -1,0 +1,267 @@
+"""The passes put together into images, and the derivative of the images.
+
+The derivative is written out (`jax.custom_vjp`), for two reasons: SoftRas defines one that
+automatic differentiation of the image would not give, and the backward pass recomputes its way
+through the faces instead of storing pixels x faces.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from umr_jax.render import aggregate, slopes, visibility
+from umr_jax.render.aggregate import Settings
+from umr_jax.render.binning import bin_faces, tile_image, untile_image
+from umr_jax.render.folding import foldable, sequential
+from umr_jax.render.slopes import Pixels, Wants
+
+_TINY = 1e-30
+
+
+class Rendered(NamedTuple):
+  """One raster; the last three only where `Settings.fragments` asks for them."""
+
+  alpha: Float[Array, "B H W"]
+  color: Float[Array, "B H W C"]
+  face_ids: Int[Array, "B H W"] | None
+  face_depth: Float[Array, "B H W"] | None  # of that face; infinite where there is none
+  landing: Float[Array, "B F 2"] | None
+
+
+def _tiles(settings: Settings, batch: int) -> int:
+  return batch * (settings.grid.tiles + 1)
+
+
+# --- silhouette ---
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def silhouette(
+  settings: Settings, face_vertices: Float[Array, "B F 3 3"], sigma: Float[Array, ""]
+) -> Float[Array, "B H W"]:
+  """Alpha alone, differentiable in the corners' x and y and in sigma."""
+  return _alpha(settings, _transmittance(settings, face_vertices, sigma), face_vertices)
+
+
+def _alpha(settings: Settings, passed: Array, face_vertices: Array) -> Array:
+  image = untile_image(passed, settings.grid)
+  return image / face_vertices.shape[1] if settings.aggr_alpha == "sum" else 1.0 - image
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _transmittance(settings: Settings, face_vertices: Array, sigma: Array) -> Array:
+  draw = functools.partial(_draw_transmittance, settings)
+  return foldable(draw, shared=1)(face_vertices, sigma)
+
+
+def _draw_transmittance(settings: Settings, face_vertices: Array, sigma: Array) -> Array:
+  reach = aggregate.reach_of(sigma, settings.dist_eps)
+  bins = bin_faces(face_vertices, reach, settings.grid)
+  tiles = _tiles(settings, face_vertices.shape[0])
+  return aggregate.transmittance(bins, settings, sigma, tiles)
+
+
+def _silhouette_forward(settings: Settings, face_vertices: Any, sigma: Any) -> tuple[Array, Any]:
+  wants = Wants(geometry=face_vertices.perturbed, sigma=sigma.perturbed)
+  passed = _transmittance(settings, face_vertices.value, sigma.value)
+  image = _alpha(settings, passed, face_vertices.value)
+  return image, (face_vertices.value, sigma.value, passed, wants)
+
+
+def _silhouette_backward(settings: Settings, saved: Any, slope: Any) -> tuple[Any, Any]:
+  face_vertices, sigma, passed, wants = saved
+  if isinstance(slope, jax.custom_derivatives.SymbolicZero):
+    return None, None
+  return _silhouette_slopes(settings, wants, face_vertices, passed, slope, sigma)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _silhouette_slopes(
+  settings: Settings, wants: Wants, face_vertices: Array, passed: Array, slope: Array, sigma: Array
+) -> tuple[Array, Array | None]:
+  pull = functools.partial(_pull_silhouette, settings, wants)
+  # The gradient on sigma has no batch, so the batches of a vmap cannot be thrown together.
+  pull = sequential(pull) if wants.sigma else foldable(pull, shared=1)
+  return pull(face_vertices, passed, slope, sigma)
+
+
+def _pull_silhouette(
+  settings: Settings, wants: Wants, face_vertices: Array, passed: Array, slope: Array, sigma: Array
+) -> tuple[Array, Array | None]:
+  reach = aggregate.reach_of(sigma, settings.dist_eps)
+  bins = bin_faces(face_vertices, reach, settings.grid)
+  alpha_slope = tile_image(slope, settings.grid) * passed
+  corners, on_sigma = slopes.silhouette_slopes(bins, settings, sigma, alpha_slope, wants.sigma)
+  corners = corners[:-1].reshape(*face_vertices.shape[:3], 2)
+  corners = jnp.pad(corners, ((0, 0), (0, 0), (0, 0), (0, 1)))
+  return corners, on_sigma if wants.sigma else None
+
+
+silhouette.defvjp(_silhouette_forward, _silhouette_backward, symbolic_zeros=True)
+
+
+# --- colour ---
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def render(
+  settings: Settings,
+  face_vertices: Float[Array, "B F 3 3"],
+  textures: Float[Array, "B F T C"],
+  sigma: Float[Array, ""],
+  gamma: Float[Array, ""],
+  background: Float[Array, "C"],
+) -> Rendered:
+  """Alpha, colour and, on demand, fragments. Only alpha and colour are differentiable."""
+  return _render(settings, face_vertices, textures, sigma, gamma, background)[0]
+
+
+class _Saved(NamedTuple):
+  """What the backward pass needs of the forward pass, tiled."""
+
+  passed: Array
+  nearest: Array | None
+  total: Array | None
+  color: Array
+  winner: Array | None
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _render(settings: Settings, *inputs: Array) -> tuple[Rendered, _Saved]:
+  return foldable(functools.partial(_draw, settings), shared=3)(*inputs)
+
+
+def _draw(
+  settings: Settings,
+  face_vertices: Array,
+  textures: Array,
+  sigma: Array,
+  gamma: Array,
+  background: Array,
+) -> tuple[Rendered, _Saved]:
+  batch, faces = face_vertices.shape[:2]
+  tiles = _tiles(settings, batch)
+  bins = bin_faces(face_vertices, aggregate.reach_of(sigma, settings.dist_eps), settings.grid)
+  flat = textures.reshape(batch * faces, *textures.shape[2:])
+  nearest = total = winner = depth = sums = None
+  if settings.aggr_rgb == "hard" or settings.fragments:
+    winner, depth = visibility.nearest_faces(bins, settings, sigma, tiles)
+  if settings.aggr_rgb == "hard":
+    passed = aggregate.transmittance(bins, settings, sigma, tiles)
+    color = visibility.hard_colors(bins, flat, winner, settings)
+    color = jnp.where((winner >= 0)[..., None], color, background[None, None])
+    if settings.fragments:
+      sums = visibility.winning_sums(winner, bins, settings)
+  else:
+    passed, nearest = aggregate.transmittance_and_depth(bins, settings, sigma, tiles)
+    color, total = aggregate.softmax_colors(bins, flat, nearest, settings, sigma, gamma)
+    behind = jnp.exp(aggregate.background_exponent(nearest, settings, gamma))
+    total = jnp.maximum(total + behind, _TINY)
+    color = (color + behind[..., None] * background[None, None]) / total[..., None]
+    if settings.fragments:
+      on_image = tile_image(jnp.ones((batch, *settings.grid), jnp.float32), settings.grid)
+      sums = visibility.landing_sums(bins, nearest, on_image / total, settings, sigma, gamma)
+  rendered = Rendered(
+    _alpha(settings, passed, face_vertices),
+    untile_image(color, settings.grid),
+    *_fragments(settings, winner, depth, sums, (batch, faces)),
+  )
+  return rendered, _Saved(passed, nearest, total, color, winner)
+
+
+def _fragments(
+  settings: Settings,
+  winner: Array | None,
+  depth: Array | None,
+  sums: Array | None,
+  shape: tuple[int, int],
+) -> tuple[Array | None, Array | None, Array | None]:
+  """Face numbers counted within each image, their depths, and landing places."""
+  if winner is None or depth is None or sums is None:
+    return None, None, None
+  batch, faces = shape
+  ids = untile_image(winner, settings.grid)
+  first = faces * jnp.arange(batch, dtype=jnp.int32)[:, None, None]
+  ids = jnp.where(ids < 0, -1, ids - first)
+  sums = sums[:-1].reshape(batch, faces, 3)
+  landing = sums[..., 1:] / jnp.maximum(sums[..., :1], _TINY)
+  return ids, untile_image(depth, settings.grid), landing
+
+
+def _render_forward(settings: Settings, *inputs: Any) -> tuple[Rendered, Any]:
+  values = tuple(x.value for x in inputs)
+  wants = Wants(*(x.perturbed for x in inputs))
+  rendered, saved = _render(settings, *values)
+  return rendered, (values, saved, wants)
+
+
+def _render_backward(settings: Settings, residuals: Any, slopes: Rendered) -> tuple[Any, ...]:
+  values, saved, wants = residuals
+  alpha, color = (
+    jnp.zeros(slope.shape, slope.dtype)
+    if isinstance(slope, jax.custom_derivatives.SymbolicZero)
+    else slope
+    for slope in (slopes.alpha, slopes.color)
+  )
+  return _render_slopes(settings, wants, *values[:2], saved, alpha, color, *values[2:])
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _render_slopes(settings: Settings, wants: Wants, *inputs: Any) -> tuple[Array | None, ...]:
+  pull = functools.partial(_pull, settings, wants)
+  alone = wants.sigma or wants.gamma or wants.background
+  pull = sequential(pull) if alone else foldable(pull, shared=3)
+  return pull(*inputs)
+
+
+def _pull(
+  settings: Settings,
+  wants: Wants,
+  face_vertices: Array,
+  textures: Array,
+  saved: _Saved,
+  on_alpha: Array,
+  on_color: Array,
+  sigma: Array,
+  gamma: Array,
+  background: Array,
+) -> tuple[Array | None, ...]:
+  batch, faces = face_vertices.shape[:2]
+  bins = bin_faces(face_vertices, aggregate.reach_of(sigma, settings.dist_eps), settings.grid)
+  flat = textures.reshape(batch * faces, *textures.shape[2:])
+  on_color = tile_image(on_color, settings.grid)
+  alpha_slope = tile_image(on_alpha, settings.grid)
+  alpha_slope = alpha_slope / faces if settings.aggr_alpha == "sum" else alpha_slope * saved.passed
+  on_gamma = jnp.zeros((), jnp.float32)
+  if saved.winner is not None and settings.aggr_rgb == "hard":
+    zeros = jnp.zeros_like(alpha_slope)
+    pixels = Pixels(alpha_slope, zeros, zeros, zeros, on_color)
+    on_background = jnp.where((saved.winner < 0)[..., None], on_color, 0.0)
+  else:
+    behind = aggregate.background_exponent(saved.nearest, settings, gamma)
+    share = (jnp.exp(behind) / saved.total)[..., None] * on_color
+    shade = jnp.sum(saved.color * on_color, axis=-1)
+    pixels = Pixels(alpha_slope, 1.0 / saved.total, saved.nearest, shade, on_color)
+    on_background = share
+    pull = jnp.sum(share * (background[None, None] - saved.color), axis=-1)
+    on_gamma = -jnp.sum(pull * behind) / gamma
+  slopes = aggregate.color_slopes(bins, flat, pixels, settings, sigma, gamma, wants)
+  on_textures = slopes.textures
+  if settings.aggr_rgb == "hard" and wants.textures:
+    on_textures = jax.vjp(lambda t: visibility.hard_colors(bins, t, saved.winner, settings), flat)[
+      1
+    ](on_color)[0]
+  geometry = jnp.concatenate([slopes.corners.reshape(-1, 3, 2), slopes.depths[..., None]], axis=-1)
+  return (
+    geometry[:-1].reshape(face_vertices.shape) if wants.geometry else None,
+    on_textures.reshape(textures.shape) if wants.textures else None,
+    slopes.sigma if wants.sigma else None,
+    slopes.gamma + on_gamma if wants.gamma else None,
+    jnp.sum(on_background, axis=(0, 1)) if wants.background else None,
+  )
+
+
+render.defvjp(_render_forward, _render_backward, symbolic_zeros=True)

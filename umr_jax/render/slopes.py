@@ -1,0 +1,194 @@
+"""The backward passes: gradients of alpha and colour on corners, texels, sigma and gamma.
+
+The gradient is the one that the SoftRas kernel defines: neither the depth that a pixel sees nor the
+texel that it reads depends on x and y of the corners. On the signed distance s of a pair it is
+
+  G_alpha (1 - alpha) D + (1 - D) k    with k = W (G_color . (c - C)),
+
+where W is the pair's share of the pixel's colour C, and c its own colour. Each pass recomputes the
+pairs instead of having stored them.
+
+Source: Liu et al. 2019, "Soft Rasterizer", section 3.4 and the supplementary.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from umr_jax.render import distance
+from umr_jax.render.aggregate import (
+  ALPHA_CHUNK,
+  COLOR_CHUNK,
+  Pairs,
+  Settings,
+  colors_of,
+  pairs_of,
+  reach_of,
+  softmax_weights,
+  texel_index,
+)
+from umr_jax.render.binning import Bins, Rows, default_chunk, over_rows, pixel_offsets
+
+
+@jax.tree_util.register_static
+class Wants(NamedTuple):
+  """Which gradients somebody asked for. Static: known when the program is traced."""
+
+  geometry: bool
+  textures: bool = False
+  sigma: bool = False
+  gamma: bool = False
+  background: bool = False
+
+
+class Pixels(NamedTuple):
+  """What the backward pass knows of each pixel; [tiles, 16] each but `color_slope`."""
+
+  alpha_slope: Array  # gradient on alpha times the transmittance; with "sum", divided by F
+  inverse_total: Array  # one over the sum of weights, background included
+  nearest: Array
+  shade: Array  # gradient on the colour dotted with the colour
+  color_slope: Array  # [tiles, 16, C]
+
+
+class Slopes(NamedTuple):
+  """Gradients, summed over rows. Parts that are not asked for stay zero."""
+
+  corners: Float[Array, "N1 6"]  # x0 y0 x1 y1 x2 y2
+  depths: Float[Array, "N1 3"]
+  textures: Float[Array, "N T C"]
+  sigma: Float[Array, ""]
+  gamma: Float[Array, ""]
+
+
+def silhouette_slopes(
+  bins: Bins, settings: Settings, sigma: Array, alpha_slope: Array, wants_sigma: bool
+) -> tuple[Float[Array, "N1 6"], Float[Array, ""]]:
+  """Gradient of the silhouette on the corners of all faces, and on sigma.
+
+  Args:
+    bins: the faces.
+    settings: of the forward pass.
+    sigma: of the forward pass.
+    alpha_slope: gradient on alpha times the transmittance, per pixel.
+    wants_sigma: whether the second result is computed; zero otherwise.
+  """
+  reach = reach_of(sigma, settings.dist_eps)
+  dx, dy = pixel_offsets(settings.grid)
+
+  def body(rows: Rows, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    corners, on_sigma = state
+    pairs = pairs_of(rows, settings, sigma, reach)
+    slope = alpha_slope.at[rows.tile].get(mode="promise_in_bounds")
+    slope = jnp.where(pairs.felt, slope * jax.nn.sigmoid(pairs.signed), 0.0)
+    if wants_sigma:
+      on_sigma -= jnp.sum(slope * pairs.signed) / sigma
+    sums = distance.corner_gradients(
+      rows, distance.edges_of(rows), dx, dy, slope / sigma, dist_func=settings.dist_func
+    )
+    corners = corners.at[rows.face].add(jnp.stack(sums, axis=-1), mode="promise_in_bounds")
+    return corners, on_sigma
+
+  state = (jnp.zeros((bins.num_faces + 1, 6), jnp.float32), jnp.zeros((), jnp.float32))
+  chunk = default_chunk(bins.num_faces, ALPHA_CHUNK)
+  return over_rows(bins, settings.grid, chunk, body, state)
+
+
+def color_slopes(
+  bins: Bins,
+  textures: Float[Array, "N T C"],
+  pixels: Pixels,
+  settings: Settings,
+  sigma: Array,
+  gamma: Array,
+  wants: Wants,
+) -> Slopes:
+  """Gradient of alpha and softmax colour on everything. `wants` says which parts are needed."""
+  reach = reach_of(sigma, settings.dist_eps)
+  dx, dy = pixel_offsets(settings.grid)
+  softmax = settings.aggr_rgb == "softmax"
+
+  def body(rows: Rows, slopes: Slopes) -> Slopes:
+    pairs = pairs_of(rows, settings, sigma, reach)
+    at = jax.tree.map(lambda x: x.at[rows.tile].get(mode="promise_in_bounds"), pixels)
+    covered = jax.nn.sigmoid(pairs.signed)
+    # The kernel drops the alpha gradient, too, of a pair beyond near and far.
+    slope = at.alpha_slope * covered
+    if settings.aggr_alpha == "sum":
+      slope = slope / (1.0 + jnp.exp(pairs.signed))
+    slope = jnp.where(pairs.in_range, slope, 0.0)
+    if softmax:
+      weights = softmax_weights(pairs, at.nearest, settings, gamma) * at.inverse_total
+      if wants.textures:
+        slopes = slopes._replace(
+          textures=_add_texture_slopes(
+            slopes.textures, rows, pairs.weights, weights, at.color_slope, settings
+          )
+        )
+      if wants.geometry or wants.sigma or wants.gamma:
+        colors = colors_of(rows, pairs.weights, textures, settings)
+        pull = weights * (jnp.sum(colors * at.color_slope, axis=-1) - at.shade)
+        slope += pull / (1.0 + jnp.exp(pairs.signed))
+        if wants.geometry:
+          slopes = slopes._replace(depths=_add_depth_slopes(slopes.depths, rows, pairs, pull))
+        if wants.gamma:
+          exponent = (at.nearest - pairs.depth) / (settings.far - settings.near) / gamma
+          lost = jnp.where(pairs.shown, pull * exponent, 0.0)
+          slopes = slopes._replace(gamma=slopes.gamma - jnp.sum(lost) / gamma)
+    if wants.sigma:
+      lost = jnp.where(pairs.in_range, slope * pairs.signed, 0.0)
+      slopes = slopes._replace(sigma=slopes.sigma - jnp.sum(lost) / sigma)
+    if wants.geometry:
+      sums = distance.corner_gradients(
+        rows, distance.edges_of(rows), dx, dy, slope / sigma, dist_func=settings.dist_func
+      )
+      corners = slopes.corners.at[rows.face].add(jnp.stack(sums, axis=-1), mode="promise_in_bounds")
+      slopes = slopes._replace(corners=corners)
+    return slopes
+
+  faces = bins.num_faces + 1
+  zero = jnp.zeros((), jnp.float32)
+  state = Slopes(
+    jnp.zeros((faces, 6), jnp.float32),
+    jnp.zeros((faces, 3), jnp.float32),
+    jnp.zeros(textures.shape, jnp.float32),
+    zero,
+    zero,
+  )
+  chunk = default_chunk(bins.num_faces, COLOR_CHUNK)
+  slopes = over_rows(bins, settings.grid, chunk, body, state)
+  return slopes._replace(depths=slopes.depths / (gamma * (settings.near - settings.far)))
+
+
+def _add_depth_slopes(depths: Array, rows: Rows, pairs: Pairs, pull: Array) -> Array:
+  """Adds d(depth)/d(corner depth) = z^2 w_i / z_i^2 times `pull`."""
+  scaled = jnp.where(pairs.shown, pull * pairs.depth * pairs.depth, 0.0)
+  sums = [
+    jnp.sum(scaled * weight, axis=-1, keepdims=True) * inverse * inverse
+    for weight, inverse in zip(pairs.weights, rows.inverse_depth, strict=True)
+  ]
+  return depths.at[rows.face].add(jnp.concatenate(sums, axis=-1), mode="promise_in_bounds")
+
+
+def _add_texture_slopes(
+  slopes: Array,
+  rows: Rows,
+  barycentric: distance.Triple,
+  weights: Array,
+  color_slope: Array,
+  settings: Settings,
+) -> Array:
+  """Adds each pixel's colour gradient to the texel that it read, times its weight."""
+  faces, texels, channels = slopes.shape
+  face = jnp.minimum(rows.face, faces - 1)
+  given = weights[..., None] * color_slope
+  if settings.texture_type == "vertex":
+    sums = jnp.stack([jnp.sum(w[..., None] * given, axis=1) for w in barycentric], axis=1)
+    return slopes.at[face].add(sums, mode="promise_in_bounds")
+  if texels == 1:
+    return slopes.at[face, 0].add(jnp.sum(given, axis=1), mode="promise_in_bounds")
+  index = face[:, None] * texels + texel_index(barycentric, int(np.sqrt(texels) + 0.5))
+  flat = slopes.reshape(-1, channels).at[index].add(given, mode="promise_in_bounds")
+  return flat.reshape(slopes.shape)

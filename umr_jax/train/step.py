@@ -1,0 +1,127 @@
+"""One gradient step, as a pure function of state and batch; `parallel` shards it over devices."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from umr_jax import parallel
+from umr_jax.config import LossConfig, RenderConfig
+from umr_jax.losses.texture import TextureDistance, texture_distance
+from umr_jax.losses.total import total_loss
+from umr_jax.models.umr_net import UMRNet
+from umr_jax.types import Batch, EMState, Topology, TrainState
+
+Metrics = dict[str, Float[Array, ""]]
+TrainStep = Callable[[TrainState, EMState, Batch, PRNGKeyArray], tuple[TrainState, Metrics]]
+
+
+def new_train_state(
+  params: Any, batch_stats: Any, optimizer: optax.GradientTransformation, *, step: int, ema: bool
+) -> TrainState:
+  """The state of a network that has not been trained yet, at a step of the run."""
+  return TrainState(
+    step=jnp.int32(step),
+    params=params,
+    batch_stats=batch_stats,
+    opt_state=optimizer.init(params),
+    ema_params=params if ema else {},
+  )
+
+
+def evaluation_params(train_state: TrainState) -> Any:
+  """The parameters to predict with: the moving average where there is one."""
+  return train_state.ema_params or train_state.params
+
+
+def latent_noise(index: Array, key: PRNGKeyArray, *, size: int) -> Float[Array, "B Z"]:
+  """Standard normal noise for each image under its own key: no draw depends on the device count."""
+  keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
+  return jax.vmap(lambda k: jax.random.normal(k, (size,)))(keys)
+
+
+def make_train_step(
+  net: UMRNet,
+  optimizer: optax.GradientTransformation,
+  *,
+  topology: Topology,
+  weights: LossConfig,
+  settings: RenderConfig,
+  image_size: int,
+  ema_decay: float,
+  distance: TextureDistance = texture_distance,
+) -> TrainStep:
+  """The training step of one network.
+
+  Args:
+    net: the network.
+    optimizer: what turns gradients into updates.
+    topology: the mesh.
+    weights: of the loss terms.
+    settings: of the rasterizer.
+    image_size: pixels per side of the renders.
+    ema_decay: of the parameters' moving average; 0 for none. The average follows quickly at first:
+      its decay is at most (1 + n) / (10 + n) after n steps of the round.
+    distance: of a textured render from the image.
+
+  Returns:
+    `train_step(train_state, em_state, batch, key) -> (train_state, metrics)`. `batch` is one
+    device's share; gradients, BatchNorm statistics and metrics are averaged over the devices. The
+    step's randomness is `key` folded with the step, and with each image's index.
+  """
+
+  def loss_fn(params: Any, train_state: TrainState, em_state: EMState, batch: Batch, key: Any):
+    latent_key, camera_key = jax.random.split(key)
+    noise = latent_noise(batch.index, latent_key, size=net.code_size) if net.sample_code else None
+    prediction, updates = net.apply(
+      {"params": params, "batch_stats": train_state.batch_stats},
+      batch.image,
+      train=True,
+      noise=noise,
+      mutable=["batch_stats"],
+    )
+    total, metrics = total_loss(
+      prediction,
+      em_state,
+      batch,
+      camera_key,
+      round_step=train_state.step - em_state.round_start,
+      topology=topology,
+      weights=weights,
+      settings=settings,
+      image_size=image_size,
+      distance=distance,
+    )
+    return total, (metrics, updates["batch_stats"])
+
+  def train_step(
+    train_state: TrainState, em_state: EMState, batch: Batch, key: PRNGKeyArray
+  ) -> tuple[TrainState, Metrics]:
+    step_key = jax.random.fold_in(key, train_state.step)
+    # The gradient of the device's own loss, then the mean: differentiating a mean over devices
+    # gives one device's gradient (ours to avoid; pmap does not warn).
+    (_, (metrics, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+      train_state.params, train_state, em_state, batch, step_key
+    )
+    grads, metrics, batch_stats = parallel.mean_over_devices((grads, metrics, batch_stats))
+    updates, opt_state = optimizer.update(grads, train_state.opt_state, train_state.params)
+    params = optax.apply_updates(train_state.params, updates)
+    ema_params = train_state.ema_params
+    if ema_decay:
+      steps = (train_state.step - em_state.round_start).astype(jnp.float32)
+      decay = jnp.minimum(ema_decay, (1.0 + steps) / (10.0 + steps))
+      ema_params = jax.tree.map(lambda old, new: new + decay * (old - new), ema_params, params)
+    metrics["grad_norm"] = optax.global_norm(grads)
+    new_state = train_state.replace(
+      step=train_state.step + 1,
+      params=params,
+      batch_stats=batch_stats,
+      opt_state=opt_state,
+      ema_params=ema_params,
+    )
+    return new_state, metrics
+
+  return train_step

@@ -1,0 +1,136 @@
+"""Keypoint transfer: where a point of one photograph is in another of the same category.
+
+`transfer_keypoints` works in pixels of the photographs, `by_flow` and `by_camera` in coordinates of
+the crops, [-1, 1] from outer edge to outer edge.
+"""
+
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+
+from umr_jax.geometry import camera as camera_lib
+from umr_jax.models.assemble import face_flow
+from umr_jax.reconstruction import Reconstruction
+
+# The width of the peak around the source point: 3 pixels of a crop of 256.
+_SIGMA = 3.0 * 2.0 / 256.0
+# How far a point may be from a template vertex, and a vertex from the silhouette, before the
+# transfer by camera is in doubt: a twentieth of the crop's side.
+_DOUBT = 0.1
+
+
+def transfer_keypoints(
+  rec_a: Reconstruction,
+  rec_b: Reconstruction,
+  points_a: Any,
+  method: Literal["flow", "camera"] = "flow",
+) -> tuple[np.ndarray, np.ndarray]:
+  """Finds the points of one photograph in another of the same category.
+
+  Args:
+    rec_a: of the photograph that the points are in.
+    rec_b: of the other, from the same checkpoint.
+    points_a: [N, 2], (x, y) in pixels of the input, (0.5, 0.5) the centre of the first.
+    method: "flow" goes by the face that samples its texture at the point, and needs neither shape
+      nor camera; "camera" by the template seen through both cameras.
+
+  Returns:
+    Points [N, 2] in pixels of the other input, and confidence [N] in [0, 1]: only the order of
+    confidences of one method has a meaning.
+
+  Raises:
+    ValueError: for points that are not finite [N, 2], or reconstructions of different meshes.
+
+  Source: Li et al. 2020, section 4.3.
+  """
+  points = np.asarray(points_a, np.float64)
+  if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
+    raise ValueError(f"points_a has shape {points.shape}; expected finite (x, y) rows, [N, 2]")
+  if rec_a.vertices.shape != rec_b.vertices.shape or rec_a.flow.shape != rec_b.flow.shape:
+    raise ValueError("the reconstructions have different meshes: take both from one checkpoint")
+  (x0, y0, x1, _), (u0, v0, u1, _) = rec_a.box, rec_b.box
+  inside = 2.0 * (points - [x0, y0]) / (x1 - x0) - 1.0
+  if method == "flow":
+    flows = face_flow(jnp.asarray(np.stack([rec_a.flow, rec_b.flow])), rec_a.topology)
+    source, target = np.asarray(flows)
+    moved, confidence = by_flow(inside, source_flow=source, target_flow=target)
+  elif method == "camera":
+    templates = jnp.asarray(np.stack([rec_a.template, rec_b.template]))
+    seen = camera_lib.project(templates, jnp.asarray(np.stack([rec_a.camera, rec_b.camera])))
+    moved, confidence = by_camera(
+      inside,
+      source_vertices=np.asarray(seen[0, :, :2]),
+      target_vertices=np.asarray(seen[1, :, :2]),
+      target_silhouette=rec_b.silhouette,
+    )
+  else:
+    raise ValueError(f"method is {method!r}; expected 'flow' or 'camera'")
+  return (moved + 1.0) / 2.0 * (u1 - u0) + [u0, v0], confidence
+
+
+def by_flow(
+  points: np.ndarray, *, source_flow: np.ndarray, target_flow: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Carries points over by the face whose texels sample the source at the point.
+
+  Args:
+    points: [N, 2] in the source's crop.
+    source_flow: [F, T, 2], where each texel of each face samples the source's crop.
+    target_flow: [F, T, 2], the same for the target.
+
+  Returns:
+    Positions [N, 2] in the target's crop, the mean over the chosen face's texels; and confidence
+    [N] in [0, 1], the mean over its texels of a peak of width 3 / 256 around the point. Where no
+    face samples near the point, confidence is 0 and the nearest face decides.
+
+  Source: Li et al. 2020, section 4.3, keypoint transfer by texture flow.
+    Departs: the peak is a formula, not an image of 256 x 256 pixels, so that nothing depends on
+    where in a pixel a point lies; and without any hit, the nearest face replaces the first.
+  """
+  positions, confidence = np.zeros((len(points), 2)), np.zeros(len(points))
+  for n, point in enumerate(points):
+    squared = np.sum(np.square(source_flow - point), axis=-1)  # [F, T]
+    peak = np.exp(-squared / (2 * _SIGMA**2))
+    score = np.where(squared <= (3 * _SIGMA) ** 2, peak, 0.0).mean(axis=-1)
+    face = int(np.argmax(score)) if score.any() else int(np.argmin(squared.min(axis=-1)))
+    positions[n], confidence[n] = target_flow[face].mean(axis=0), score[face]
+  return positions, confidence
+
+
+def by_camera(
+  points: np.ndarray,
+  *,
+  source_vertices: np.ndarray,
+  target_vertices: np.ndarray,
+  target_silhouette: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Carries points over by the nearest template vertex, seen through both cameras.
+
+  Args:
+    points: [N, 2] in the source's crop.
+    source_vertices: [V, 2], the template's vertices under the source's camera, all of them, in
+      front or behind.
+    target_vertices: [V, 2], the same under the target's camera.
+    target_silhouette: [S, S], the target's predicted silhouette.
+
+  Returns:
+    Positions [N, 2] in the target's crop: the centre of the silhouette's pixel that is nearest to
+    the vertex (the vertex itself if nothing is covered). And confidence [N] in [0, 1], which falls
+    with the distances from point to vertex and from vertex to silhouette.
+
+  Source: Li et al. 2020, section 4.3, keypoint transfer by camera; Kulkarni et al. 2019 (CSM).
+  """
+  size = target_silhouette.shape[0]
+  rows, columns = np.nonzero(target_silhouette > 0.0)
+  covered = (2.0 * np.stack([columns, rows], axis=-1) + 1.0 - size) / size
+  positions, confidence = np.zeros((len(points), 2)), np.zeros(len(points))
+  for n, point in enumerate(points):
+    to_vertex = np.sum(np.square(source_vertices - point), axis=-1)
+    vertex = int(np.argmin(to_vertex))
+    positions[n], off = target_vertices[vertex], np.inf
+    if len(covered):
+      to_pixel = np.sum(np.square(covered - target_vertices[vertex]), axis=-1)
+      positions[n], off = covered[np.argmin(to_pixel)], to_pixel.min()
+    confidence[n] = np.exp(-(to_vertex[vertex] + off) / (2 * _DOUBT**2))
+  return positions, confidence
