@@ -48,15 +48,20 @@ def textured_mesh(vertices: np.ndarray, texture: np.ndarray, topology: Topology)
     ValueError: for shapes that do not fit, NaN or infinite vertices, or a texture not of uint8.
   """
   vertices, texture = _validated(vertices, texture, topology)
-  source, faces, uv = export_layout(topology)
-  filled = fill_unused(texture, topology)
   material = PBRMaterial(
     name="texture",
-    baseColorTexture=Image.fromarray(filled),
+    baseColorTexture=Image.fromarray(fill_unused(texture, topology)),
     metallicFactor=0.0,
     roughnessFactor=0.9,
     doubleSided=True,
   )
+  return _with_material(vertices, topology, material)
+
+
+def _with_material(
+  vertices: np.ndarray, topology: Topology, material: PBRMaterial | SimpleMaterial
+) -> trimesh.Trimesh:
+  source, faces, uv = export_layout(topology)
   upwards = np.stack([(uv[:, 0] + 1) / 2, (1 - uv[:, 1]) / 2], axis=-1)
   return trimesh.Trimesh(
     vertices=vertices[source],
@@ -87,15 +92,15 @@ def export_mesh(
     raise ValueError(
       f"cannot export to {target.name!r}: the name must end in one of {', '.join(SUFFIXES)}"
     )
-  mesh = textured_mesh(vertices, texture, topology)
-  if suffix == ".glb":
-    write_bytes(target, _glb(mesh, name=target.stem))
-  elif suffix == ".obj":
-    _write_obj(target, mesh)
+  vertices, texture = _validated(vertices, texture, topology)
+  if suffix == ".obj":
+    _write_obj(target, vertices, texture, topology)
   elif suffix == ".ply":
-    write_bytes(target, _ply(mesh, vertices, topology))
+    write_bytes(target, _ply(vertices, texture, topology))
   else:
-    write_bytes(target, scene_html(mesh).encode())
+    mesh = textured_mesh(vertices, texture, topology)
+    data = _glb(mesh, name=target.stem) if suffix == ".glb" else scene_html(mesh).encode()
+    write_bytes(target, data)
   return target
 
 
@@ -205,20 +210,22 @@ def _glb(mesh: trimesh.Trimesh, *, name: str) -> bytes:
   return bytes(_y_up_scene(mesh, name=name).export(file_type="glb", include_normals=True))
 
 
-def _write_obj(target: pathlib.Path, mesh: trimesh.Trimesh) -> None:
+def _write_obj(
+  target: pathlib.Path, vertices: np.ndarray, texture: np.ndarray, topology: Topology
+) -> None:
   # Readers of MTL files split names at spaces, so that unusual names are replaced.
   name = re.sub(r"[^A-Za-z0-9_.-]", "_", target.stem)
   if name != target.stem:
     name += f"_{zlib.crc32(target.stem.encode()):08x}"
-  mesh = mesh.copy(include_cache=True)
-  # White: the default of 0.4 would darken the texture.
-  mesh.visual.material = SimpleMaterial(
-    image=mesh.visual.material.baseColorTexture,
-    diffuse=[255] * 4,
-    ambient=[255] * 4,
+  white = [255] * 4  # the default of 0.4 would darken the texture
+  material = SimpleMaterial(
+    image=Image.fromarray(fill_unused(texture, topology)),
+    diffuse=white,
+    ambient=white,
     specular=[0, 0, 0, 255],
     name=name,
   )
+  mesh = _with_material(vertices, topology, material)
   text, companions = trimesh.exchange.obj.export_obj(
     mesh, include_normals=True, return_texture=True, mtl_name=f"{name}.mtl", header=None
   )
@@ -227,18 +234,17 @@ def _write_obj(target: pathlib.Path, mesh: trimesh.Trimesh) -> None:
   write_bytes(target, text.encode())
 
 
-def _ply(mesh: trimesh.Trimesh, vertices: np.ndarray, topology: Topology) -> bytes:
+def _ply(vertices: np.ndarray, texture: np.ndarray, topology: Topology) -> bytes:
   """PLY has no texture that programs agree on: the colours of the vertices, without copies."""
   source, _, uv = export_layout(topology)
   _, first = np.unique(source, return_index=True)
-  image = np.asarray(mesh.visual.material.baseColorTexture)
-  size = np.array([image.shape[1], image.shape[0]])
+  size = np.array([texture.shape[1], texture.shape[0]])
   column, row = np.floor((uv[first] + 1) / 2 * size).astype(int).T
   plain = trimesh.Trimesh(
     vertices=vertices,
     faces=topology.outward_faces,
     vertex_normals=vertex_normals(vertices, topology),
-    vertex_colors=image[np.clip(row, 0, size[1] - 1), column % size[0]],
+    vertex_colors=texture[np.clip(row, 0, size[1] - 1), column % size[0]],
     process=False,
   )
   buffer = io.BytesIO()

@@ -1,13 +1,19 @@
 """The data that flows through the package."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from umr_jax.checking import checked as checked
+
+if TYPE_CHECKING:
+  # A leaf of these pytrees is a device array, a NumPy array or a tracer, as the moment has it.
+  Array = Any
+else:
+  from jaxtyping import Array
 
 # A camera or a batch of them: [scale, tx, ty, qw, qx, qy, qz].
 Camera = Float[Array, "*B 7"]

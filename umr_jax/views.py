@@ -5,6 +5,7 @@ the surface alone, not multiplied by the coverage in the fourth channel.
 """
 
 import functools
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +63,7 @@ def _straight_view(
   faces: jax.Array,
   *,
   image_size: int,
-  texture_type: str,
+  texture_type: Literal["surface", "vertex"],
 ) -> jax.Array:
   projected = camera_lib.project(vertices, cameras)
   # Samples are covered or not. Training's soft coverage would draw the mesh's edges as faint lines:

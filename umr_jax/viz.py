@@ -139,8 +139,9 @@ def labelled_grid(
     cell: pixels of a side of each.
     last_row: a line of text above the last row, or nothing.
   """
-  font = ImageFont.load_default(size=max(10, cell // 9))
-  line = font.size + 6
+  text_size = max(10, cell // 9)
+  font = ImageFont.load_default(size=text_size)
+  line = text_size + 6
   width = len(names) * (cell + _GAP) + _GAP
   height = line + len(rows) * (cell + _GAP) + _GAP + (line if last_row else 0)
   canvas = np.full((height, width, 3), 255, np.uint8)

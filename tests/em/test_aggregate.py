@@ -24,14 +24,17 @@ def measured(rng):
 
 
 def take(measured, rows):
-  return Measurement(**{
-    name: None if value is None else value[np.asarray(rows)]
-    for name, value in vars(measured).items()
-  })
+  return Measurement(
+    **{
+      name: None if value is None else value[np.asarray(rows)]
+      for name, value in vars(measured).items()
+    }
+  )
 
 
 def naive(measured, k):
   """The definition, written as loops over a whole data set."""
+
   def iou(a, b):
     return (a * b).sum() / (a + b - a * b).sum()
 

@@ -62,7 +62,7 @@ def test_every_parameter_gets_a_finite_gradient(small, rng):
       {"params": params, "batch_stats": stats},
       x,
       train=True,
-      rngs={"latent": jax.random.key(0)},
+      noise=jnp.ones((3, 12)),
       mutable=["batch_stats"],
     )
     scored = prediction.replace(camera_logits=jax.nn.log_softmax(prediction.camera_logits))
@@ -108,11 +108,7 @@ def test_networks_that_differ_in_their_cameras_start_from_one_encoder(make_net):
 def test_initialization_has_the_structure_and_deviations_of_flax_s(small):
   net, params, stats = small
   shapes = jax.eval_shape(
-    lambda: net.init(
-      {"params": jax.random.key(0), "latent": jax.random.key(0)},
-      jnp.zeros((2, 64, 64, 3)),
-      train=True,
-    )
+    lambda: net.init(jax.random.key(0), jnp.zeros((2, 64, 64, 3)), train=True)
   )
   expected = {"params": shapes["params"], "batch_stats": shapes["batch_stats"]}
   found = {"params": params, "batch_stats": stats}
@@ -133,11 +129,7 @@ def test_the_paper_s_network_has_the_paper_s_size(make_net):
 
   net = make_net(**sizes, hypotheses=8)
   params = jax.eval_shape(
-    lambda: net.init(
-      {"params": jax.random.key(0), "latent": jax.random.key(0)},
-      jnp.zeros((2, 64, 64, 3)),
-      train=True,
-    )
+    lambda: net.init(jax.random.key(0), jnp.zeros((2, 64, 64, 3)), train=True)
   )["params"]
   np.testing.assert_allclose(count(params["encoder"]["resnet"]), 11.18e6, rtol=1e-3)
   # Convolution and two fully connected layers (2.96 M), mean and variance heads (0.22 M).

@@ -63,4 +63,4 @@ def write_torch_file(path, state, *, extra=None):
     archive.writestr("archive/data.pkl", buffer.getvalue())
     archive.writestr("archive/version", "3\n")
     for i, value in enumerate(state.values()):
-      archive.writestr(f"archive/data/{i}", value.tobytes())
+      archive.writestr(f"archive/data/{i}", value.tobytes(order="A"))

@@ -30,7 +30,7 @@ from umr_jax.data.threads import ordered_map
 from umr_jax.data.zbuffer import Hits, zbuffer
 
 # Part of a prepared data set's fingerprint: raise it whenever a picture would change.
-VERSION = 1
+VERSION = 2
 IMAGE_SIZE = 160
 _SUPERSAMPLING = 2
 # How far, in object units, a keypoint may lie behind the surface that is drawn there.

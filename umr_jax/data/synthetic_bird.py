@@ -65,9 +65,9 @@ class BirdMesh(NamedTuple):
 
 def draw_shape(rng: np.random.Generator) -> BirdShape:
   """Draws the proportions and the pose of one bird."""
-  flying = rng.random() < 0.3
-  long_neck = rng.random() < 0.25
-  width = rng.uniform(0.16, 0.25)
+  flying = rng.random() < 0.12
+  long_neck = rng.random() < 0.2
+  width = rng.uniform(0.18, 0.27)
   neck_radius = rng.uniform(0.06, 0.09) if long_neck else rng.uniform(0.10, 0.145)
   return BirdShape(
     width=width,
@@ -78,7 +78,7 @@ def draw_shape(rng: np.random.Generator) -> BirdShape:
     head_radius=neck_radius * rng.uniform(1.15, 1.45),
     beak_length=rng.uniform(0.12, 0.32),
     beak_droop=rng.uniform(-5, 25),
-    tail_length=rng.uniform(0.3, 0.85),
+    tail_length=rng.uniform(0.3, 0.7),
     tail_width=rng.uniform(0.10, 0.26) * (1.3 if flying else 1.0),
     tail_angle=rng.uniform(-20, 25),
     fork=rng.uniform(-0.25, 0.35),
@@ -87,8 +87,8 @@ def draw_shape(rng: np.random.Generator) -> BirdShape:
     wing_chord=rng.uniform(0.30, 0.46),
     dihedral=rng.uniform(-15, 40),
     sweep=rng.uniform(-5, 30),
-    leg_length=0.0 if flying or rng.random() < 0.4 else rng.uniform(0.2, 0.45),
-    pitch=rng.uniform(-8, 15) if flying else rng.uniform(0, 45),
+    leg_length=0.0 if flying or rng.random() < 0.6 else rng.uniform(0.15, 0.35),
+    pitch=rng.uniform(-8, 15) if flying else rng.uniform(0, 30),
   )
 
 

@@ -29,8 +29,8 @@ class Exemplars:
   """
 
   # (score, index, what later images are compared with); lower scores are better.
-  shape: tuple[float, int, np.ndarray | None] = (np.inf, -1, None)
-  parts: tuple[float, int, np.ndarray | None] = (np.inf, -1, None)
+  shape: tuple[float, int, np.ndarray] = (np.inf, -1, np.zeros(0))
+  parts: tuple[float, int, np.ndarray] = (np.inf, -1, np.zeros(0))
 
   def update(self, measured: Measurement) -> "Exemplars":
     """With one more batch."""

@@ -64,7 +64,9 @@ class EMLoop:
         train_state = self.round(index).new_state(int(train_state.step))
       train_state, em_state = self._e_step(train_state, em_state)
       train_state, em_state = self._m_step(train_state, em_state, index)
-      em_state = em_state.replace(round=em_state.round + 1, round_start=train_state.step)
+      em_state = dataclasses.replace(
+        em_state, round=em_state.round + 1, round_start=train_state.step
+      )
       self.monitor.round_ended(index, em_state)
       self._save(train_state, em_state)
     self.checkpointer.wait()
@@ -83,8 +85,8 @@ class EMLoop:
     if int(em_state.round) >= self.config.em.rounds and step < self.config.train.steps:
       # A finished run that was given more steps: its last round goes on, with the same network.
       last_start = self.config.round_bounds()[-1][0]
-      em_state = em_state.replace(
-        round=em_state.round - 1, round_start=np.int32(min(last_start, step - 1))
+      em_state = dataclasses.replace(
+        em_state, round=em_state.round - 1, round_start=np.int32(min(last_start, step - 1))
       )
     return restored.train_state, em_state
 
@@ -140,7 +142,7 @@ class EMLoop:
       float(abs(mean_offset).mean()),
       statistics.num_offsets,
     )
-    return host(recentre(train_state, mean_offset)), em_state
+    return host(recentre(train_state, jax.numpy.asarray(mean_offset))), em_state
 
   def _measurements(
     self, train_state: TrainState, em_state: EMState, index: int, *, parts: bool
@@ -158,7 +160,7 @@ class EMLoop:
       padding=self.config.data.padding,
     ):
       if not parts:
-        batch = batch.replace(parts=None)
+        batch = dataclasses.replace(batch, parts=None)
       own = jax.tree.map(lambda rows: rows[rank::count], batch)
       measured = parallel.unshard(measure(*state, parallel.shard_batch(own)))
       yield on_host(parallel.gather_rows(measured))

@@ -1,5 +1,7 @@
 """The M-step: the only writer of the template, the canonical UV map and the part vertices."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,10 +35,12 @@ def m_step(
   # Symmetry holds the centre vertices on the mirror plane: the template must not leave it either.
   mean_offset[: topology.num_center, 1] = 0.0
   half = np.asarray(em_state.template.half_vertices) + mean_offset
-  new = em_state.replace(template=Template(half_vertices=half))
+  new = dataclasses.replace(em_state, template=Template(half_vertices=half))
   if canonical_uv is not None:
     labels = part_vertices(jnp.asarray(canonical_uv), topology)
-    new = new.replace(canonical_uv=canonical_uv, part_vertices=np.asarray(jax.device_get(labels)))
+    new = dataclasses.replace(
+      new, canonical_uv=canonical_uv, part_vertices=np.asarray(jax.device_get(labels))
+    )
   return new, mean_offset
 
 

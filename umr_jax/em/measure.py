@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from umr_jax.config import RenderConfig
 from umr_jax.geometry import camera
@@ -15,7 +15,7 @@ from umr_jax.losses.total import average_pool
 from umr_jax.models.assemble import face_flow, sample_texels, uv_texture
 from umr_jax.models.infer import Infer
 from umr_jax.render import soft_rasterize
-from umr_jax.types import Batch, Template, Topology
+from umr_jax.types import Array, Batch, Template, Topology
 
 
 @struct.dataclass
@@ -31,7 +31,8 @@ class Measurement:
   uv_parts: Float[Array, "B Hu Wu P1"] | None  # part map pulled through the flow
 
 
-Measure = Callable[[Any, Any, Template, Batch], Measurement]
+# measure(params, batch_stats, template, batch)
+Measure = Callable[..., Measurement]
 
 
 def make_measure(

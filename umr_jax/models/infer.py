@@ -73,7 +73,7 @@ def make_infer(net: UMRNet, topology: Topology) -> Infer:
     params: Any, batch_stats: Any, template: Template, images: Float[Array, "B H W 3"]
   ) -> Inference:
     variables = {"params": params, "batch_stats": batch_stats}
-    prediction = net.apply(variables, images, train=False)
+    prediction: Any = net.apply(variables, images, train=False)
     best = jnp.argmax(prediction.camera_logits, axis=-1)
     camera = jnp.take_along_axis(prediction.cameras, best[:, None, None], axis=1)[:, 0]
     return Inference(

@@ -95,8 +95,8 @@ def convolve(
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
   # On tiny maps XLA for CPUs falls back to a loop that is a hundred times slower: forward where the
-  # kernel is larger than the map, backward where a strided result is that small. The patches of such
-  # a map are few, so that a matrix product costs little memory and is never slower.
+  # kernel is larger than the map, backward where a strided result is that small. The patches of
+  # such a map are few, so that a matrix product costs little memory and is never slower.
   x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
   rows, columns = (height - 1) * stride + 1, (width - 1) * stride + 1
   patches = [

@@ -156,7 +156,7 @@ def colors_at(face: Array, weights: distance.Triple, textures: Array, settings: 
     return sum(w[..., None] * corner[..., i, :] for i, w in enumerate(weights))
   if texels == 1:
     return textures[:, 0].at[face].get(mode="promise_in_bounds")
-  index = face * texels + texel_index(weights, int(np.sqrt(texels) + 0.5))
+  index = face * texels + texel_index(weights, round(np.sqrt(texels)))
   return textures.reshape(-1, channels).at[index].get(mode="promise_in_bounds")
 
 

@@ -38,10 +38,12 @@ class Grid(NamedTuple):
 
   @property
   def tile_rows(self) -> int:
+    """Rows of tiles that cover the image."""
     return -(-self.height // TALL)
 
   @property
   def tile_columns(self) -> int:
+    """Columns of tiles that cover the image."""
     return -(-self.width // WIDE)
 
   @property
@@ -64,6 +66,7 @@ class Bins(NamedTuple):
 
   @property
   def num_faces(self) -> int:
+    """Faces of the whole batch."""
     return self.counts.shape[0]
 
 

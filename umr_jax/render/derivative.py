@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from umr_jax.render import aggregate, slopes, visibility
+from umr_jax.render import aggregate, visibility
 from umr_jax.render.aggregate import Settings
 from umr_jax.render.binning import bin_faces, tile_image, untile_image
 from umr_jax.render.folding import foldable, sequential
-from umr_jax.render.slopes import Pixels, Wants
+from umr_jax.render.slopes import Pixels, Wants, color_slopes, silhouette_slopes
 
 _TINY = 1e-30
 
@@ -94,7 +94,7 @@ def _pull_silhouette(
   reach = aggregate.reach_of(sigma, settings.dist_eps)
   bins = bin_faces(face_vertices, reach, settings.grid)
   alpha_slope = tile_image(slope, settings.grid) * passed
-  corners, on_sigma = slopes.silhouette_slopes(bins, settings, sigma, alpha_slope, wants.sigma)
+  corners, on_sigma = silhouette_slopes(bins, settings, sigma, alpha_slope, wants.sigma)
   corners = corners[:-1].reshape(*face_vertices.shape[:3], 2)
   corners = jnp.pad(corners, ((0, 0), (0, 0), (0, 0), (0, 1)))
   return corners, on_sigma if wants.sigma else None
@@ -248,7 +248,7 @@ def _pull(
     on_background = share
     pull = jnp.sum(share * (background[None, None] - saved.color), axis=-1)
     on_gamma = -jnp.sum(pull * behind) / gamma
-  slopes = aggregate.color_slopes(bins, flat, pixels, settings, sigma, gamma, wants)
+  slopes = color_slopes(bins, flat, pixels, settings, sigma, gamma, wants)
   on_textures = slopes.textures
   if settings.aggr_rgb == "hard" and wants.textures:
     on_textures = jax.vjp(lambda t: visibility.hard_colors(bins, t, saved.winner, settings), flat)[

@@ -46,7 +46,7 @@ class Nearest(NamedTuple):
 
 
 def edges_of(rows: Rows) -> Edges:
-  """The edges of the rows' faces. A row's corners are stored as seen from its tile: tile - corner."""
+  """The edges of the rows' faces, whose corners are stored as tile - corner."""
   x = tuple(rows.x[i] - rows.x[(i + 1) % 3] for i in range(3))
   y = tuple(rows.y[i] - rows.y[(i + 1) % 3] for i in range(3))
   inverse_length = tuple(

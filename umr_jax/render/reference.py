@@ -95,7 +95,7 @@ def gradients(
     options: see `soft_rasterize`.
   """
   faces = _faces(face_vertices, textures.shape[1], options)
-  alpha, color, shares = _blend(faces, textures, options)
+  _, color, shares = _blend(faces, textures, options)
   ids = _winners(faces, options)
   on_color, on_alpha = cotangent[..., :-1], cotangent[..., -1]
   on_faces, on_textures = np.zeros(face_vertices.shape), np.zeros(textures.shape)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from umr_jax.render import distance
@@ -76,7 +77,6 @@ def silhouette_slopes(
     wants_sigma: whether the second result is computed; zero otherwise.
   """
   reach = reach_of(sigma, settings.dist_eps)
-  dx, dy = pixel_offsets(settings.grid)
 
   def body(rows: Rows, state: tuple[Array, Array]) -> tuple[Array, Array]:
     corners, on_sigma = state
@@ -84,12 +84,8 @@ def silhouette_slopes(
     slope = alpha_slope.at[rows.tile].get(mode="promise_in_bounds")
     slope = jnp.where(pairs.felt, slope * jax.nn.sigmoid(pairs.signed), 0.0)
     if wants_sigma:
-      on_sigma -= jnp.sum(slope * pairs.signed) / sigma
-    sums = distance.corner_gradients(
-      rows, distance.edges_of(rows), dx, dy, slope / sigma, dist_func=settings.dist_func
-    )
-    corners = corners.at[rows.face].add(jnp.stack(sums, axis=-1), mode="promise_in_bounds")
-    return corners, on_sigma
+      on_sigma -= jnp.sum(jnp.where(pairs.felt, slope * pairs.signed, 0.0)) / sigma
+    return _add_corners(corners, rows, slope / sigma, settings), on_sigma
 
   state = (jnp.zeros((bins.num_faces + 1, 6), jnp.float32), jnp.zeros((), jnp.float32))
   chunk = default_chunk(bins.num_faces, ALPHA_CHUNK)
@@ -105,64 +101,93 @@ def color_slopes(
   gamma: Array,
   wants: Wants,
 ) -> Slopes:
-  """Gradient of alpha and softmax colour on everything. `wants` says which parts are needed."""
+  """Gradient of alpha and colour on everything but the background and, if "hard", the textures.
+
+  Args:
+    bins: the faces.
+    textures: of all faces.
+    pixels: the image and the gradient on it.
+    settings: of the forward pass.
+    sigma: of the forward pass.
+    gamma: of the forward pass.
+    wants: which parts are needed; the others stay zero.
+  """
   reach = reach_of(sigma, settings.dist_eps)
-  dx, dy = pixel_offsets(settings.grid)
   softmax = settings.aggr_rgb == "softmax"
 
   def body(rows: Rows, slopes: Slopes) -> Slopes:
     pairs = pairs_of(rows, settings, sigma, reach)
     at = jax.tree.map(lambda x: x.at[rows.tile].get(mode="promise_in_bounds"), pixels)
-    covered = jax.nn.sigmoid(pairs.signed)
-    # The kernel drops the alpha gradient, too, of a pair beyond near and far.
-    slope = at.alpha_slope * covered
+    slope = at.alpha_slope * jax.nn.sigmoid(pairs.signed)
     if settings.aggr_alpha == "sum":
       slope = slope / (1.0 + jnp.exp(pairs.signed))
+    # The kernel drops the alpha gradient, too, of a pair beyond near and far.
     slope = jnp.where(pairs.in_range, slope, 0.0)
     if softmax:
-      weights = softmax_weights(pairs, at.nearest, settings, gamma) * at.inverse_total
-      if wants.textures:
-        slopes = slopes._replace(
-          textures=_add_texture_slopes(
-            slopes.textures, rows, pairs.weights, weights, at.color_slope, settings
-          )
-        )
-      if wants.geometry or wants.sigma or wants.gamma:
-        colors = colors_of(rows, pairs.weights, textures, settings)
-        pull = weights * (jnp.sum(colors * at.color_slope, axis=-1) - at.shade)
-        slope += pull / (1.0 + jnp.exp(pairs.signed))
-        if wants.geometry:
-          slopes = slopes._replace(depths=_add_depth_slopes(slopes.depths, rows, pairs, pull))
-        if wants.gamma:
-          exponent = (at.nearest - pairs.depth) / (settings.far - settings.near) / gamma
-          lost = jnp.where(pairs.shown, pull * exponent, 0.0)
-          slopes = slopes._replace(gamma=slopes.gamma - jnp.sum(lost) / gamma)
+      slopes, pull = _add_color(slopes, rows, pairs, at, textures, settings, gamma, wants)
+      slope += pull / (1.0 + jnp.exp(pairs.signed))
     if wants.sigma:
       lost = jnp.where(pairs.in_range, slope * pairs.signed, 0.0)
       slopes = slopes._replace(sigma=slopes.sigma - jnp.sum(lost) / sigma)
     if wants.geometry:
-      sums = distance.corner_gradients(
-        rows, distance.edges_of(rows), dx, dy, slope / sigma, dist_func=settings.dist_func
-      )
-      corners = slopes.corners.at[rows.face].add(jnp.stack(sums, axis=-1), mode="promise_in_bounds")
+      corners = _add_corners(slopes.corners, rows, slope / sigma, settings)
       slopes = slopes._replace(corners=corners)
     return slopes
 
   faces = bins.num_faces + 1
   zero = jnp.zeros((), jnp.float32)
-  state = Slopes(
+  slopes = Slopes(
     jnp.zeros((faces, 6), jnp.float32),
     jnp.zeros((faces, 3), jnp.float32),
     jnp.zeros(textures.shape, jnp.float32),
     zero,
     zero,
   )
-  chunk = default_chunk(bins.num_faces, COLOR_CHUNK)
-  slopes = over_rows(bins, settings.grid, chunk, body, state)
+  if wants.geometry or wants.sigma or (softmax and (wants.textures or wants.gamma)):
+    chunk = default_chunk(bins.num_faces, COLOR_CHUNK)
+    slopes = over_rows(bins, settings.grid, chunk, body, slopes)
   return slopes._replace(depths=slopes.depths / (gamma * (settings.near - settings.far)))
 
 
-def _add_depth_slopes(depths: Array, rows: Rows, pairs: Pairs, pull: Array) -> Array:
+def _add_color(
+  slopes: Slopes,
+  rows: Rows,
+  pairs: Pairs,
+  at: Pixels,
+  textures: Array,
+  settings: Settings,
+  gamma: Array,
+  wants: Wants,
+) -> tuple[Slopes, Array]:
+  """Adds what softmax colour gives to texels, depths and gamma; returns k of the module's text."""
+  weights = softmax_weights(pairs, at.nearest, settings, gamma) * at.inverse_total
+  if wants.textures:
+    given = weights[..., None] * at.color_slope
+    on_textures = _add_texels(slopes.textures, rows, pairs.weights, given, settings)
+    slopes = slopes._replace(textures=on_textures)
+  if not (wants.geometry or wants.sigma or wants.gamma):
+    return slopes, jnp.zeros_like(weights)
+  colors = colors_of(rows, pairs.weights, textures, settings)
+  pull = weights * (jnp.sum(colors * at.color_slope, axis=-1) - at.shade)
+  if wants.geometry:
+    slopes = slopes._replace(depths=_add_depths(slopes.depths, rows, pairs, pull))
+  if wants.gamma:
+    exponent = (at.nearest - pairs.depth) / (settings.far - settings.near) / gamma
+    lost = jnp.where(pairs.shown, pull * exponent, 0.0)
+    slopes = slopes._replace(gamma=slopes.gamma - jnp.sum(lost) / gamma)
+  return slopes, pull
+
+
+def _add_corners(corners: Array, rows: Rows, slope: Array, settings: Settings) -> Array:
+  """Adds the pull of a gradient on the signed distance."""
+  dx, dy = pixel_offsets(settings.grid)
+  sums = distance.corner_gradients(
+    rows, distance.edges_of(rows), dx, dy, slope, dist_func=settings.dist_func
+  )
+  return corners.at[rows.face].add(jnp.stack(sums, axis=-1), mode="promise_in_bounds")
+
+
+def _add_depths(depths: Array, rows: Rows, pairs: Pairs, pull: Array) -> Array:
   """Adds d(depth)/d(corner depth) = z^2 w_i / z_i^2 times `pull`."""
   scaled = jnp.where(pairs.shown, pull * pairs.depth * pairs.depth, 0.0)
   sums = [
@@ -172,23 +197,17 @@ def _add_depth_slopes(depths: Array, rows: Rows, pairs: Pairs, pull: Array) -> A
   return depths.at[rows.face].add(jnp.concatenate(sums, axis=-1), mode="promise_in_bounds")
 
 
-def _add_texture_slopes(
-  slopes: Array,
-  rows: Rows,
-  barycentric: distance.Triple,
-  weights: Array,
-  color_slope: Array,
-  settings: Settings,
+def _add_texels(
+  textures: Array, rows: Rows, barycentric: distance.Triple, given: Array, settings: Settings
 ) -> Array:
-  """Adds each pixel's colour gradient to the texel that it read, times its weight."""
-  faces, texels, channels = slopes.shape
+  """Adds to the texel that each pixel read what the pixel gives to its colour."""
+  faces, texels, channels = textures.shape
   face = jnp.minimum(rows.face, faces - 1)
-  given = weights[..., None] * color_slope
   if settings.texture_type == "vertex":
     sums = jnp.stack([jnp.sum(w[..., None] * given, axis=1) for w in barycentric], axis=1)
-    return slopes.at[face].add(sums, mode="promise_in_bounds")
+    return textures.at[face].add(sums, mode="promise_in_bounds")
   if texels == 1:
-    return slopes.at[face, 0].add(jnp.sum(given, axis=1), mode="promise_in_bounds")
-  index = face[:, None] * texels + texel_index(barycentric, int(np.sqrt(texels) + 0.5))
-  flat = slopes.reshape(-1, channels).at[index].add(given, mode="promise_in_bounds")
-  return flat.reshape(slopes.shape)
+    return textures.at[face, 0].add(jnp.sum(given, axis=1), mode="promise_in_bounds")
+  index = face[:, None] * texels + texel_index(barycentric, round(np.sqrt(texels)))
+  flat = textures.reshape(-1, channels).at[index].add(given, mode="promise_in_bounds")
+  return flat.reshape(textures.shape)

@@ -1,5 +1,7 @@
 """What the M-step moved into the template is taken out of the network."""
 
+import dataclasses
+
 import jax
 from jaxtyping import Array, Float
 
@@ -34,7 +36,8 @@ def recentre(train_state: TrainState, mean_offset: Float[Array, "Vh 3"]) -> Trai
   ]
   if _BIAS not in found:
     raise ValueError(f"The parameters hold no {'/'.join(_BIAS)}; a template update needs it.")
-  return train_state.replace(
+  return dataclasses.replace(
+    train_state,
     params=jax.tree_util.tree_map_with_path(shift, train_state.params),
     ema_params=jax.tree_util.tree_map_with_path(shift, train_state.ema_params),
   )

@@ -1,5 +1,6 @@
 """One gradient step, as a pure function of state and batch; `parallel` shards it over devices."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -115,7 +116,8 @@ def make_train_step(
       decay = jnp.minimum(ema_decay, (1.0 + steps) / (10.0 + steps))
       ema_params = jax.tree.map(lambda old, new: new + decay * (old - new), ema_params, params)
     metrics["grad_norm"] = optax.global_norm(grads)
-    new_state = train_state.replace(
+    new_state = dataclasses.replace(
+      train_state,
       step=train_state.step + 1,
       params=params,
       batch_stats=batch_stats,

@@ -1,0 +1,357 @@
+"""soft_rasterize and soft_silhouette: golden vectors, the slow reference, hostile input."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+import render_scenes as scenes
+
+from umr_jax.render import rasterize, reference, soft_rasterize, soft_silhouette
+
+SIZE = (20, 28)
+MODES = list(
+  itertools.product(
+    ("euclidean", "barycentric"), ("softmax", "hard"), ("prod", "sum"), ("surface", "vertex")
+  )
+)
+
+
+def relative(found, expected):
+  """The largest error, as a share of the largest value."""
+  return np.abs(np.asarray(found) - expected).max() / np.abs(expected).max()
+
+
+def pull_back(function, *inputs, cotangent):
+  image, pull = jax.vjp(function, *inputs)
+  return image, pull(jnp.asarray(cotangent, jnp.float32))
+
+
+@pytest.fixture(scope="module", params=range(scenes.NUM_GOLDEN))
+def golden(request):
+  options, arrays = scenes.golden_case(request.param)
+  image, gradients = pull_back(
+    lambda f, t: soft_rasterize(f, t, **options),
+    *scenes.jax_arrays(arrays["face_vertices"], arrays["textures"]),
+    cotangent=arrays["cotangent"],
+  )
+  return options, arrays, np.asarray(image), tuple(map(np.asarray, gradients))
+
+
+def test_golden_images_agree(golden):
+  _, arrays, image, _ = golden
+  np.testing.assert_allclose(image[..., 3], arrays["rgba"][..., 3], atol=1e-4)
+  np.testing.assert_allclose(image[..., :3], arrays["rgba"][..., :3], atol=1e-3)
+
+
+def test_golden_silhouettes_agree(golden):
+  options, arrays, _, _ = golden
+  if (options["dist_func"], options["aggr_alpha"]) != ("euclidean", "prod"):
+    pytest.skip("soft_silhouette has no such option")
+  alpha = soft_silhouette(
+    jnp.asarray(arrays["face_vertices"]),
+    image_size=options["image_size"],
+    sigma=options["sigma"],
+    dist_eps=options["dist_eps"],
+  )
+  np.testing.assert_allclose(alpha, arrays["rgba"][..., 3], atol=1e-5)
+
+
+def test_golden_gradients_on_faces_agree(golden):
+  _, arrays, _, (on_faces, _) = golden
+  assert relative(on_faces, arrays["grad_face_vertices"]) < 1e-3
+
+
+def test_golden_gradients_on_textures_agree(golden):
+  """The released kernel reads an uninitialised variable here (SoftRas issue 88).
+
+  For a texel that a pixel did not read it adds what that variable still holds. With "hard" the
+  compiler takes it to be the value itself, so that every texel of a face holds the sum over all.
+  With "softmax" it holds, for texels before the one that was read, the previous channel's value,
+  and after it this channel's. Channel 0 finds whatever an earlier face left there.
+  """
+  options, arrays, _, (_, on_textures) = golden
+  expected = arrays["grad_textures"]
+  largest = np.abs(expected).max()
+  if options["texture_type"] == "vertex":
+    assert relative(on_textures, expected) < 1e-3
+    return
+  until = np.cumsum(on_textures.astype(np.float64), axis=2)
+  total = until[:, :, -1:]
+  if options["aggr_rgb"] == "hard":
+    np.testing.assert_allclose(
+      np.broadcast_to(total, expected.shape), expected, atol=1e-3 * largest
+    )
+  else:
+    found = until[..., 1:] + (total - until)[..., :-1]
+    np.testing.assert_allclose(found, expected[..., 1:], atol=1e-3 * largest)
+    np.testing.assert_allclose(until[:, :, -1], expected[:, :, -1], atol=1e-3 * largest)
+
+
+def mode_scene(rng, mode):
+  dist_func, aggr_rgb, aggr_alpha, texture_type = mode
+  options = dict(
+    sigma=1e-3,
+    gamma=3e-3,
+    dist_func=dist_func,
+    aggr_rgb=aggr_rgb,
+    aggr_alpha=aggr_alpha,
+    texture_type=texture_type,
+    background=np.array([0.1, 0.7, 0.3, 0.5], np.float32),
+  )
+  faces = np.concatenate([scenes.triangles(rng, 9), scenes.broken_faces()])
+  faces = np.stack([faces, faces[::-1] * np.array([-1.0, 1.0, 1.0], np.float32)])
+  texels = scenes.textures(rng, *faces.shape[:2], 3 if texture_type == "vertex" else 9, 4)
+  return faces, texels, options
+
+
+@pytest.mark.parametrize("mode", MODES, ids="-".join)
+def test_every_mode_agrees_with_the_reference(rng, mode):
+  faces, texels, options = mode_scene(rng, mode)
+  cotangent = rng.standard_normal((2, *SIZE, 5))
+  image, (on_faces, on_texels) = pull_back(
+    lambda f, t: soft_rasterize(f, t, image_size=SIZE, **options),
+    *scenes.jax_arrays(faces, texels),
+    cotangent=cotangent,
+  )
+  for b in range(2):
+    slow = reference.Options(SIZE, **options)
+    expected = reference.render(faces[b], texels[b], slow)
+    np.testing.assert_allclose(image[b, ..., -1], expected.rgba[..., -1], atol=2e-5)
+    np.testing.assert_allclose(image[b, ..., :-1], expected.rgba[..., :-1], atol=2e-4)
+    want_faces, want_texels = reference.gradients(faces[b], texels[b], cotangent[b], slow)
+    assert relative(on_faces[b], want_faces) < 3e-4
+    assert relative(on_texels[b], want_texels) < 3e-4
+
+
+def test_near_and_far_cut_colour_and_gradients_but_not_alpha(rng):
+  faces = scenes.triangles(rng, 8, depth=(0.6, 1.6))
+  texels = scenes.textures(rng, 8, 4, 3)
+  options = dict(sigma=1e-3, gamma=1e-2, near=0.9, far=1.3)
+  cotangent = rng.standard_normal((*SIZE, 4))
+  image, (on_faces, on_texels) = pull_back(
+    lambda f, t: soft_rasterize(f, t, image_size=SIZE, **options),
+    *scenes.jax_arrays(faces, texels),
+    cotangent=cotangent,
+  )
+  slow = reference.Options(SIZE, **options)
+  np.testing.assert_allclose(image, reference.render(faces, texels, slow).rgba, atol=2e-4)
+  want_faces, want_texels = reference.gradients(faces, texels, cotangent, slow)
+  assert relative(on_faces, want_faces) < 3e-4
+  assert relative(on_texels, want_texels) < 3e-4
+  uncut = soft_silhouette(jnp.asarray(faces), image_size=SIZE, sigma=1e-3)
+  np.testing.assert_allclose(image[..., -1], uncut, atol=1e-6)
+
+
+def test_single_sided_hides_the_colour_of_anticlockwise_faces(rng):
+  faces, texels = scenes.triangles(rng, 8), scenes.textures(rng, 8, 4, 3)
+  options = dict(sigma=1e-3, gamma=1e-2, double_sided=False)
+  image = soft_rasterize(*scenes.jax_arrays(faces, texels), image_size=SIZE, **options)
+  slow = reference.render(faces, texels, reference.Options(SIZE, **options))
+  np.testing.assert_allclose(image, slow.rgba, atol=2e-4)
+  # Clockwise as seen on the screen, where y points down: right, then down.
+  clockwise = jnp.array([[[-0.5, -0.5, 2.0], [0.5, -0.5, 2.0], [0.5, 0.5, 2.0]]])
+  white = jnp.ones((1, 1, 1))
+  shown = soft_rasterize(clockwise, white, image_size=8, double_sided=False)
+  hidden = soft_rasterize(clockwise[:, ::-1], white, image_size=8, double_sided=False)
+  assert shown[..., 0].max() == 1.0
+  assert hidden[..., 0].max() == 0.0
+  np.testing.assert_allclose(shown[..., 1], hidden[..., 1])
+
+
+def test_silhouette_gradient_is_the_slope_of_the_reference(rng):
+  faces = scenes.triangles(rng, 5)
+  weights = rng.standard_normal(SIZE)
+  # The cut at dist_eps is a jump; at 1e-10 it is too small for a difference quotient to see.
+  options = dict(sigma=2e-3, dist_eps=1e-10)
+  slow = reference.Options(SIZE, **options)
+
+  def objective(values):
+    return (weights * reference.render(values, np.zeros((5, 1, 1)), slow).rgba[..., 1]).sum()
+
+  (gradient,) = pull_back(
+    lambda f: soft_silhouette(f, image_size=SIZE, **options), jnp.asarray(faces), cotangent=weights
+  )[1]
+  base, step = faces.astype(np.float64), 1e-6
+  expected = np.zeros(faces.shape)
+  for index in np.ndindex(*faces.shape):
+    move = np.zeros(faces.shape)
+    move[index] = step
+    expected[index] = (objective(base + move) - objective(base - move)) / (2.0 * step)
+  assert relative(gradient, expected) < 1e-3
+
+
+@pytest.mark.parametrize("name", ["sigma", "gamma", "background"])
+def test_traced_settings_get_the_slope_of_the_reference(rng, name):
+  faces, texels = scenes.triangles(rng, 7), scenes.textures(rng, 7, 4, 3)
+  weights = rng.standard_normal((*SIZE, 4))
+  values = dict(sigma=2e-3, gamma=5e-3, background=0.4)
+
+  def objective(value):
+    options = reference.Options(SIZE, dist_eps=1e-10, **{**values, name: value})
+    return (weights * reference.render(faces, texels, options).rgba).sum()
+
+  def fast(value):
+    options = {**values, name: value}
+    image = soft_rasterize(
+      *scenes.jax_arrays(faces, texels), image_size=SIZE, dist_eps=1e-10, **options
+    )
+    return jnp.sum(jnp.asarray(weights, jnp.float32) * image)
+
+  step = 1e-4 * values[name]
+  expected = (objective(values[name] + step) - objective(values[name] - step)) / (2.0 * step)
+  found = jax.jit(jax.grad(fast))(jnp.float32(values[name]))
+  np.testing.assert_allclose(found, expected, rtol=2e-3)
+
+
+def test_silhouette_gradient_on_sigma_is_the_slope_of_the_image(rng):
+  faces = jnp.asarray(scenes.triangles(rng, 7))
+
+  def total(sigma):
+    return jnp.sum(soft_silhouette(faces, image_size=SIZE, sigma=sigma, dist_eps=1e-10))
+
+  numeric = (total(2.02e-3) - total(1.98e-3)) / 4e-5
+  np.testing.assert_allclose(jax.grad(total)(jnp.float32(2e-3)), numeric, rtol=1e-2)
+
+
+def test_broken_faces_change_nothing_and_get_no_gradient(rng):
+  good, broken = scenes.triangles(rng, 6), scenes.broken_faces()
+  faces = np.concatenate([broken[:3], good, broken[3:]])
+  texels = scenes.textures(rng, 11, 4, 3)
+  kept = slice(3, 9)
+  cotangent = jnp.asarray(rng.standard_normal((16, 16, 4)), jnp.float32)
+
+  def draw(f, t):
+    return soft_rasterize(f, t, image_size=16, sigma=1e-3, gamma=1e-2)
+
+  image, pull = jax.vjp(draw, *scenes.jax_arrays(faces, texels))
+  clean, clean_pull = jax.vjp(draw, *scenes.jax_arrays(faces[kept], texels[kept]))
+  np.testing.assert_allclose(image, clean, atol=1e-6)
+  for gradient, expected in zip(pull(cotangent), clean_pull(cotangent), strict=True):
+    assert np.isfinite(gradient).all()
+    np.testing.assert_allclose(gradient[kept], expected, rtol=1e-4, atol=1e-4)
+    assert (np.delete(np.asarray(gradient), np.arange(3, 9), axis=0) == 0.0).all()
+
+
+@pytest.mark.parametrize("dist_func", ["euclidean", "barycentric"])
+@pytest.mark.parametrize("aggr_rgb", ["softmax", "hard"])
+def test_awkward_faces_give_finite_values_and_gradients(rng, aggr_rgb, dist_func):
+  faces = jnp.asarray(np.concatenate([scenes.awkward_faces(), scenes.triangles(rng, 3)]))
+  texels = jnp.asarray(scenes.textures(rng, faces.shape[0], 4, 3))
+  for sigma, gamma in ((1e-4, 1e-4), (1e-7, 1e-7), (1e-1, 1.0)):
+    image, gradients = pull_back(
+      lambda f, t, s, g: soft_rasterize(
+        f, t, image_size=12, sigma=s, gamma=g, aggr_rgb=aggr_rgb, dist_func=dist_func
+      ),
+      faces,
+      texels,
+      jnp.float32(sigma),
+      jnp.float32(gamma),
+      cotangent=np.ones((12, 12, 4)),
+    )
+    assert np.isfinite(image).all()
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    alpha, (gradient,) = pull_back(
+      lambda f: soft_silhouette(f, image_size=12, sigma=sigma), faces, cotangent=np.ones((12, 12))
+    )
+    assert np.isfinite(alpha).all()
+    assert np.isfinite(gradient).all()
+
+
+def test_stacked_faces_saturate_without_harm():
+  face = jnp.array([[-0.8, -0.8, 2.0], [0.8, -0.8, 2.0], [0.0, 0.8, 2.0]])
+  faces = jnp.broadcast_to(face, (200, 3, 3))
+  alpha, (gradient,) = pull_back(
+    lambda f: soft_silhouette(f, image_size=16, sigma=1e-4), faces, cotangent=np.ones((16, 16))
+  )
+  assert alpha.max() == 1.0
+  assert np.isfinite(gradient).all()
+
+
+def test_a_face_far_outside_the_image_still_leaves_the_background():
+  faces = jnp.array([[[5.0, 5.0, 2.0], [6.0, 5.0, 2.0], [5.0, 6.0, 2.0]]])
+  image = soft_rasterize(faces, jnp.ones((1, 1, 2)), image_size=(5, 9), background=0.25)
+  np.testing.assert_allclose(image[..., :2], 0.25)
+  np.testing.assert_array_equal(image[..., 2], 0.0)
+
+
+def test_no_faces_give_the_background():
+  faces, texels = jnp.zeros((2, 0, 3, 3)), jnp.zeros((2, 0, 4, 3))
+  fragments = rasterize(faces, texels, image_size=(4, 6), background=0.5, antialias=2)
+  np.testing.assert_allclose(fragments.rgba[..., :3], 0.5)
+  np.testing.assert_array_equal(fragments.rgba[..., 3], 0.0)
+  np.testing.assert_array_equal(fragments.face_ids, -1)
+  assert fragments.landing.shape == (2, 0, 2)
+  assert soft_silhouette(faces, image_size=4).shape == (2, 4, 4)
+
+
+def test_antialias_averages_a_larger_image(rng):
+  faces, texels = scenes.jax_arrays(scenes.triangles(rng, 2, 6), scenes.textures(rng, 2, 6, 4, 3))
+  large = soft_rasterize(faces, texels, image_size=(12, 18))
+  expected = large.reshape(2, 4, 3, 6, 3, 4).mean(axis=(2, 4))
+  found = soft_rasterize(faces, texels, image_size=(4, 6), antialias=3)
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+  alpha = soft_silhouette(faces, image_size=(4, 6), antialias=3)
+  np.testing.assert_allclose(alpha, expected[..., -1], atol=1e-6)
+
+
+def test_any_leading_dimensions_give_the_images_one_by_one(rng):
+  faces, texels = scenes.jax_arrays(
+    scenes.triangles(rng, 2, 3, 5), scenes.textures(rng, 2, 3, 5, 1, 2)
+  )
+  images = soft_rasterize(faces, texels, image_size=SIZE)
+  alphas = soft_silhouette(faces, image_size=SIZE)
+  for index in np.ndindex(2, 3):
+    alone = soft_rasterize(faces[index], texels[index], image_size=SIZE)
+    np.testing.assert_allclose(images[index], alone, atol=1e-6)
+    np.testing.assert_allclose(alphas[index], alone[..., -1], atol=1e-6)
+
+
+def test_jit_changes_nothing(rng):
+  faces, texels = scenes.jax_arrays(scenes.triangles(rng, 5), scenes.textures(rng, 5, 1, 3))
+  eager = soft_rasterize(faces, texels, image_size=12, sigma=1e-3)
+  jitted = jax.jit(lambda f, t, s: soft_rasterize(f, t, image_size=12, sigma=s))
+  np.testing.assert_allclose(jitted(faces, texels, 1e-3), eager, atol=1e-5)
+
+
+def test_every_device_of_a_pmap_draws_its_share(rng):
+  faces = jnp.asarray(scenes.triangles(rng, 4, 2, 5))
+
+  def total(f):
+    return jnp.sum(jnp.square(soft_silhouette(f, image_size=12, sigma=1e-3)))
+
+  gradients = jax.pmap(jax.grad(total))(faces)
+  for device in range(4):
+    np.testing.assert_allclose(
+      gradients[device], jax.grad(total)(faces[device]), rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    (dict(image_size=0), "image_size"),
+    (dict(image_size=(4, -1)), "image_size"),
+    (dict(image_size=4, antialias=0), "antialias"),
+    (dict(image_size=4, sigma=0.0), "sigma"),
+    (dict(image_size=4, gamma=-1.0), "gamma"),
+    (dict(image_size=4, dist_eps=0.7), "dist_eps"),
+    (dict(image_size=4, near=5.0, far=2.0), "near < far"),
+    (dict(image_size=4, texture_type="vertex"), "T = 3"),
+  ],
+)
+def test_options_without_meaning_are_refused(options, message):
+  with pytest.raises(ValueError, match=message):
+    soft_rasterize(jnp.ones((1, 3, 3)), jnp.ones((1, 4, 3)), **options)
+
+
+def test_texels_that_make_no_square_are_refused():
+  with pytest.raises(ValueError, match="square"):
+    soft_rasterize(jnp.ones((1, 3, 3)), jnp.ones((1, 5, 3)), image_size=4)
+
+
+def test_textures_of_another_number_of_faces_are_refused():
+  with pytest.raises(jaxtyping.TypeCheckError, match="textures"):
+    soft_rasterize(jnp.ones((2, 3, 3)), jnp.ones((3, 4, 3)), image_size=4)

@@ -1,0 +1,122 @@
+"""The training step: it learns, it is one function of its arguments, devices do not matter."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.tiny import tiny_config
+from umr_jax import parallel
+from umr_jax.data.batching import train_batch
+from umr_jax.data.dataset import load_dataset
+from umr_jax.em.loop import first_em_state
+from umr_jax.models.infer import build_net, build_topology_from
+from umr_jax.models.initialize import initialize
+from umr_jax.train.step import latent_noise, make_train_step, new_train_state
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory):
+  config = tiny_config(tmp_path_factory.mktemp("cache"))
+  topology = build_topology_from(config)
+  net = build_net(config, hypotheses=2)
+  split = load_dataset(config.data).splits["train"]
+  batch = train_batch(
+    split, step=0, seed=0, batch_size=4, image_size=64, padding=0.05, jitter=0.0, mirror=False
+  )
+  params, stats = initialize(net, image_size=64, seed=0)
+  return config, topology, net, batch, params, stats
+
+
+def build(setting, optimizer, **changes):
+  config, topology, net, _, params, stats = setting
+  step = make_train_step(
+    net,
+    optimizer,
+    topology=topology,
+    weights=config.loss,
+    settings=config.render,
+    image_size=config.render_size,
+    **{"ema_decay": 0.9, **changes},
+  )
+  state = new_train_state(params, stats, optimizer, step=0, ema=True)
+  return step, state, first_em_state(topology)
+
+
+def run(step, state, em_state, batch, steps, *, key=0):
+  function = parallel.pmap_step(step, donate=False)
+  state, em_state = parallel.replicate(state), parallel.replicate(em_state)
+  losses = []
+  for _ in range(steps):
+    state, metrics = function(state, em_state, parallel.shard_batch(batch), jax.random.key(key))
+    losses.append(float(metrics["loss/total"][0]))
+  parallel.assert_replicated(state)
+  return parallel.unreplicate(state), losses
+
+
+
+@pytest.mark.slow
+def test_the_loss_falls_and_the_average_follows(setting):
+  step, state, em_state = build(setting, optax.adam(2e-3))
+  batch = setting[3]
+  new, losses = run(step, state, em_state, batch, 30)
+  assert np.mean(losses[-5:]) < 0.8 * losses[0]
+  assert int(new.step) == 30
+  live, average = (jax.tree.leaves(tree) for tree in (new.params, new.ema_params))
+  gaps = [float(np.abs(a - b).max()) for a, b in zip(live, average, strict=True)]
+  assert 0.0 < max(gaps) < 0.1
+
+
+@pytest.mark.slow
+def test_a_step_is_a_function_of_its_arguments(setting):
+  step, state, em_state = build(setting, optax.sgd(1e-2))
+  batch = setting[3]
+  (a, _), (b, _), (c, _) = (run(step, state, em_state, batch, 2, key=k) for k in (0, 0, 1))
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    np.testing.assert_array_equal(x, y)
+  differ = [
+    (x != y).any() for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(c), strict=True)
+  ]
+  assert any(differ)
+
+
+def test_noise_belongs_to_the_image():
+  key = jax.random.key(3)
+  all_rows = latent_noise(jnp.arange(8), key, size=5)
+  some = latent_noise(jnp.array([6, 2]), key, size=5)
+  np.testing.assert_array_equal(some, all_rows[jnp.array([6, 2])])
+  assert len(np.unique(np.asarray(all_rows))) == 40
+
+
+@pytest.mark.slow
+def test_gradients_of_four_devices_are_those_of_the_mean_over_their_shares(setting):
+  """SGD, so that a wrong scale cannot hide; BatchNorm is per device, hence shares, not the batch."""
+  rate = 1e-2
+  step, state, em_state = build(setting, optax.sgd(rate), ema_decay=0.0)
+  batch = jax.tree.map(lambda rows: np.repeat(rows[:2], 4, axis=0), setting[3])
+  # Every device gets the same two images: the mean over devices is one device's own gradient.
+  order = np.array([0, 4] * 4) + np.repeat(np.arange(4), 2)
+  shared = jax.tree.map(lambda rows: rows[order], batch)
+  together, _ = run(step, state, em_state, shared, 1)
+  alone_step = jax.pmap(step, axis_name=parallel.AXIS, in_axes=(0, 0, 0, None))
+  first = jax.tree.map(lambda leaf: np.asarray(leaf)[None], (state, em_state))
+  pair = jax.tree.map(lambda rows: rows[order[:2]][None], batch)
+  alone, _ = alone_step(*first, pair, jax.random.key(0))
+  for x, y, start in zip(
+    jax.tree.leaves(together.params),
+    jax.tree.leaves(alone.params),
+    jax.tree.leaves(state.params),
+    strict=True,
+  ):
+    scale = np.abs(np.asarray(y[0]) - start).max()
+    np.testing.assert_allclose(x - start, y[0] - start, atol=1e-3 * scale + 1e-7)
+
+
+def test_the_template_gets_no_gradient_and_is_not_a_parameter(setting):
+  _, state, em_state = build(setting, optax.sgd(1.0))
+  shapes = [np.shape(leaf) for leaf in jax.tree.leaves(state.params)]
+  assert np.shape(em_state.template.half_vertices) not in shapes
+  assert dataclasses.is_dataclass(em_state)
