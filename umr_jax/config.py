@@ -16,6 +16,8 @@ from typing import Any
 class GeometryConfig:
   """The template mesh and its UV layout."""
 
+  # Half axes of the first template, along x, y, z; a sphere's equal axes are the paper's.
+  radii: tuple[float, ...] = (1.0, 1.0, 1.0)
   level: int = 3  # icosphere subdivisions: 0..4 are 12, 42, 162, 642, 2562 vertices
   texels_per_side: int = 6  # R: a face has R * R texels
   uv_height: int = 128  # the UV map is [uv_height, 2 * uv_height]
@@ -42,14 +44,18 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-  """The encoder and its heads (METHOD 2)."""
+  """The encoder and its heads (supplementary 2.2)."""
 
   encoder_width: int = 64  # channels of the ResNet-18 stem; 64 is the published network
   encoder_weights: str = "none"  # none, or a torchvision/timm ResNet-18 file
+  norm: str = "batch"  # batch | group: per image, for training from nothing in small batches
   feature_size: int = 200
   code_size: int = 350
   texture_stem: str = "conv"  # conv | dense (the paper's 8192 x 8192 matrix)
   sample_code: bool = True  # z = mu + sigma * noise in training; z = mu where False
+  camera_pose: str = "free"  # free | upright: elevation and roll within the bounds below
+  camera_elevation: tuple[float, ...] = (-20.0, 50.0)  # degrees
+  camera_roll: float = 20.0  # degrees to either side
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +71,7 @@ class RenderConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossConfig:
-  """Weights of the loss terms (METHOD 4.1), and what some of them need."""
+  """Weights of the loss terms and what some of the terms need."""
 
   mask: float = 3.0
   texture: float = 3.0
@@ -78,7 +84,11 @@ class LossConfig:
   deformation_start: int = 0  # the step of a round at which the term begins
   orientation: float = 0.4
   orientation_stop: int = 300  # the step of the first round at which the term ends
-  camera_entropy: float = 0.0  # positive: towards one hypothesis (METHOD 4.12)
+  camera_entropy: float = 0.0  # positive: towards one hypothesis
+  # Hypotheses count by responsibility, softmax(-loss / temperature), and their probabilities learn
+  # to be the responsibilities; 0: they count by their probabilities, as in the paper.
+  camera_temperature: float = 0.0
+  camera_posterior: float = 0.0  # weight of what teaches the probabilities
   perceptual_weights: str = "none"  # none, or a torchvision AlexNet file
 
 
@@ -99,14 +109,14 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EMConfig:
-  """The rounds (METHOD 5)."""
+  """The rounds."""
 
   rounds: int = 2
   hypotheses: tuple[int, ...] = (1, 8)  # cameras per round; the last value repeats
   round_fractions: tuple[float, ...] = (0.5, 0.5)  # of train.steps; must sum to 1
   template_every: int = 0  # steps between template updates inside a round; 0: at its end only
   top_fraction: float = 0.3125  # |Q| and |U| as a share of the training set (5/16)
-  restart: bool = True  # a round starts from a new network (P21); False: it continues
+  restart: bool = True  # a round starts from a new network ; False: it continues
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,6 +175,8 @@ class Config:
 _CHOICES = {
   "data.source": ("synthetic", "folder"),
   "model.texture_stem": ("conv", "dense"),
+  "model.camera_pose": ("free", "upright"),
+  "model.norm": ("batch", "group"),
   "train.schedule": ("halving", "inverse", "cosine", "constant"),
 }
 _LIMITS = {
@@ -180,6 +192,7 @@ _LIMITS = {
   "model.encoder_width": (8, 512),
   "model.feature_size": (1, 10**4),
   "model.code_size": (1, 10**4),
+  "model.camera_roll": (0.0, 180.0),
   "render.image_size": (0, 1024),
   "render.sigma": (1e-7, 1e-1),
   "render.gamma": (1e-7, 1e3),
@@ -222,6 +235,15 @@ def _problems(config: Config) -> Iterator[str]:
       f"render.image_size is {config.render.image_size}; it must divide data.image_size, "
       f"{config.data.image_size}."
     )
+  if len(config.geometry.radii) != 3 or not all(0.05 <= r <= 2 for r in config.geometry.radii):
+    yield f"geometry.radii is {config.geometry.radii}; it must be three numbers in [0.05, 2]."
+  if config.model.encoder_weights != "none" and config.model.norm != "batch":
+    yield "model.encoder_weights were trained with BatchNorm: set model.norm=batch."
+  elevation = config.model.camera_elevation
+  if len(elevation) != 2 or not -90 <= elevation[0] < elevation[1] <= 90:
+    yield f"model.camera_elevation is {elevation}; it must be two rising angles in [-90, 90]."
+  if config.loss.camera_posterior and not config.loss.camera_temperature:
+    yield "loss.camera_posterior is set, but loss.camera_temperature is 0: nothing would use it."
   yield from _data_problems(config.data)
   yield from _em_problems(config.em)
   if config.loss.perceptual_weights != "none" and not config.loss.texture:

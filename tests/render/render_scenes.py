@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -68,3 +69,23 @@ def awkward_faces():
 
 def jax_arrays(*arrays):
   return tuple(jnp.asarray(array) for array in arrays)
+
+
+def compiled(function):
+  """Jits a function with little optimisation: here compiling takes all the time, running none."""
+  return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def pull_back(function, *inputs, cotangent):
+  """The value of a function, and its gradients for one cotangent."""
+
+  def both(cotangent, *inputs):
+    value, pull = jax.vjp(function, *inputs)
+    return value, pull(cotangent)
+
+  return compiled(both)(jnp.asarray(cotangent, jnp.float32), *inputs)
+
+
+def relative(found, expected):
+  """The largest error, as a share of the largest value."""
+  return np.abs(np.asarray(found) - expected).max() / np.abs(expected).max()

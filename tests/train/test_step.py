@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from tests.tiny import tiny_config
+from tiny import tiny_config
 from umr_jax import parallel
 from umr_jax.data.batching import train_batch
 from umr_jax.data.dataset import load_dataset
@@ -57,7 +57,6 @@ def run(step, state, em_state, batch, steps, *, key=0):
   return parallel.unreplicate(state), losses
 
 
-
 @pytest.mark.slow
 def test_the_loss_falls_and_the_average_follows(setting):
   step, state, em_state = build(setting, optax.adam(2e-3))
@@ -77,9 +76,7 @@ def test_a_step_is_a_function_of_its_arguments(setting):
   (a, _), (b, _), (c, _) = (run(step, state, em_state, batch, 2, key=k) for k in (0, 0, 1))
   for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
     np.testing.assert_array_equal(x, y)
-  differ = [
-    (x != y).any() for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(c), strict=True)
-  ]
+  differ = [(x != y).any() for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(c), strict=True)]
   assert any(differ)
 
 

@@ -25,9 +25,13 @@ from umr_jax.train.step import evaluation_params
 from umr_jax.types import EMState, Template, Topology, TrainState, host, network_round
 
 
-def first_em_state(topology: Topology) -> EMState:
-  """Round 0: the template is the unit sphere, and nothing is known of parts."""
-  half = halve(topology.sphere, num_center=topology.num_center)
+def first_em_state(topology: Topology, radii: tuple[float, ...] = (1.0, 1.0, 1.0)) -> EMState:
+  """Round 0: the template is an ellipsoid, by default the unit sphere; nothing is known of parts.
+
+  Departs: unequal axes are not the paper's. They tell a view from the side from one from the front
+  before anything is learned.
+  """
+  half = halve(topology.sphere, num_center=topology.num_center) * np.float32(radii)
   zero = np.int32(0)
   return host(EMState(round=zero, round_start=zero, template=Template(half_vertices=half)))
 
@@ -78,7 +82,8 @@ class EMLoop:
 
     restored = self.checkpointer.restore_latest(like)
     if restored is None:
-      return self.round(0).new_state(0), first_em_state(self.topology)
+      radii = self.config.geometry.radii
+      return self.round(0).new_state(0), first_em_state(self.topology, radii)
     step, em_state = restored.step, restored.em_state
     logging.info("Going on from the checkpoint of step %d.", step)
     self.monitor.resumed(step)

@@ -25,3 +25,36 @@ def camera_entropy(logits: Float[Array, "*B K"]) -> Float[Array, "*B"]:
   """
   log_probs = jax.nn.log_softmax(logits, axis=-1)
   return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+
+
+@checked
+def responsibilities(values: Float[Array, "*B K"], temperature: float) -> Float[Array, "*B K"]:
+  """How much each camera hypothesis answers for an image, given how badly it explains it.
+
+  Args:
+    values: the loss of the image under each hypothesis.
+    temperature: the difference in loss that makes a hypothesis e times less responsible.
+
+  Returns:
+    softmax(-values / temperature), with no gradient.
+  """
+  return jax.lax.stop_gradient(jax.nn.softmax(-values / temperature, axis=-1))
+
+
+@checked
+def posterior_loss(
+  logits: Float[Array, "*B K"], responsibility: Float[Array, "*B K"]
+) -> Float[Array, "*B"]:
+  """Cross-entropy from the responsibilities to the predicted probabilities.
+
+  Departs: in the paper probabilities learn from the expected loss alone, whose gradient is the
+  difference between hypotheses' losses times their probability: small where it matters most.
+
+  Args:
+    logits: of the predicted probabilities.
+    responsibility: the target, from `responsibilities`.
+
+  Returns:
+    One value per image in nats.
+  """
+  return -jnp.sum(responsibility * jax.nn.log_softmax(logits, axis=-1), axis=-1)

@@ -8,7 +8,7 @@ from umr_jax.config import LossConfig, RenderConfig
 from umr_jax.geometry import camera
 from umr_jax.losses.deformation import deformation_loss
 from umr_jax.losses.edge import edge_loss
-from umr_jax.losses.entropy import camera_entropy
+from umr_jax.losses.entropy import camera_entropy, posterior_loss, responsibilities
 from umr_jax.losses.flatten import flatten_loss
 from umr_jax.losses.laplacian import laplacian_loss
 from umr_jax.losses.mask import mask_iou_loss
@@ -130,6 +130,7 @@ def term_weights(
     "deformation": jnp.where(deforming, weights.deformation, 0.0),
     "orientation": jnp.where(orienting, weights.orientation, 0.0),
     "camera_entropy": weights.camera_entropy,
+    "camera_posterior": weights.camera_posterior,
   }
 
 
@@ -149,7 +150,9 @@ def total_loss(
   """The weighted sum of all terms, averaged over the images of the batch.
 
   The mask term is the expectation over the camera hypotheses, and reaches shape, cameras and their
-  probabilities; texture is rendered under one camera per image, drawn with its probability.
+  probabilities; or, with a `camera_temperature`, it is weighted by responsibility, and
+  `camera_posterior` teaches the probabilities. Texture is rendered under one camera per image,
+  drawn with its probability.
 
   Args:
     prediction: the network's output for the batch.
@@ -177,8 +180,12 @@ def total_loss(
   probs = jax.nn.softmax(prediction.camera_logits, axis=-1)
   mask_values = mask_iou_loss(alpha=alpha, mask=jnp.broadcast_to(mask[:, None], alpha.shape))
   chosen = sample_hypothesis(prediction.camera_logits, batch.index, key)
+  counting = probs
+  if weights.camera_temperature:
+    counting = responsibilities(mask_values, weights.camera_temperature)
   terms = {
-    "mask": jnp.sum(probs * mask_values, axis=-1),
+    "mask": jnp.sum(counting * mask_values, axis=-1),
+    "camera_posterior": posterior_loss(prediction.camera_logits, jax.lax.stop_gradient(counting)),
     "laplacian": laplacian_loss(vertices, topology),
     "flatten": flatten_loss(vertices, topology),
     "edge": edge_loss(vertices, topology),

@@ -8,12 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from umr_jax.geometry import camera, quaternion
-from umr_jax.models.layers import BatchNorm, Dense, constant, leaky_relu
+from umr_jax.models.layers import Dense, constant, leaky_relu, normalization
 from umr_jax.types import checked
 
 # A quarter turn about x: it shows an object whose vertical is z upright in an image whose y points
 # down.
 UPRIGHT = (math.sqrt(0.5), math.sqrt(0.5), 0.0, 0.0)
+# How far a bounded azimuth reaches beyond its hypothesis's share of the circle.
+_OVERLAP = 1.25
 # Keeps a scale whose ReLU is shut from collapsing the mesh into a point.
 _SMALLEST_SCALE = 1e-12
 
@@ -27,11 +29,17 @@ class CameraHeads(nn.Module):
   Source: Li et al. 2020, supplementary 2.2; Kulkarni et al. 2019, section 3.3 (several hypotheses).
     Departs: every rotation starts near the upright view rather than anywhere or at the identity;
     hypothesis k is turned by 360 k / K degrees about the object's vertical, where the released code
-    stores such turns without using them; and all hypotheses start equally likely.
+    stores such turns without using them; and all hypotheses start equally likely. With pose
+    "upright" elevation and roll stay within bounds, a prior that photographs of upright things
+    allow, and that tells most views from their depth-reversed twins.
   """
 
   hypotheses: int
   spread: bool = True  # whether the hypotheses start around the object rather than together
+  pose: str = "free"  # free | upright
+  elevation: tuple[float, float] = (-20.0, 50.0)  # degrees, of upright poses
+  roll: float = 20.0  # largest, in degrees, of upright poses
+  norm: str = "batch"  # batch | group
 
   @nn.compact
   @checked
@@ -56,12 +64,13 @@ class CameraHeads(nn.Module):
     if self.hypotheses > 1:
       for i in (1, 2):
         x = Dense(size, stacked=True, name=f"hidden{i}")(x)
-        x = leaky_relu(BatchNorm(channel_axes=2, name=f"hidden{i}_bn")(x, train=train), 0.2)
+        x = leaky_relu(
+          normalization(self.norm, name=f"hidden{i}_bn", channel_axes=2)(x, train=train), 0.2
+        )
 
     scale = jax.nn.relu(Dense(1, stacked=True, name="scale")(x) + 1.0) + _SMALLEST_SCALE
     translation = Dense(2, stacked=True, name="translation")(x)
-    upright = constant(*UPRIGHT)
-    turn = quaternion.normalize(Dense(4, stacked=True, bias_init=upright, name="quaternion")(x))
+    turn = self._turn(x)
     if self.spread:
       turns = camera.azimuth_turns(self.hypotheses)
       turn = quaternion.multiply(turn, jnp.broadcast_to(turns[None], turn.shape))
@@ -70,3 +79,41 @@ class CameraHeads(nn.Module):
       return cameras, jnp.zeros((batch, 1), feature.dtype)
     logits = Dense(1, stacked=True, kernel_init=constant(0.0), name="logit")(x)
     return cameras, logits[..., 0]
+
+  def _turn(self, x: Float[Array, "B K D"]) -> Float[Array, "B K 4"]:
+    """Every hypothesis's rotation before its azimuth is added."""
+    if self.pose == "free":
+      upright = constant(*UPRIGHT)
+      return quaternion.normalize(Dense(4, stacked=True, bias_init=upright, name="quaternion")(x))
+    bounded = jnp.tanh(Dense(3, stacked=True, name="angles")(x))
+    # A little more than its share of the circle, so that neighbours overlap.
+    azimuth = _OVERLAP * 180.0 / self.hypotheses * bounded[..., 0]
+    low, high = self.elevation
+    elevation = 0.5 * (low + high) + 0.5 * (high - low) * bounded[..., 1]
+    return upright_rotation(azimuth, elevation, self.roll * bounded[..., 2])
+
+
+@checked
+def upright_rotation(
+  azimuth: Float[Array, "*B"], elevation: Float[Array, "*B"], roll: Float[Array, "*B"]
+) -> Float[Array, "*B 4"]:
+  """The view of an upright object from around it.
+
+  Args:
+    azimuth: degrees by which the object is turned about its own vertical.
+    elevation: degrees; positive shows the object's upper side.
+    roll: degrees, clockwise in the image.
+
+  Returns:
+    Unit quaternions, `roll * elevation * upright * azimuth`.
+
+  Source: Kulkarni et al. 2019 (CSM) predict azimuth, elevation and roll in this way.
+  """
+
+  def about(axis: int, degrees: Float[Array, "*B"]) -> Float[Array, "*B 4"]:
+    direction = jnp.broadcast_to(jnp.eye(3, dtype=degrees.dtype)[axis], (*degrees.shape, 3))
+    return quaternion.from_axis_angle(direction, jnp.deg2rad(degrees))
+
+  # The quarter turn that stands the object up is about x, like the elevation.
+  tilted = quaternion.multiply(about(2, roll), about(0, elevation + 90.0))
+  return quaternion.multiply(tilted, about(2, azimuth))

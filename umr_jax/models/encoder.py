@@ -7,28 +7,32 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from umr_jax.models.layers import BatchNorm, Conv, Dense, leaky_relu, uniform
+from umr_jax.models.layers import Conv, Dense, leaky_relu, normalization, uniform
 from umr_jax.models.resnet import ResNet18
 from umr_jax.types import checked
 
 # Of the colours in [0, 1] of the photographs on which published encoders were trained.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-_MAP_SIZE = 4
+# Of the ResNet's map, whatever the image's size: what it is at the paper's 256 pixels.
+_MAP_SIZE = 8
 
 
 class Encoder(nn.Module):
   """ResNet-18, a strided convolution, two fully connected layers, and the code's distribution.
 
   Source: Li et al. 2020, supplementary 2.2; Kanazawa et al. 2018, section 3.
-    Departs: the map before the fully connected layers is resized to 4 x 4, so that one set of
-    parameters serves every image size. At the paper's 256 pixels that changes nothing.
+    Departs: the ResNet's map is resized to 8 x 8, so that the map before the fully connected
+    layers is 4 x 4 for every image size and one set of parameters serves them all. At the paper's
+    256 pixels that changes nothing. (Resizing after the strided convolution instead would leave
+    one cell at 96 pixels: the layout of the silhouette would be lost.)
   """
 
   width: int  # channels of the ResNet's stem
   feature_size: int
   code_size: int
   sample_code: bool  # whether the code is a draw in training
+  norm: str = "batch"  # batch | group
 
   @nn.compact
   @checked
@@ -52,16 +56,16 @@ class Encoder(nn.Module):
     """
     mean = jnp.asarray(IMAGENET_MEAN, images.dtype).reshape(1, 1, 1, 3)
     std = jnp.asarray(IMAGENET_STD, images.dtype).reshape(1, 1, 1, 3)
-    x = ResNet18(self.width, name="resnet")((images - mean) / std, train=train)
-    x = Conv(4 * self.width, 4, 2, 1, name="conv")(x)
-    x = leaky_relu(BatchNorm(name="conv_bn")(x, train=train), 0.2)
+    x = ResNet18(self.width, norm=self.norm, name="resnet")((images - mean) / std, train=train)
     if x.shape[1:3] != (_MAP_SIZE, _MAP_SIZE):
       shape = (x.shape[0], _MAP_SIZE, _MAP_SIZE, x.shape[-1])
       x = jax.image.resize(x, shape, "linear", antialias=False)
+    x = Conv(4 * self.width, 4, 2, 1, name="conv")(x)
+    x = leaky_relu(normalization(self.norm, name="conv_bn")(x, train=train), 0.2)
     x = x.reshape(x.shape[0], -1)
     for i in (1, 2):
       x = Dense(self.feature_size, name=f"fc{i}")(x)
-      x = leaky_relu(BatchNorm(name=f"fc{i}_bn")(x, train=train), 0.2)
+      x = leaky_relu(normalization(self.norm, name=f"fc{i}_bn")(x, train=train), 0.2)
 
     mu = self._code_head("mean")(x)
     if not self.sample_code:

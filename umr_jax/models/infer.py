@@ -52,6 +52,10 @@ def build_net(config: Config, *, hypotheses: int) -> UMRNet:
     code_size=model.code_size,
     texture_stem=model.texture_stem,
     sample_code=model.sample_code,
+    camera_pose=model.camera_pose,
+    camera_elevation=model.camera_elevation,
+    camera_roll=model.camera_roll,
+    norm=model.norm,
   )
 
 

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
 
-from umr_jax.models.layers import BatchNorm, Conv, Start, max_pool, normal
+from umr_jax.models.layers import Conv, Start, max_pool, normal, normalization
 from umr_jax.types import checked
 
 BLOCKS = (2, 2, 2, 2)
@@ -17,18 +17,19 @@ class BasicBlock(nn.Module):
 
   features: int
   stride: int
+  norm: str
 
   @nn.compact
   def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B Ho Wo D"]:
     """The block's maps, smaller by its stride."""
     shortcut = x
     x = _conv(self.features, 3, self.stride, "conv1")(x)
-    x = jax.nn.relu(BatchNorm(name="bn1")(x, train=train))
+    x = jax.nn.relu(normalization(self.norm, name="bn1")(x, train=train))
     x = _conv(self.features, 3, 1, "conv2")(x)
-    x = BatchNorm(name="bn2")(x, train=train)
+    x = normalization(self.norm, name="bn2")(x, train=train)
     if shortcut.shape != x.shape:
       shortcut = _conv(self.features, 1, self.stride, "downsample_conv")(shortcut)
-      shortcut = BatchNorm(name="downsample_bn")(shortcut, train=train)
+      shortcut = normalization(self.norm, name="downsample_bn")(shortcut, train=train)
     return jax.nn.relu(x + shortcut)
 
 
@@ -42,6 +43,7 @@ class ResNet18(nn.Module):
   """
 
   width: int  # channels of the stem; 64 is the published network
+  norm: str = "batch"  # batch | group; published weights are for "batch"
 
   @nn.compact
   @checked
@@ -56,12 +58,12 @@ class ResNet18(nn.Module):
       8 * width channels; sizes are rounded up.
     """
     x = _conv(self.width, 7, 2, "conv1")(images)
-    x = max_pool(jax.nn.relu(BatchNorm(name="bn1")(x, train=train)), padding=1)
+    x = max_pool(jax.nn.relu(normalization(self.norm, name="bn1")(x, train=train)), padding=1)
     for stage, blocks in enumerate(BLOCKS):
       for block in range(blocks):
         features, stride = self.width * 2**stage, 2 if stage > 0 and block == 0 else 1
         name = f"layer{stage + 1}_{block}"
-        x = BasicBlock(features, stride, name=name)(x, train=train)
+        x = BasicBlock(features, stride, self.norm, name=name)(x, train=train)
     return x
 
 

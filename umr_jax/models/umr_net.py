@@ -27,6 +27,10 @@ class UMRNet(nn.Module):
   code_size: int
   texture_stem: str  # conv | dense
   sample_code: bool
+  camera_pose: str = "free"  # free | upright
+  camera_elevation: tuple[float, float] = (-20.0, 50.0)  # degrees
+  camera_roll: float = 20.0  # degrees
+  norm: str = "batch"  # batch | group
 
   @nn.compact
   @checked
@@ -52,10 +56,24 @@ class UMRNet(nn.Module):
     """
     check_image_size(*images.shape[1:3])
     feature, mu, code = Encoder(
-      self.encoder_width, self.feature_size, self.code_size, self.sample_code, name="encoder"
+      self.encoder_width,
+      self.feature_size,
+      self.code_size,
+      self.sample_code,
+      norm=self.norm,
+      name="encoder",
     )(images, train=train, noise=noise)
-    cameras, logits = CameraHeads(self.hypotheses, name="camera_heads")(feature, train=train)
-    texture_head = TextureHead(self.uv_height, self.texture_stem, name="texture_head")
+    cameras, logits = CameraHeads(
+      self.hypotheses,
+      pose=self.camera_pose,
+      elevation=self.camera_elevation,
+      roll=self.camera_roll,
+      norm=self.norm,
+      name="camera_heads",
+    )(feature, train=train)
+    texture_head = TextureHead(
+      self.uv_height, self.texture_stem, norm=self.norm, name="texture_head"
+    )
     return Prediction(
       half_offsets=ShapeHead(self.num_half, name="shape_head")(code),
       shape_code=mu,

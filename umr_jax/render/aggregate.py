@@ -13,7 +13,6 @@ Source: Liu et al. 2019, "Soft Rasterizer", sections 3.3 and 3.4.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -59,6 +58,7 @@ class Pairs(NamedTuple):
   hit: Bool[Array, "R 16"]  # and the pixel is on the face, borders included
   weights: distance.Triple  # clipped barycentric
   depth: Float[Array, "R 16"]
+  inverse_depth: Float[Array, "R 16"]
 
 
 def reach_of(sigma: Array, dist_eps: float) -> Array:
@@ -75,17 +75,29 @@ def pairs_of(rows: Rows, settings: Settings, sigma: Array, reach: Array) -> Pair
   )
   raw = distance.barycentric(distance.crosses(rows, edges, dx, dy), edges)
   weights = distance.clipped(raw)
-  depth = distance.depth_at(weights, rows)
+  inverse_depth = distance.inverse_depth_at(weights, rows)
+  depth = 1.0 / inverse_depth
   in_range = felt & (depth >= settings.near) & (depth <= settings.far)
   shown = in_range if settings.double_sided else in_range & (edges.side > 0.0)
   least = jnp.minimum(jnp.minimum(raw[0], raw[1]), raw[2])
-  return Pairs(squared / sigma, felt, in_range, shown, shown & (least >= 0.0), weights, depth)
+  hit = shown & (least >= 0.0)
+  return Pairs(squared / sigma, felt, in_range, shown, hit, weights, depth, inverse_depth)
+
+
+def odds_against(pairs: Pairs, counted: Array) -> Float[Array, "R 16"]:
+  """(1 - D) / D, infinite where a pair is not counted; see `coverage`."""
+  return jnp.exp(jnp.where(counted, -pairs.signed, jnp.inf))
+
+
+def coverage(odds: Array) -> Float[Array, "R 16"]:
+  """D, from the odds against it; exactly zero where these are infinite."""
+  return 1.0 / (1.0 + odds)
 
 
 def softmax_weights(pairs: Pairs, nearest: Array, settings: Settings, gamma: Array) -> Array:
-  """D exp((zeta - m) / gamma) of SoftRas, relative to the pixel's nearest depth."""
-  exponent = (nearest - pairs.depth) / (settings.far - settings.near) / gamma
-  return jnp.where(pairs.shown, jax.nn.sigmoid(pairs.signed) * jnp.exp(exponent), 0.0)
+  """exp((zeta - m) / gamma) of SoftRas: a pair's weight, but for D."""
+  exponent = (nearest - pairs.depth) * (1.0 / (settings.far - settings.near)) / gamma
+  return jnp.exp(jnp.where(pairs.shown, exponent, -jnp.inf))
 
 
 def background_exponent(nearest: Array, settings: Settings, gamma: Array) -> Array:
@@ -114,9 +126,8 @@ def transmittance(bins: Bins, settings: Settings, sigma: Array, tiles: int) -> A
 def _accumulate_alpha(image: Array, rows: Rows, pairs: Pairs, additive: bool) -> Array:
   at = image.at[rows.tile]
   if additive:
-    covered = jnp.where(pairs.felt, jax.nn.sigmoid(pairs.signed), 0.0)
-    return at.add(covered, mode="promise_in_bounds")
-  passed = jnp.where(pairs.felt, 1.0 / (1.0 + jnp.exp(pairs.signed)), 1.0)
+    return at.add(coverage(odds_against(pairs, pairs.felt)), mode="promise_in_bounds")
+  passed = 1.0 / (1.0 + jnp.exp(jnp.where(pairs.felt, pairs.signed, -jnp.inf)))
   return at.multiply(passed, mode="promise_in_bounds")
 
 
@@ -153,7 +164,8 @@ def colors_at(face: Array, weights: distance.Triple, textures: Array, settings: 
   _, texels, channels = textures.shape
   if settings.texture_type == "vertex":
     corner = textures.at[face].get(mode="promise_in_bounds")
-    return sum(w[..., None] * corner[..., i, :] for i, w in enumerate(weights))
+    first, second, third = (w[..., None] * corner[..., i, :] for i, w in enumerate(weights))
+    return first + second + third
   if texels == 1:
     return textures[:, 0].at[face].get(mode="promise_in_bounds")
   index = face * texels + texel_index(weights, round(np.sqrt(texels)))
@@ -185,6 +197,7 @@ def softmax_colors(
     pairs = pairs_of(rows, settings, sigma, reach)
     depth = nearest.at[rows.tile].get(mode="promise_in_bounds")
     weights = softmax_weights(pairs, depth, settings, gamma)
+    weights *= coverage(odds_against(pairs, pairs.shown))
     colors = colors_of(rows, pairs.weights, textures, settings) * weights[..., None]
     colors = colors.reshape(-1, PIXELS * channels)
     sums = sums.at[rows.tile].add(colors, mode="promise_in_bounds")

@@ -24,7 +24,7 @@ PIXELS = TALL * WIDE
 
 # Vertices are moved into this range before anything is squared, so that nothing overflows.
 _FARTHEST = 1e6
-_NEAREST_DEPTH = 1e-12
+_NEAREST_DEPTH, _FARTHEST_DEPTH = 1e-12, 1e15
 _ROW_BITS = 15
 
 State = TypeVar("State")
@@ -113,7 +113,7 @@ def bin_faces(face_vertices: Float[Array, "B F 3 3"], reach: Float[Array, ""], g
   valid = drawable(corners)
   corners = jnp.where(valid[:, None, None], corners, 1.0)
   xy = jnp.clip(corners[..., :2], -_FARTHEST, _FARTHEST)
-  inverse_depth = 1.0 / jnp.maximum(corners[..., 2], _NEAREST_DEPTH)
+  inverse_depth = 1.0 / jnp.clip(corners[..., 2], _NEAREST_DEPTH, _FARTHEST_DEPTH)
 
   size = np.array([grid.width, grid.height], np.float32)
   # Pixel c has its centre at (2 c + 1 - W) / W; the slack covers rounding.
@@ -169,9 +169,9 @@ def over_rows(
 
   def step(carry: tuple[Array, Array, State]) -> tuple[Array, Array, State]:
     first, done, state = carry
-    # Rows still to do of the next faces. Saturated, so that their sum cannot overflow.
+    # Rows still to do of the next faces. Cut to more than fit, so that their sum cannot overflow.
     left = lax.dynamic_slice(counts, (first,), (chunk,))
-    left = jnp.minimum(left - jnp.where(index == 0, done, 0), chunk)
+    left = jnp.minimum(left - jnp.where(index == 0, done, 0), chunk + 1)
     ends = jnp.cumsum(left, dtype=jnp.int32)
     starts = ends - left
     # Where a face starts stands (face, start), packed in one integer; a running maximum spreads it.
@@ -181,7 +181,7 @@ def over_rows(
     )
     spread = lax.cummax(spread)
     face = spread >> _ROW_BITS
-    nth = index - (spread & ((1 << _ROW_BITS) - 1)) + jnp.where(face == 0, done, 0)
+    nth = jnp.asarray(index) - (spread & ((1 << _ROW_BITS) - 1)) + jnp.where(face == 0, done, 0)
     face = jnp.where(index < ends[-1], first + face, total)
     state = body(_locate(bins, grid, face, nth), state)
 

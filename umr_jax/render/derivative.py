@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Array, Float
 
 from umr_jax.render import aggregate, visibility
 from umr_jax.render.aggregate import Settings
@@ -22,13 +23,13 @@ _TINY = 1e-30
 
 
 class Rendered(NamedTuple):
-  """One raster; the last three only where `Settings.fragments` asks for them."""
+  """One raster; the last three only where `Settings.fragments` asks for them, None otherwise."""
 
   alpha: Float[Array, "B H W"]
   color: Float[Array, "B H W C"]
-  face_ids: Int[Array, "B H W"] | None
-  face_depth: Float[Array, "B H W"] | None  # of that face; infinite where there is none
-  landing: Float[Array, "B F 2"] | None
+  face_ids: Any  # Int [B, H, W], counted within each image; -1 for none
+  face_depth: Any  # [B, H, W], of that face; infinite where there is none
+  landing: Any  # [B, F, 2]
 
 
 def _tiles(settings: Settings, batch: int) -> int:
@@ -84,8 +85,8 @@ def _silhouette_slopes(
 ) -> tuple[Array, Array | None]:
   pull = functools.partial(_pull_silhouette, settings, wants)
   # The gradient on sigma has no batch, so the batches of a vmap cannot be thrown together.
-  pull = sequential(pull) if wants.sigma else foldable(pull, shared=1)
-  return pull(face_vertices, passed, slope, sigma)
+  mapped = sequential(pull) if wants.sigma else foldable(pull, shared=1)
+  return mapped(face_vertices, passed, slope, sigma)
 
 
 def _pull_silhouette(
@@ -120,13 +121,13 @@ def render(
 
 
 class _Saved(NamedTuple):
-  """What the backward pass needs of the forward pass, tiled."""
+  """What the backward pass needs of the forward pass, tiled; None where the mode has no such."""
 
   passed: Array
-  nearest: Array | None
-  total: Array | None
   color: Array
-  winner: Array | None
+  nearest: Any = None
+  total: Any = None
+  winner: Any = None  # the nearest face, counted within its image
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -146,13 +147,17 @@ def _draw(
   tiles = _tiles(settings, batch)
   bins = bin_faces(face_vertices, aggregate.reach_of(sigma, settings.dist_eps), settings.grid)
   flat = textures.reshape(batch * faces, *textures.shape[2:])
-  nearest = total = winner = depth = sums = None
+  winner: Any = None
+  depth: Any = None
+  sums: Any = None
   if settings.aggr_rgb == "hard" or settings.fragments:
     winner, depth = visibility.nearest_faces(bins, settings, sigma, tiles)
   if settings.aggr_rgb == "hard":
-    passed = aggregate.transmittance(bins, settings, sigma, tiles)
     color = visibility.hard_colors(bins, flat, winner, settings)
-    color = jnp.where((winner >= 0)[..., None], color, background[None, None])
+    saved = _Saved(
+      passed=aggregate.transmittance(bins, settings, sigma, tiles),
+      color=jnp.where((winner >= 0)[..., None], color, background[None, None]),
+    )
     if settings.fragments:
       sums = visibility.winning_sums(winner, bins, settings)
   else:
@@ -161,34 +166,35 @@ def _draw(
     behind = jnp.exp(aggregate.background_exponent(nearest, settings, gamma))
     total = jnp.maximum(total + behind, _TINY)
     color = (color + behind[..., None] * background[None, None]) / total[..., None]
+    saved = _Saved(passed, color, nearest, total)
     if settings.fragments:
       on_image = tile_image(jnp.ones((batch, *settings.grid), jnp.float32), settings.grid)
       sums = visibility.landing_sums(bins, nearest, on_image / total, settings, sigma, gamma)
+  if winner is not None:
+    winner = jnp.where(winner < 0, -1, winner - _first_faces(settings, batch, faces))
   rendered = Rendered(
-    _alpha(settings, passed, face_vertices),
-    untile_image(color, settings.grid),
+    _alpha(settings, saved.passed, face_vertices),
+    untile_image(saved.color, settings.grid),
     *_fragments(settings, winner, depth, sums, (batch, faces)),
   )
-  return rendered, _Saved(passed, nearest, total, color, winner)
+  return rendered, saved._replace(winner=winner)
+
+
+def _first_faces(settings: Settings, batch: int, faces: int) -> np.ndarray:
+  """The number of its image's first face, for each tile."""
+  first = faces * np.arange(batch, dtype=np.int32)
+  return np.repeat(first, settings.grid.tiles + 1)[:, None]
 
 
 def _fragments(
-  settings: Settings,
-  winner: Array | None,
-  depth: Array | None,
-  sums: Array | None,
-  shape: tuple[int, int],
-) -> tuple[Array | None, Array | None, Array | None]:
-  """Face numbers counted within each image, their depths, and landing places."""
-  if winner is None or depth is None or sums is None:
+  settings: Settings, winner: Any, depth: Any, sums: Any, shape: tuple[int, int]
+) -> tuple[Any, Any, Any]:
+  """Face numbers, their depths, and landing places."""
+  if sums is None:
     return None, None, None
-  batch, faces = shape
-  ids = untile_image(winner, settings.grid)
-  first = faces * jnp.arange(batch, dtype=jnp.int32)[:, None, None]
-  ids = jnp.where(ids < 0, -1, ids - first)
-  sums = sums[:-1].reshape(batch, faces, 3)
+  sums = sums[:-1].reshape(*shape, 3)
   landing = sums[..., 1:] / jnp.maximum(sums[..., :1], _TINY)
-  return ids, untile_image(depth, settings.grid), landing
+  return untile_image(winner, settings.grid), untile_image(depth, settings.grid), landing
 
 
 def _render_forward(settings: Settings, *inputs: Any) -> tuple[Rendered, Any]:
@@ -213,8 +219,8 @@ def _render_backward(settings: Settings, residuals: Any, slopes: Rendered) -> tu
 def _render_slopes(settings: Settings, wants: Wants, *inputs: Any) -> tuple[Array | None, ...]:
   pull = functools.partial(_pull, settings, wants)
   alone = wants.sigma or wants.gamma or wants.background
-  pull = sequential(pull) if alone else foldable(pull, shared=3)
-  return pull(*inputs)
+  mapped = sequential(pull) if alone else foldable(pull, shared=3)
+  return mapped(*inputs)
 
 
 def _pull(
@@ -235,25 +241,24 @@ def _pull(
   on_color = tile_image(on_color, settings.grid)
   alpha_slope = tile_image(on_alpha, settings.grid)
   alpha_slope = alpha_slope / faces if settings.aggr_alpha == "sum" else alpha_slope * saved.passed
-  on_gamma = jnp.zeros((), jnp.float32)
-  if saved.winner is not None and settings.aggr_rgb == "hard":
+  if settings.aggr_rgb == "hard":
     zeros = jnp.zeros_like(alpha_slope)
     pixels = Pixels(alpha_slope, zeros, zeros, zeros, on_color)
     on_background = jnp.where((saved.winner < 0)[..., None], on_color, 0.0)
+    on_gamma = jnp.zeros((), jnp.float32)
   else:
     behind = aggregate.background_exponent(saved.nearest, settings, gamma)
-    share = (jnp.exp(behind) / saved.total)[..., None] * on_color
+    on_background = (jnp.exp(behind) / saved.total)[..., None] * on_color
     shade = jnp.sum(saved.color * on_color, axis=-1)
     pixels = Pixels(alpha_slope, 1.0 / saved.total, saved.nearest, shade, on_color)
-    on_background = share
-    pull = jnp.sum(share * (background[None, None] - saved.color), axis=-1)
-    on_gamma = -jnp.sum(pull * behind) / gamma
+    lost = jnp.sum(on_background * (background[None, None] - saved.color), axis=-1)
+    on_gamma = -jnp.sum(lost * behind) / gamma
   slopes = color_slopes(bins, flat, pixels, settings, sigma, gamma, wants)
   on_textures = slopes.textures
   if settings.aggr_rgb == "hard" and wants.textures:
-    on_textures = jax.vjp(lambda t: visibility.hard_colors(bins, t, saved.winner, settings), flat)[
-      1
-    ](on_color)[0]
+    winner = jnp.where(saved.winner < 0, -1, saved.winner + _first_faces(settings, batch, faces))
+    paint = functools.partial(visibility.hard_colors, bins, winner=winner, settings=settings)
+    (on_textures,) = jax.vjp(paint, flat)[1](on_color)
   geometry = jnp.concatenate([slopes.corners.reshape(-1, 3, 2), slopes.depths[..., None]], axis=-1)
   return (
     geometry[:-1].reshape(face_vertices.shape) if wants.geometry else None,

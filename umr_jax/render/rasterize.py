@@ -170,11 +170,7 @@ def rasterize(
   faces; landing places and visibility are taken from all samples.
 
   Returns:
-    The image, and per pixel and per face what texture cycle consistency needs; the latter carry
-    no gradient.
-
-  Raises:
-    ValueError: as `soft_rasterize`.
+    The image, and per pixel and per face what texture cycle consistency needs, without gradient.
 
   Source: Li et al. 2020, section 3.3. Departs: the weights are the normalised softmax weights, as
   the paper writes, where the released kernel uses the maximum over the faces visited so far.

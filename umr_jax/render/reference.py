@@ -144,7 +144,7 @@ def _face(corners: np.ndarray, texels: int, options: Options) -> _Face | None:
       ((x1 - x0) * (y - y0) - (y1 - y0) * (x - x0)) / determinant,
     ]
   )
-  inside = ((raw > 0.0) & (raw < 1.0)).all(axis=0)
+  inside = np.all((raw > 0.0) & (raw < 1.0), axis=0)
   squared, gradient = (
     _euclidean(corners[:, :2], x, y, inside)
     if options.dist_func == "euclidean"

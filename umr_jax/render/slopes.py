@@ -25,6 +25,8 @@ from umr_jax.render.aggregate import (
   Pairs,
   Settings,
   colors_of,
+  coverage,
+  odds_against,
   pairs_of,
   reach_of,
   softmax_weights,
@@ -82,10 +84,11 @@ def silhouette_slopes(
     corners, on_sigma = state
     pairs = pairs_of(rows, settings, sigma, reach)
     slope = alpha_slope.at[rows.tile].get(mode="promise_in_bounds")
-    slope = jnp.where(pairs.felt, slope * jax.nn.sigmoid(pairs.signed), 0.0)
+    odds = odds_against(pairs, pairs.felt)
+    slope *= coverage(odds)
     if wants_sigma:
       on_sigma -= jnp.sum(jnp.where(pairs.felt, slope * pairs.signed, 0.0)) / sigma
-    return _add_corners(corners, rows, slope / sigma, settings), on_sigma
+    return _add_corners(corners, rows, slope, odds, sigma, settings), on_sigma
 
   state = (jnp.zeros((bins.num_faces + 1, 6), jnp.float32), jnp.zeros((), jnp.float32))
   chunk = default_chunk(bins.num_faces, ALPHA_CHUNK)
@@ -118,19 +121,21 @@ def color_slopes(
   def body(rows: Rows, slopes: Slopes) -> Slopes:
     pairs = pairs_of(rows, settings, sigma, reach)
     at = jax.tree.map(lambda x: x.at[rows.tile].get(mode="promise_in_bounds"), pixels)
-    slope = at.alpha_slope * jax.nn.sigmoid(pairs.signed)
-    if settings.aggr_alpha == "sum":
-      slope = slope / (1.0 + jnp.exp(pairs.signed))
     # The kernel drops the alpha gradient, too, of a pair beyond near and far.
-    slope = jnp.where(pairs.in_range, slope, 0.0)
+    odds = odds_against(pairs, pairs.in_range)
+    covered = coverage(odds)
+    slope = at.alpha_slope * covered
+    if settings.aggr_alpha == "sum":
+      slope *= 1.0 - covered
     if softmax:
-      slopes, pull = _add_color(slopes, rows, pairs, at, textures, settings, gamma, wants)
-      slope += pull / (1.0 + jnp.exp(pairs.signed))
+      weights = softmax_weights(pairs, at.nearest, settings, gamma) * covered * at.inverse_total
+      slopes, pull = _add_color(slopes, rows, pairs, weights, at, textures, settings, gamma, wants)
+      slope += pull * (1.0 - covered)
     if wants.sigma:
       lost = jnp.where(pairs.in_range, slope * pairs.signed, 0.0)
       slopes = slopes._replace(sigma=slopes.sigma - jnp.sum(lost) / sigma)
     if wants.geometry:
-      corners = _add_corners(slopes.corners, rows, slope / sigma, settings)
+      corners = _add_corners(slopes.corners, rows, slope, odds, sigma, settings)
       slopes = slopes._replace(corners=corners)
     return slopes
 
@@ -153,6 +158,7 @@ def _add_color(
   slopes: Slopes,
   rows: Rows,
   pairs: Pairs,
+  weights: Array,
   at: Pixels,
   textures: Array,
   settings: Settings,
@@ -160,11 +166,10 @@ def _add_color(
   wants: Wants,
 ) -> tuple[Slopes, Array]:
   """Adds what softmax colour gives to texels, depths and gamma; returns k of the module's text."""
-  weights = softmax_weights(pairs, at.nearest, settings, gamma) * at.inverse_total
   if wants.textures:
-    given = weights[..., None] * at.color_slope
-    on_textures = _add_texels(slopes.textures, rows, pairs.weights, given, settings)
-    slopes = slopes._replace(textures=on_textures)
+    slopes = slopes._replace(
+      textures=_add_texels(slopes.textures, rows, pairs, weights, at.color_slope, settings)
+    )
   if not (wants.geometry or wants.sigma or wants.gamma):
     return slopes, jnp.zeros_like(weights)
   colors = colors_of(rows, pairs.weights, textures, settings)
@@ -178,9 +183,13 @@ def _add_color(
   return slopes, pull
 
 
-def _add_corners(corners: Array, rows: Rows, slope: Array, settings: Settings) -> Array:
-  """Adds the pull of a gradient on the signed distance."""
+def _add_corners(
+  corners: Array, rows: Rows, slope: Array, odds: Array, sigma: Array, settings: Settings
+) -> Array:
+  """Adds the pull of a gradient on the signed distance over sigma."""
   dx, dy = pixel_offsets(settings.grid)
+  # Inside a face the odds are against not covering, and the distance counts positive.
+  slope = jnp.where(odds <= 1.0, slope, -slope) * (1.0 / sigma)
   sums = distance.corner_gradients(
     rows, distance.edges_of(rows), dx, dy, slope, dist_func=settings.dist_func
   )
@@ -189,7 +198,7 @@ def _add_corners(corners: Array, rows: Rows, slope: Array, settings: Settings) -
 
 def _add_depths(depths: Array, rows: Rows, pairs: Pairs, pull: Array) -> Array:
   """Adds d(depth)/d(corner depth) = z^2 w_i / z_i^2 times `pull`."""
-  scaled = jnp.where(pairs.shown, pull * pairs.depth * pairs.depth, 0.0)
+  scaled = pull * pairs.depth * pairs.depth
   sums = [
     jnp.sum(scaled * weight, axis=-1, keepdims=True) * inverse * inverse
     for weight, inverse in zip(pairs.weights, rows.inverse_depth, strict=True)
@@ -198,16 +207,19 @@ def _add_depths(depths: Array, rows: Rows, pairs: Pairs, pull: Array) -> Array:
 
 
 def _add_texels(
-  textures: Array, rows: Rows, barycentric: distance.Triple, given: Array, settings: Settings
+  textures: Array, rows: Rows, pairs: Pairs, weights: Array, color_slope: Array, settings: Settings
 ) -> Array:
-  """Adds to the texel that each pixel read what the pixel gives to its colour."""
+  """Adds to the texel that each pixel read what the pixel's colour gets, times its weight."""
   faces, texels, channels = textures.shape
   face = jnp.minimum(rows.face, faces - 1)
+  given = weights[..., None] * color_slope
   if settings.texture_type == "vertex":
-    sums = jnp.stack([jnp.sum(w[..., None] * given, axis=1) for w in barycentric], axis=1)
+    sums = jnp.stack([jnp.sum(w[..., None] * given, axis=1) for w in pairs.weights], axis=1)
     return textures.at[face].add(sums, mode="promise_in_bounds")
   if texels == 1:
     return textures.at[face, 0].add(jnp.sum(given, axis=1), mode="promise_in_bounds")
-  index = face[:, None] * texels + texel_index(barycentric, round(np.sqrt(texels)))
-  flat = textures.reshape(-1, channels).at[index].add(given, mode="promise_in_bounds")
+  index = face[:, None] * texels + texel_index(pairs.weights, round(np.sqrt(texels)))
+  # Most pairs weigh nothing; out of bounds they are skipped, at half the cost of adding zero.
+  index = jnp.where(weights > 0.0, index, faces * texels)
+  flat = textures.reshape(-1, channels).at[index].add(given, mode="drop")
   return flat.reshape(textures.shape)

@@ -4,7 +4,6 @@ Nothing here is differentiable: face numbers are integers, and landing places ar
 """
 
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from umr_jax.checking import checked
@@ -36,8 +35,9 @@ def nearest_faces(
   def body(rows: Rows, state: tuple[Array, Array]) -> tuple[Array, Array]:
     depth, winner = state
     pairs = aggregate.pairs_of(rows, settings, sigma, reach)
-    # The same numbers must reach the minimum and the comparison with it, not two evaluations.
-    mine = lax.optimization_barrier(jnp.where(pairs.hit, pairs.depth, jnp.inf))
+    # The same numbers must reach the minimum and the comparison with it, not two evaluations:
+    # the mask goes into the division, which is computed once.
+    mine = 1.0 / jnp.where(pairs.hit, pairs.inverse_depth, 0.0)
     before = depth.at[rows.tile].get(mode="promise_in_bounds")
     depth = depth.at[rows.tile].min(mine, mode="promise_in_bounds")
     after = depth.at[rows.tile].get(mode="promise_in_bounds")
@@ -91,6 +91,7 @@ def landing_sums(
     depth = nearest.at[rows.tile].get(mode="promise_in_bounds")
     inverse = inverse_total.at[rows.tile].get(mode="promise_in_bounds")
     share = aggregate.softmax_weights(pairs, depth, settings, gamma) * inverse
+    share *= aggregate.coverage(aggregate.odds_against(pairs, pairs.shown))
     total = jnp.sum(share, axis=-1, keepdims=True)
     x = rows.left * total + jnp.sum(share * dx, axis=-1, keepdims=True)
     y = rows.top * total + jnp.sum(share * dy, axis=-1, keepdims=True)
@@ -107,7 +108,9 @@ def winning_sums(
 ) -> Float[Array, "N1 3"]:
   """`landing_sums` where each pixel belongs wholly to the face that won it."""
   rows = rows_at_pixels(bins, settings.grid, winner)
-  won = (winner >= 0).astype(jnp.float32)
+  # Tiles may reach beyond the image.
+  on_image = (rows.left < 1.0) & (rows.top < 1.0)
+  won = ((winner >= 0) & on_image).astype(jnp.float32)
   values = jnp.stack([won, won * rows.left, won * rows.top], axis=-1)
   sums = jnp.zeros((bins.num_faces + 1, 3), jnp.float32)
   return sums.at[jnp.where(winner < 0, bins.num_faces, winner)].add(values)

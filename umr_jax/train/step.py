@@ -96,7 +96,7 @@ def make_train_step(
       image_size=image_size,
       distance=distance,
     )
-    return total, (metrics, updates["batch_stats"])
+    return total, (metrics, updates.get("batch_stats", {}))
 
   def train_step(
     train_state: TrainState, em_state: EMState, batch: Batch, key: PRNGKeyArray

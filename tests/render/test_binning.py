@@ -1,0 +1,117 @@
+"""Rows of (face, tile): every tile that a face can touch, once, whatever the chunk."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import render_scenes as scenes
+from render_scenes import compiled
+
+from umr_jax.render.binning import (
+  TALL,
+  WIDE,
+  Grid,
+  bin_faces,
+  over_rows,
+  pixel_offsets,
+  tile_image,
+  untile_image,
+)
+
+GRID = Grid(height=21, width=34)
+
+
+def visits(faces, reach, *, chunk, grid=GRID):
+  """How often each (face, tile) is visited; the last tile of an image is its spare one."""
+  batch, count = faces.shape[:2]
+  tiles = batch * (grid.tiles + 1)
+
+  def run(f):
+    bins = bin_faces(f, jnp.float32(reach), grid)
+
+    def body(rows, seen):
+      # The last face stands for rows that are not used.
+      return seen.at[rows.face, rows.tile].add(1)
+
+    return over_rows(bins, grid, chunk, body, jnp.zeros((batch * count + 1, tiles), jnp.int32))
+
+  seen = np.asarray(compiled(run)(jnp.asarray(faces)))[:-1]
+  return seen.reshape(batch, count, batch, grid.tiles + 1)
+
+
+def expected_visits(faces, reach, grid=GRID):
+  """The tiles that hold a pixel centre in a face's grown bounding box, by looking at each."""
+  x = (2 * np.arange(grid.width) + 1 - grid.width) / grid.width
+  y = (2 * np.arange(grid.height) + 1 - grid.height) / grid.height
+  touched = np.zeros((*faces.shape[:2], grid.tile_rows, grid.tile_columns), bool)
+  for index in np.ndindex(*faces.shape[:2]):
+    low, high = faces[index][:, :2].min(axis=0) - reach, faces[index][:, :2].max(axis=0) + reach
+    columns = np.unique(np.nonzero((x >= low[0]) & (x <= high[0]))[0] // WIDE)
+    rows = np.unique(np.nonzero((y >= low[1]) & (y <= high[1]))[0] // TALL)
+    touched[index][np.ix_(rows, columns)] = True
+  return touched.reshape(*faces.shape[:2], grid.tiles)
+
+
+@pytest.mark.parametrize("chunk", [4, 64, 4096])
+def test_every_touched_tile_is_visited_once(rng, chunk):
+  faces = scenes.triangles(rng, 2, 12, size=0.4)
+  faces[0, 3, :, :2] *= 9.0  # many chunks wide
+  faces[1, 5, :, :2] += 7.0  # off the image
+  seen = visits(faces, 0.05, chunk=chunk)
+  touched = expected_visits(faces, 0.05)
+  for b in range(2):
+    np.testing.assert_array_equal(seen[b, :, b, :-1], touched[b])
+    np.testing.assert_array_equal(seen[b, :, 1 - b], 0)
+    np.testing.assert_array_equal(seen[b, :, b, -1], ~touched[b].any(axis=-1))
+
+
+def test_faces_that_may_not_be_drawn_touch_nothing():
+  faces = scenes.broken_faces()[None]
+  seen = visits(faces, 0.1, chunk=8)
+  np.testing.assert_array_equal(seen[..., :-1], 0)
+  np.testing.assert_array_equal(seen[..., -1], 1)
+
+
+def test_rows_know_where_their_tile_and_their_corners_are(rng):
+  faces = scenes.triangles(rng, 1, 6)
+
+  def run(f):
+    bins = bin_faces(f, jnp.float32(0.1), GRID)
+
+    def body(rows, _):
+      return tuple(x[:, 0] for x in (rows.left, rows.top, *rows.x, *rows.y)), rows.face, rows.tile
+
+    return over_rows(bins, GRID, 1024, body, body_shapes())
+
+  def body_shapes():
+    zeros = jnp.zeros(1024)
+    return (zeros,) * 8, jnp.zeros(1024, jnp.int32), jnp.zeros(1024, jnp.int32)
+
+  (left, top, *offsets), face, tile = compiled(run)(jnp.asarray(faces))
+  used = np.asarray(face) < 6
+  face, tile = np.asarray(face)[used], np.asarray(tile)[used]
+  column, row = tile % GRID.tile_columns, tile // GRID.tile_columns
+  x = (2 * WIDE * column + 1 - GRID.width) / GRID.width
+  y = (2 * TALL * row + 1 - GRID.height) / GRID.height
+  np.testing.assert_allclose(np.asarray(left)[used], x, atol=1e-6)
+  np.testing.assert_allclose(np.asarray(top)[used], y, atol=1e-6)
+  for i in range(3):
+    np.testing.assert_allclose(np.asarray(offsets[i])[used], x - faces[0, face, i, 0], atol=1e-6)
+    np.testing.assert_allclose(
+      np.asarray(offsets[3 + i])[used], y - faces[0, face, i, 1], atol=1e-6
+    )
+
+
+def test_tiles_give_the_image_back_and_are_zero_beyond_it(rng):
+  image = rng.uniform(1.0, 2.0, (3, GRID.height, GRID.width, 2)).astype(np.float32)
+  tiles = tile_image(jnp.asarray(image), GRID)
+  assert tiles.shape == (3 * (GRID.tiles + 1), TALL * WIDE, 2)
+  np.testing.assert_array_equal(untile_image(tiles, GRID), image)
+  assert int((np.asarray(tiles) != 0.0).sum()) == image.size
+
+
+def test_pixel_offsets_follow_the_order_of_a_tile(rng):
+  # An image of x and y is a tile's first pixel plus the offsets.
+  x = np.broadcast_to((2 * np.arange(GRID.width) + 1 - GRID.width) / GRID.width, GRID)
+  tiles = np.asarray(tile_image(jnp.asarray(x[None], jnp.float32), GRID))
+  dx, _ = pixel_offsets(GRID)
+  np.testing.assert_allclose(tiles[1], tiles[1, :1] + dx[0], atol=1e-6)

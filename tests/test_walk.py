@@ -1,0 +1,218 @@
+"""The whole path on a tiny scale: train, be killed, go on, evaluate, predict, and be refused."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from tiny import flags, tiny_config
+from umr_jax.checkpoint import read_checkpoint
+from umr_jax.config import to_dict
+from umr_jax.em.monitor import Monitor
+from umr_jax.errors import Preempted
+from umr_jax.pipeline import prepare_workdir, run
+from umr_jax.predict import load_predictor
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion():
+  with jax.numpy_dtype_promotion("standard"):
+    yield
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+  return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, cache):
+  workdir = tmp_path_factory.mktemp("unbroken")
+  with jax.numpy_dtype_promotion("standard"):
+    return workdir, run(tiny_config(cache), workdir)
+
+
+def assert_same(a, b):
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    np.testing.assert_array_equal(x, y)
+
+
+def losses(workdir):
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  return {(r := json.loads(line))["step"]: r["loss/total"] for line in lines}
+
+
+@pytest.mark.slow
+def test_a_run_leaves_everything_that_was_promised(unbroken):
+  workdir, result = unbroken
+  for name in ("config.json", "metrics.jsonl", "report.html", "evaluation.json", "checkpoints/6"):
+    assert (workdir / name).exists(), name
+  assert {p.name for p in (workdir / "panels").iterdir()} >= {"000004.png", "000006.png"}
+  for index in (0, 1):
+    assert (workdir / "rounds" / str(index) / "template.glb").stat().st_size > 1000
+    assert (workdir / "rounds" / str(index) / "canonical_uv.png").exists()
+  assert len(list((workdir / "meshes").glob("*.glb"))) == 4
+  assert result.evaluation == json.loads((workdir / "evaluation.json").read_text())
+  assert {"mask_iou", "iou_3d", "camera_error_deg"} <= result.evaluation.keys()
+  assert int(result.em_state.round) == 2
+  assert set(losses(workdir)) == {2, 3, 4, 6}
+
+
+@pytest.mark.slow
+def test_the_template_is_learned_and_the_canonical_map_is_a_distribution(unbroken):
+  _, result = unbroken
+  sphere = np.linalg.norm(result.em_state.template.half_vertices, axis=-1)
+  assert not np.allclose(sphere, 1.0, atol=1e-5)
+  canonical = np.asarray(result.em_state.canonical_uv)
+  assert canonical.min() >= 0.0
+  np.testing.assert_allclose(canonical.sum(-1), 1.0, atol=0.05)
+  assert result.em_state.part_vertices.shape == (42,)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+def test_an_interrupted_run_ends_where_an_unbroken_one_does(
+  unbroken, cache, tmp_path, monkeypatch, stop_at
+):
+  """Killed between two checkpoints, in either round; every number must come out the same."""
+  record = Monitor.record
+
+  def dying(self, metrics):
+    asked = record(self, metrics)
+    if self._step == stop_at:
+      raise KeyboardInterrupt
+    return asked
+
+  monkeypatch.setattr(Monitor, "record", dying)
+  with pytest.raises(KeyboardInterrupt):
+    run(tiny_config(cache), tmp_path)
+  monkeypatch.undo()
+  result = run(tiny_config(cache), tmp_path)
+  assert_same(result.train_state, unbroken[1].train_state)
+  assert_same(result.em_state, unbroken[1].em_state)
+  assert result.evaluation == unbroken[1].evaluation
+  assert losses(tmp_path)[6] == losses(unbroken[0])[6]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_asked_to_stop_saves_itself_and_goes_on(
+  unbroken, cache, tmp_path, monkeypatch
+):
+  record = Monitor.record
+
+  def told(self, metrics):
+    record(self, metrics)
+    if self._step == 1:
+      signal.raise_signal(signal.SIGTERM)
+    return self.stopping
+
+  monkeypatch.setattr(Monitor, "record", told)
+  with pytest.raises(Preempted, match="step 1"):
+    run(tiny_config(cache), tmp_path)
+  monkeypatch.undo()
+  assert read_checkpoint(tmp_path).step == 1
+  assert_same(run(tiny_config(cache), tmp_path).train_state, unbroken[1].train_state)
+
+
+@pytest.mark.slow
+def test_a_finished_run_may_be_given_more_steps(unbroken, cache, tmp_path):
+  shutil.copytree(unbroken[0], tmp_path / "longer")
+  result = run(tiny_config(cache, steps=8), tmp_path / "longer")
+  assert int(result.train_state.step) == 8
+  assert int(result.em_state.round) == 2
+
+
+@pytest.mark.slow
+def test_a_finished_run_given_again_only_evaluates(unbroken, cache):
+  before = read_checkpoint(unbroken[0])
+  run(tiny_config(cache), unbroken[0])
+  after = read_checkpoint(unbroken[0])
+  assert_same(before.params, after.params)
+
+
+@pytest.mark.slow
+def test_a_predictor_needs_nothing_but_the_work_directory(unbroken, tmp_path, rng):
+  moved = tmp_path / "moved"
+  shutil.copytree(unbroken[0] / "checkpoints", moved / "checkpoints")
+  reconstruction = load_predictor(moved)(rng.integers(0, 255, (70, 90, 3), dtype=np.uint8))
+  assert reconstruction.vertices.shape == (42, 3)
+  assert reconstruction.part_probs.shape[-1] == 5
+  assert reconstruction.export(tmp_path / "bird.glb").stat().st_size > 1000
+
+
+def test_another_configuration_is_refused_with_the_difference(tmp_path):
+  config = tiny_config(tmp_path / "cache")
+  prepare_workdir(tmp_path / "run", config)
+  prepare_workdir(tmp_path / "run", config)
+  with pytest.raises(ValueError, match=r"train\.learning_rate: 0\.001 in the work directory, 0\.1"):
+    prepare_workdir(tmp_path / "run", tiny_config(tmp_path / "cache", learning_rate=0.1))
+  assert json.loads((tmp_path / "run" / "config.json").read_text()) == json.loads(
+    json.dumps(to_dict(config))
+  )
+
+
+def test_a_work_directory_that_cannot_be_made_is_told_in_a_sentence(tmp_path):
+  (tmp_path / "file").write_text("in the way")
+  with pytest.raises(OSError, match="cannot be written"):
+    prepare_workdir(tmp_path / "file" / "run", tiny_config(tmp_path))
+
+
+def launch(arguments, **kwargs):
+  environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(pathlib.Path.cwd())}
+  return subprocess.Popen(
+    [sys.executable, "-m", "experiments.train", *arguments],
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    **kwargs,
+  )
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_middle_loses_nothing_but_time(cache, tmp_path):
+  """The real command, really killed, as soon as its first checkpoint stands; then run again."""
+  arguments = ["--json", *flags(tiny_config(cache))]
+  broken = [*arguments, f"--workdir={tmp_path / 'broken'}"]
+  process = launch(broken)
+  deadline = time.monotonic() + 240
+  while not (tmp_path / "broken" / "checkpoints" / "2").exists():
+    assert process.poll() is None, process.communicate()[1]
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
+  process.kill()
+  process.communicate()
+  process = launch(broken)
+  resumed, told = process.communicate(timeout=240)
+  assert process.returncode == 0, told
+  assert "Going on from the checkpoint" in told
+  process = launch([*arguments, f"--workdir={tmp_path / 'unbroken'}"])
+  unbroken, told = process.communicate(timeout=240)
+  assert process.returncode == 0, told
+  assert json.loads(resumed) == json.loads(unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("arguments", "code", "message"),
+  [
+    (["--config=nothing"], 2, "neither a file nor a preset"),
+    (["--config.train.stepz=3"], 2, "stepz"),
+    (["--config.train.steps=0"], 1, "train.steps is 0"),
+    (["stray"], 2, "unexpected arguments"),
+    (["--config.data.source=folder", "--config.data.folder=/nowhere"], 1, "/nowhere"),
+  ],
+)
+def test_a_wrong_command_gets_one_sentence_and_its_exit_code(tmp_path, arguments, code, message):
+  process = launch([f"--workdir={tmp_path / 'run'}", *arguments])
+  _, told = process.communicate(timeout=120)
+  assert process.returncode == code, told
+  assert message in told and "Traceback" not in told
