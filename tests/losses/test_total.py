@@ -57,7 +57,7 @@ def prediction(topology, rng):
 
 @pytest.fixture
 def objective(topology, em_state, batch):
-  def call(prediction, *, step=1000, weights=LossConfig(), em_state=em_state, size=S):
+  def call(prediction, *, step=1000, weights=None, em_state=em_state, size=S):
     return total_loss(
       prediction,
       em_state,
@@ -65,7 +65,7 @@ def objective(topology, em_state, batch):
       jax.random.key(0),
       round_step=jnp.int32(step),
       topology=topology,
-      weights=weights,
+      weights=weights or LossConfig(),
       settings=RenderConfig(sigma=1e-3),
       image_size=size,
     )
@@ -112,7 +112,9 @@ def test_the_mask_term_is_the_expectation_over_hypotheses(objective, prediction)
 
 def test_gradients_go_where_the_method_sends_them(objective, prediction):
   def gradient(name, **kwargs):
-    loss = lambda p: objective(p, weights=only(name), **kwargs)[0]
+    def loss(p):
+      return objective(p, weights=only(name), **kwargs)[0]
+
     return jax.grad(loss)(prediction)
 
   mask = gradient("mask")

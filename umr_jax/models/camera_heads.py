@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from umr_jax.geometry import camera, quaternion
-from umr_jax.models.layers import Dense, constant, leaky_relu, normalization
+from umr_jax.models.layers import BatchNorm, Dense, constant, leaky_relu, normal
 from umr_jax.types import checked
 
 # A quarter turn about x: it shows an object whose vertical is z upright in an image whose y points
@@ -37,9 +37,9 @@ class CameraHeads(nn.Module):
   hypotheses: int
   spread: bool = True  # whether the hypotheses start around the object rather than together
   pose: str = "free"  # free | upright
-  elevation: tuple[float, float] = (-20.0, 50.0)  # degrees, of upright poses
+  elevation: tuple[float, ...] = (-20.0, 50.0)  # degrees, of upright poses
   roll: float = 20.0  # largest, in degrees, of upright poses
-  norm: str = "batch"  # batch | group
+  norm: str = "batch"  # batch | group: how the network's maps are normalized
 
   @nn.compact
   @checked
@@ -57,16 +57,18 @@ class CameraHeads(nn.Module):
     """
     batch, size = feature.shape
     x = feature
+    # The published start shrinks what tells images apart by a factor of four a layer, which costs a
+    # network that starts from nothing its cameras; the other one keeps it.
+    start = normal(0.02 if self.norm == "batch" else math.sqrt(2.0 / size))
     if self.hypotheses > 1:
       for i in (1, 2):
-        x = leaky_relu(Dense(size, name=f"trunk{i}")(x), 0.1)
+        x = leaky_relu(Dense(size, kernel_init=start, name=f"trunk{i}")(x), 0.1)
     x = jnp.broadcast_to(x[:, None], (batch, self.hypotheses, size))
     if self.hypotheses > 1:
       for i in (1, 2):
         x = Dense(size, stacked=True, name=f"hidden{i}")(x)
-        x = leaky_relu(
-          normalization(self.norm, name=f"hidden{i}_bn", channel_axes=2)(x, train=train), 0.2
-        )
+        norm = BatchNorm(channel_axes=2, name=f"hidden{i}_bn")
+        x = leaky_relu(norm(x, train=train), 0.2)
 
     scale = jax.nn.relu(Dense(1, stacked=True, name="scale")(x) + 1.0) + _SMALLEST_SCALE
     translation = Dense(2, stacked=True, name="translation")(x)

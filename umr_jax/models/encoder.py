@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from umr_jax.models.layers import Conv, Dense, leaky_relu, normalization, uniform
+from umr_jax.models.layers import BatchNorm, Conv, Dense, leaky_relu, map_norm, uniform
 from umr_jax.models.resnet import ResNet18
 from umr_jax.types import checked
 
@@ -61,11 +61,11 @@ class Encoder(nn.Module):
       shape = (x.shape[0], _MAP_SIZE, _MAP_SIZE, x.shape[-1])
       x = jax.image.resize(x, shape, "linear", antialias=False)
     x = Conv(4 * self.width, 4, 2, 1, name="conv")(x)
-    x = leaky_relu(normalization(self.norm, name="conv_bn")(x, train=train), 0.2)
+    x = leaky_relu(map_norm(self.norm, name="conv_bn")(x, train=train), 0.2)
     x = x.reshape(x.shape[0], -1)
     for i in (1, 2):
       x = Dense(self.feature_size, name=f"fc{i}")(x)
-      x = leaky_relu(normalization(self.norm, name=f"fc{i}_bn")(x, train=train), 0.2)
+      x = leaky_relu(BatchNorm(name=f"fc{i}_bn")(x, train=train), 0.2)
 
     mu = self._code_head("mean")(x)
     if not self.sample_code:

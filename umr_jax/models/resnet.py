@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
 
-from umr_jax.models.layers import Conv, Start, max_pool, normal, normalization
+from umr_jax.models.layers import Conv, Start, map_norm, max_pool, normal
 from umr_jax.types import checked
 
 BLOCKS = (2, 2, 2, 2)
@@ -24,12 +24,12 @@ class BasicBlock(nn.Module):
     """The block's maps, smaller by its stride."""
     shortcut = x
     x = _conv(self.features, 3, self.stride, "conv1")(x)
-    x = jax.nn.relu(normalization(self.norm, name="bn1")(x, train=train))
+    x = jax.nn.relu(map_norm(self.norm, name="bn1")(x, train=train))
     x = _conv(self.features, 3, 1, "conv2")(x)
-    x = normalization(self.norm, name="bn2")(x, train=train)
+    x = map_norm(self.norm, name="bn2")(x, train=train)
     if shortcut.shape != x.shape:
       shortcut = _conv(self.features, 1, self.stride, "downsample_conv")(shortcut)
-      shortcut = normalization(self.norm, name="downsample_bn")(shortcut, train=train)
+      shortcut = map_norm(self.norm, name="downsample_bn")(shortcut, train=train)
     return jax.nn.relu(x + shortcut)
 
 
@@ -58,7 +58,7 @@ class ResNet18(nn.Module):
       8 * width channels; sizes are rounded up.
     """
     x = _conv(self.width, 7, 2, "conv1")(images)
-    x = max_pool(jax.nn.relu(normalization(self.norm, name="bn1")(x, train=train)), padding=1)
+    x = max_pool(jax.nn.relu(map_norm(self.norm, name="bn1")(x, train=train)), padding=1)
     for stage, blocks in enumerate(BLOCKS):
       for block in range(blocks):
         features, stride = self.width * 2**stage, 2 if stage > 0 and block == 0 else 1

@@ -6,14 +6,15 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from umr_jax.models.layers import (
+  BatchNorm,
   Conv,
   Dense,
   Start,
   constant,
   convolve,
   leaky_relu,
+  map_norm,
   normal,
-  normalization,
 )
 from umr_jax.types import checked
 
@@ -60,13 +61,13 @@ class TextureHead(nn.Module):
     x = feature
     for i in range(1 if self.stem == "conv" else 2):
       x = Dense(_STEM_HEIGHT * 2 * _STEM_HEIGHT * channels, name=f"fc{i + 1}")(x)
-      x = leaky_relu(normalization(self.norm, name=f"fc{i + 1}_bn")(x, train=train), 0.2)
+      x = leaky_relu(BatchNorm(name=f"fc{i + 1}_bn")(x, train=train), 0.2)
     x = x.reshape(-1, _STEM_HEIGHT, 2 * _STEM_HEIGHT, channels)
     for i in range(doublings):
       channels //= 2
       x = leaky_relu(UpConv(channels, name=f"up{i + 1}_conv1")(x), 0.2)
       x = Conv(channels, 3, padding=1, name=f"up{i + 1}_conv2")(x)
-      x = leaky_relu(normalization(self.norm, name=f"up{i + 1}_bn")(x, train=train), 0.2)
+      x = leaky_relu(map_norm(self.norm, name=f"up{i + 1}_bn")(x, train=train), 0.2)
     return jnp.tanh(Conv(2, 3, padding=1, name="flow")(x))
 
 

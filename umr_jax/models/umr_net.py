@@ -28,7 +28,7 @@ class UMRNet(nn.Module):
   texture_stem: str  # conv | dense
   sample_code: bool
   camera_pose: str = "free"  # free | upright
-  camera_elevation: tuple[float, float] = (-20.0, 50.0)  # degrees
+  camera_elevation: tuple[float, ...] = (-20.0, 50.0)  # degrees
   camera_roll: float = 20.0  # degrees
   norm: str = "batch"  # batch | group
 
