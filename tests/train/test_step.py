@@ -90,7 +90,7 @@ def test_noise_belongs_to_the_image():
 
 @pytest.mark.slow
 def test_gradients_of_four_devices_are_those_of_the_mean_over_their_shares(setting):
-  """SGD, so that a wrong scale cannot hide; BatchNorm is per device, hence shares, not the batch."""
+  """SGD, so that a wrong scale cannot hide; BatchNorm is per device, hence equal shares."""
   rate = 1e-2
   step, state, em_state = build(setting, optax.sgd(rate), ema_decay=0.0)
   batch = jax.tree.map(lambda rows: np.repeat(rows[:2], 4, axis=0), setting[3])

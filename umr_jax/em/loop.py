@@ -5,6 +5,7 @@ import functools
 from collections.abc import Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
@@ -31,7 +32,7 @@ def first_em_state(topology: Topology, radii: tuple[float, ...] = (1.0, 1.0, 1.0
   Departs: unequal axes are not the paper's. They tell a view from the side from one from the front
   before anything is learned.
   """
-  half = halve(topology.sphere, num_center=topology.num_center) * np.float32(radii)
+  half = halve(jnp.asarray(topology.sphere), num_center=topology.num_center) * jnp.asarray(radii)
   zero = np.int32(0)
   return host(EMState(round=zero, round_start=zero, template=Template(half_vertices=half)))
 
@@ -147,7 +148,7 @@ class EMLoop:
       float(abs(mean_offset).mean()),
       statistics.num_offsets,
     )
-    return host(recentre(train_state, jax.numpy.asarray(mean_offset))), em_state
+    return host(recentre(train_state, jnp.asarray(mean_offset))), em_state
 
   def _measurements(
     self, train_state: TrainState, em_state: EMState, index: int, *, parts: bool

@@ -151,8 +151,8 @@ def total_loss(
 
   The mask term is the expectation over the camera hypotheses, and reaches shape, cameras and their
   probabilities; or, with a `camera_temperature`, it is weighted by responsibility, and
-  `camera_posterior` teaches the probabilities. Texture is rendered under one camera per image,
-  drawn with its probability.
+  `camera_posterior` teaches the probabilities. Texture is rendered under one camera per image:
+  drawn with its probability, or the one that answers most for the mask.
 
   Args:
     prediction: the network's output for the batch.
@@ -179,10 +179,13 @@ def total_loss(
   mask = average_pool(batch.mask, image_size)
   probs = jax.nn.softmax(prediction.camera_logits, axis=-1)
   mask_values = mask_iou_loss(alpha=alpha, mask=jnp.broadcast_to(mask[:, None], alpha.shape))
-  chosen = sample_hypothesis(prediction.camera_logits, batch.index, key)
-  counting = probs
   if weights.camera_temperature:
     counting = responsibilities(mask_values, weights.camera_temperature)
+    # A flow that is asked to fit views drawn from an undecided distribution fits their mean: none.
+    chosen = jnp.argmax(counting, axis=-1)
+  else:
+    counting = probs
+    chosen = sample_hypothesis(prediction.camera_logits, batch.index, key)
   terms = {
     "mask": jnp.sum(counting * mask_values, axis=-1),
     "camera_posterior": posterior_loss(prediction.camera_logits, jax.lax.stop_gradient(counting)),
