@@ -32,7 +32,7 @@ def first_em_state(topology: Topology, radii: tuple[float, ...] = (1.0, 1.0, 1.0
   Departs: unequal axes are not the paper's. They tell a view from the side from one from the front
   before anything is learned.
   """
-  half = halve(jnp.asarray(topology.sphere), num_center=topology.num_center) * jnp.asarray(radii)
+  half = halve(jnp.asarray(topology.sphere), num_center=topology.num_center) * jnp.asarray(radii)[None]
   zero = np.int32(0)
   return host(EMState(round=zero, round_start=zero, template=Template(half_vertices=half)))
 

@@ -1,0 +1,18 @@
+"""A folder of your own photographs with silhouettes.
+
+What: the settings of `horses`, for things of any shape that stand upright in their photographs.
+Hardware and time: 2 CPU cores, about half an hour at 96 px; scale `train.steps` with the number of photographs.
+Command: python -m experiments.train --config=folder --config.data.folder=DIR --workdir=runs/NAME
+"""
+
+import ml_collections
+
+from experiments.configs import horses
+
+
+def get_config() -> ml_collections.ConfigDict:
+  config = horses.get_config()
+  config.data.folder = ""
+  config.em.hypotheses = (4,)
+  config.model.camera_elevation = (-20.0, 50.0)
+  return config
