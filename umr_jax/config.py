@@ -18,6 +18,7 @@ class GeometryConfig:
 
   # Half axes of the first template, along x, y, z; a sphere's equal axes are the paper's.
   radii: tuple[float, ...] = (1.0, 1.0, 1.0)
+  taper: float = 0.0  # by how much of itself the first template thickens towards its x end
   level: int = 3  # icosphere subdivisions: 0..4 are 12, 42, 162, 642, 2562 vertices
   texels_per_side: int = 6  # R: a face has R * R texels
   uv_height: int = 128  # the UV map is [uv_height, 2 * uv_height]
@@ -181,6 +182,7 @@ _CHOICES = {
 }
 _LIMITS = {
   "geometry.level": (0, 4),
+  "geometry.taper": (-0.9, 0.9),
   "geometry.texels_per_side": (1, 16),
   "geometry.uv_height": (8, 1024),
   "data.image_size": (64, 256),

@@ -26,15 +26,26 @@ from umr_jax.train.step import evaluation_params
 from umr_jax.types import EMState, Template, Topology, TrainState, host, network_round
 
 
-def first_em_state(topology: Topology, radii: tuple[float, ...] = (1.0, 1.0, 1.0)) -> EMState:
-  """Round 0: the template is an ellipsoid, by default the unit sphere; nothing is known of parts.
+def first_em_state(
+  topology: Topology, *, radii: tuple[float, ...] = (1.0, 1.0, 1.0), taper: float = 0.0
+) -> EMState:
+  """Round 0: the template is an egg, by default the unit sphere; nothing is known of parts.
 
-  Departs: unequal axes are not the paper's. They tell a view from the side from one from the front
-  before anything is learned.
+  Args:
+    topology: whose sphere is stretched.
+    radii: half axes along x, y, z.
+    taper: how much thicker the egg is at its x end, and thinner at the other, as a share.
+
+  Departs: the paper starts from the sphere. Unequal axes tell a view from the side from one from
+  the front before anything is learned, and a taper tells front from back: without it templates
+  were seen to grow a head at both ends, which explains every picture half.
   """
-  half = halve(jnp.asarray(topology.sphere), num_center=topology.num_center) * jnp.asarray(radii)[None]
-  zero = np.int32(0)
-  return host(EMState(round=zero, round_start=zero, template=Template(half_vertices=half)))
+  sphere = np.asarray(topology.sphere)
+  thick = 1.0 + taper * sphere[:, :1] * np.array([[0.0, 1.0, 1.0]])
+  egg = (sphere * thick * np.array([radii])).astype(np.float32)
+  half = np.asarray(halve(egg, num_center=topology.num_center))
+  zero = np.zeros((), np.int32)
+  return EMState(round=zero, round_start=zero, template=Template(half_vertices=half))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,8 +94,9 @@ class EMLoop:
 
     restored = self.checkpointer.restore_latest(like)
     if restored is None:
-      radii = self.config.geometry.radii
-      return self.round(0).new_state(0), first_em_state(self.topology, radii)
+      geometry = self.config.geometry
+      egg = first_em_state(self.topology, radii=geometry.radii, taper=geometry.taper)
+      return self.round(0).new_state(0), egg
     step, em_state = restored.step, restored.em_state
     logging.info("Going on from the checkpoint of step %d.", step)
     self.monitor.resumed(step)
