@@ -12,6 +12,7 @@ from absl import app, flags, logging
 from umr_jax.errors import Preempted
 from umr_jax.metrics import NonFiniteError
 
+DEFAULT_PRESET = "quickstart"
 EXIT_ERROR, EXIT_USAGE, EXIT_PREEMPTED = 1, 2, 75
 
 
@@ -42,8 +43,13 @@ def config_path(name: str) -> str:
 
 
 def _with_preset_paths(argv: Sequence[str]) -> list[str]:
-  """The command line with a preset's name replaced by its file."""
+  """The command line with a preset's name replaced by its file; the quickstart's where none is."""
   new = list(argv)
+  given = any(word.split("=")[0] in ("--config", "-config") for word in argv)
+  if "config" in flags.FLAGS and not given:
+    # Before the overrides of its settings. As the flag's default it would be read when the flag is
+    # defined, with the overrides, where nobody can tell a wrong one in a sentence.
+    return [new[0], f"--config={config_path(DEFAULT_PRESET)}", *new[1:]]
   for i, word in enumerate(argv):
     for flag in ("--config=", "-config="):
       if word.startswith(flag):
@@ -57,7 +63,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
   try:
     rest = flags.FLAGS(_with_preset_paths(argv))
   except (flags.Error, UsageError, ValueError, AttributeError, KeyError) as error:
-    _stop(str(error), EXIT_USAGE)
+    _stop(" ".join(str(error).split()), EXIT_USAGE)
   if len(rest) > 1:
     _stop(f"unexpected arguments: {' '.join(rest[1:])}; every setting is a --flag", EXIT_USAGE)
   return rest

@@ -18,7 +18,7 @@ from umr_jax.pipeline import run
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
-  launch.config_path("quickstart"),
+  None,
   f"A preset ({', '.join(launch.preset_names())}) or a config file.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", "", "Where the run lives; default runs/<config name>.")

@@ -1,7 +1,7 @@
 """A folder of your own photographs with silhouettes.
 
 What: the settings of `horses`, for things of any shape that stand upright in their photographs.
-Hardware and time: 2 CPU cores, about half an hour at 96 px; scale `train.steps` with the number of photographs.
+Hardware and time: 2 CPU cores, under an hour at 96 px.
 Command: python -m experiments.train --config=folder --config.data.folder=DIR --workdir=runs/NAME
 """
 

@@ -1,8 +1,8 @@
 """Real horses: the 263 photographs of `weizmann_horses`, nearly all from the side.
 
-What: silhouettes and pictures only, from an untrained encoder; a seeded fifth of the photographs is held out.
+What: silhouettes and pictures only, from an untrained encoder; a seeded fifth is held out.
 Hardware and time: 2 CPU cores, within an hour at 96 px.
-Data: the environment variable UMR_JAX_DATA names a folder that holds weizmann_horses/{images,masks}.
+Data: the environment variable UMR_JAX_DATA names a folder that holds weizmann_horses/.
 Command: python -m experiments.train --config=horses
 """
 

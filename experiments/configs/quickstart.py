@@ -1,7 +1,7 @@
 """The embedded synthetic birds, from pictures and silhouettes alone.
 
-What: one category, 1000 training pictures; no keypoints, cameras, parts or 3D truth are used in training. Not the paper's
-  settings: what was measured to find cameras within minutes on a CPU (BUILD_NOTES.md).
+What: 1000 training pictures; no keypoints, cameras, parts or 3D truth train the network. Not the
+  paper's settings: what was measured to find cameras within minutes on a CPU (BUILD_NOTES.md).
 Hardware and time: 2 CPU cores, about 15 minutes.
 Command: python -m experiments.train
 """
