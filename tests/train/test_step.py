@@ -46,8 +46,7 @@ def build(setting, optimizer, **changes):
   return step, state, first_em_state(topology)
 
 
-def run(step, state, em_state, batch, steps, *, key=0):
-  function = parallel.pmap_step(step, donate=False)
+def run(function, state, em_state, batch, steps, *, key=0):
   state, em_state = parallel.replicate(state), parallel.replicate(em_state)
   losses = []
   for _ in range(steps):
@@ -61,7 +60,7 @@ def run(step, state, em_state, batch, steps, *, key=0):
 def test_the_loss_falls_and_the_average_follows(setting):
   step, state, em_state = build(setting, optax.adam(2e-3))
   batch = setting[3]
-  new, losses = run(step, state, em_state, batch, 30)
+  new, losses = run(parallel.pmap_step(step, donate=False), state, em_state, batch, 30)
   assert np.mean(losses[-5:]) < 0.95 * losses[0]
   assert int(new.step) == 30
   live, average = (jax.tree.leaves(tree) for tree in (new.params, new.ema_params))
@@ -73,7 +72,8 @@ def test_the_loss_falls_and_the_average_follows(setting):
 def test_a_step_is_a_function_of_its_arguments(setting):
   step, state, em_state = build(setting, optax.sgd(1e-2))
   batch = setting[3]
-  (a, _), (b, _), (c, _) = (run(step, state, em_state, batch, 2, key=k) for k in (0, 0, 1))
+  compiled = parallel.pmap_step(step, donate=False)
+  (a, _), (b, _), (c, _) = (run(compiled, state, em_state, batch, 2, key=k) for k in (0, 0, 1))
   for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
     np.testing.assert_array_equal(x, y)
   differ = [(x != y).any() for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(c), strict=True)]
@@ -97,7 +97,7 @@ def test_gradients_of_four_devices_are_those_of_the_mean_over_their_shares(setti
   # Every device gets the same two images: the mean over devices is one device's own gradient.
   order = np.array([0, 4] * 4) + np.repeat(np.arange(4), 2)
   shared = jax.tree.map(lambda rows: rows[order], batch)
-  together, _ = run(step, state, em_state, shared, 1)
+  together, _ = run(parallel.pmap_step(step, donate=False), state, em_state, shared, 1)
   alone_step = jax.pmap(step, axis_name=parallel.AXIS, in_axes=(0, 0, 0, None))
   first = jax.tree.map(lambda leaf: np.asarray(leaf)[None], (state, em_state))
   pair = jax.tree.map(lambda rows: rows[order[:2]][None], batch)
