@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from umr_jax import config_checks
 from umr_jax.config import Config, EMConfig, TrainConfig, differences, flatten, from_dict, to_dict
 
 
@@ -52,12 +53,10 @@ def test_a_wrong_setting_is_refused_with_its_name(nested, message):
 def test_every_numeric_setting_has_limits_or_a_reason_not_to():
   # A new number must get limits: a typo in an exponent is the commonest wrong setting.
   free = {"data.split_seed", "data.synthetic_seed", "loss.deformation_start"}
-  from umr_jax import config as module
-
   for name, value in flatten(to_dict(Config())).items():
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if number and not name.startswith("loss.") and name not in free:
-      assert name in module._LIMITS, name
+      assert name in config_checks.LIMITS, name
 
 
 def test_rounds_divide_the_steps():

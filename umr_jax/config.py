@@ -8,8 +8,10 @@ import dataclasses
 import difflib
 import math
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from umr_jax import config_checks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -152,7 +154,7 @@ class Config:
   log: LogConfig = LogConfig()
 
   def __post_init__(self) -> None:
-    problems = list(_problems(self))
+    problems = list(config_checks.problems(self, flatten(to_dict(self))))
     if problems:
       raise ValueError("The configuration is not usable:\n  " + "\n  ".join(problems))
 
@@ -171,108 +173,6 @@ class Config:
   def hypotheses(self, round_index: int) -> int:
     """Cameras that the network of a round predicts; K."""
     return self.em.hypotheses[min(round_index, len(self.em.hypotheses) - 1)]
-
-
-_CHOICES = {
-  "data.source": ("synthetic", "folder"),
-  "model.texture_stem": ("conv", "dense"),
-  "model.camera_pose": ("free", "upright"),
-  "model.norm": ("batch", "group"),
-  "train.schedule": ("halving", "inverse", "cosine", "constant"),
-}
-_LIMITS = {
-  "geometry.level": (0, 4),
-  "geometry.taper": (-0.9, 0.9),
-  "geometry.texels_per_side": (1, 16),
-  "geometry.uv_height": (8, 1024),
-  "data.image_size": (64, 256),
-  "data.padding": (0.0, 1.0),
-  "data.jitter": (0.0, 0.5),
-  "data.test_fraction": (0.01, 0.9),
-  "data.train_images": (1, 10**7),
-  "data.test_images": (1, 10**7),
-  "model.encoder_width": (8, 512),
-  "model.feature_size": (1, 10**4),
-  "model.code_size": (1, 10**4),
-  "model.camera_roll": (0.0, 180.0),
-  "render.image_size": (0, 1024),
-  "render.sigma": (1e-7, 1e-1),
-  "render.gamma": (1e-7, 1e3),
-  "render.dist_eps": (1e-12, 0.4),
-  "render.antialias": (1, 4),
-  "train.steps": (1, 10**9),
-  "train.batch_size": (1, 10**6),
-  "train.learning_rate": (1e-9, 1.0),
-  "train.halving_steps": (1, 10**9),
-  "train.warmup_steps": (0, 10**9),
-  "train.clip_norm": (0.0, 1e9),
-  "train.ema_decay": (0.0, 0.99999),
-  "train.seed": (0, 2**31 - 1),
-  "em.rounds": (1, 100),
-  "em.template_every": (0, 10**9),
-  "em.top_fraction": (0.0, 1.0),
-  "checkpoint.every": (1, 10**9),
-  "checkpoint.keep": (1, 10**3),
-  "log.every": (1, 10**9),
-  "log.panel_every": (1, 10**9),
-}
-
-
-def _problems(config: Config) -> Iterator[str]:
-  """Every reason why a run with this configuration cannot do what it says."""
-  values = flatten(to_dict(config))
-  for name, choices in _CHOICES.items():
-    if values[name] not in choices:
-      yield f"{name} is {values[name]!r}; it must be one of {', '.join(choices)}."
-  for name, (low, high) in _LIMITS.items():
-    if not low <= values[name] <= high:
-      yield f"{name} is {values[name]}; it must lie in [{low}, {high}]."
-  for name, value in values.items():
-    if name.startswith("loss.") and isinstance(value, float) and value < 0:
-      yield f"{name} is {value}; a loss weight must not be negative."
-  if config.geometry.uv_height & (config.geometry.uv_height - 1):
-    yield f"geometry.uv_height is {config.geometry.uv_height}; it must be a power of two."
-  if config.render.image_size and config.data.image_size % config.render.image_size:
-    yield (
-      f"render.image_size is {config.render.image_size}; it must divide data.image_size, "
-      f"{config.data.image_size}."
-    )
-  if len(config.geometry.radii) != 3 or not all(0.05 <= r <= 2 for r in config.geometry.radii):
-    yield f"geometry.radii is {config.geometry.radii}; it must be three numbers in [0.05, 2]."
-  if config.model.encoder_weights != "none" and config.model.norm != "batch":
-    yield "model.encoder_weights were trained with BatchNorm: set model.norm=batch."
-  elevation = config.model.camera_elevation
-  if len(elevation) != 2 or not -90 <= elevation[0] < elevation[1] <= 90:
-    yield f"model.camera_elevation is {elevation}; it must be two rising angles in [-90, 90]."
-  if config.loss.camera_posterior and not config.loss.camera_temperature:
-    yield "loss.camera_posterior is set, but loss.camera_temperature is 0: nothing would use it."
-  yield from _data_problems(config.data)
-  yield from _em_problems(config.em)
-  if config.loss.perceptual_weights != "none" and not config.loss.texture:
-    yield "loss.perceptual_weights is given, but loss.texture is 0: nothing would use them."
-
-
-def _data_problems(data: DataConfig) -> Iterator[str]:
-  if data.source == "folder" and not data.folder:
-    yield "data.source is 'folder', but data.folder is empty: set --config.data.folder=DIR."
-  if data.source != "folder" and data.folder:
-    yield (
-      f"data.folder is {data.folder!r}, but data.source is {data.source!r}: nothing would read it."
-      " Set --config.data.source=folder."
-    )
-
-
-def _em_problems(em: EMConfig) -> Iterator[str]:
-  if not em.hypotheses or min(em.hypotheses) < 1:
-    yield f"em.hypotheses is {em.hypotheses}; it needs at least one number, all positive."
-  if len(em.hypotheses) > em.rounds:
-    yield f"em.hypotheses has {len(em.hypotheses)} values for em.rounds={em.rounds}."
-  if len(em.round_fractions) != em.rounds:
-    yield f"em.round_fractions has {len(em.round_fractions)} values for em.rounds={em.rounds}."
-  elif min(em.round_fractions) <= 0 or abs(sum(em.round_fractions) - 1) > 1e-6:
-    yield f"em.round_fractions is {em.round_fractions}; it must be positive and sum to 1."
-  if not em.restart and len(set(em.hypotheses)) > 1:
-    yield "em.restart is False, but em.hypotheses changes: a new camera head needs a restart."
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Batch:
 
   image: Float[Array, "*D B H W 3"]
   mask: Float[Array, "*D B H W"]
-  # METHOD 4.8's barrier field: 0 deep inside the silhouette, 1 far outside it.
+  # The barrier of `losses.texture_dt`: 0 deep inside the silhouette, 1 far outside it.
   barrier: Float[Array, "*D B H W"]
   # The image's index in its split: the name under which it draws random numbers.
   index: Int[Array, "*D B"]
