@@ -40,9 +40,9 @@ def get_config() -> ml_collections.ConfigDict:
           camera_posterior=0.5,
         ),
         train=config.TrainConfig(
-          steps=8000, learning_rate=5e-4, schedule="cosine", warmup_steps=100, clip_norm=5.0
+          steps=8000, learning_rate=7e-4, schedule="cosine", warmup_steps=100, clip_norm=5.0
         ),
-        em=config.EMConfig(hypotheses=(2,), restart=False, template_every=500),
+        em=config.EMConfig(hypotheses=(2,), restart=False, template_every=400),
         checkpoint=config.CheckpointConfig(every=500),
         log=config.LogConfig(panel_every=500),
       )
