@@ -181,7 +181,7 @@ def total_loss(
   mask_values = mask_iou_loss(alpha=alpha, mask=jnp.broadcast_to(mask[:, None], alpha.shape))
   if weights.camera_temperature:
     counting = responsibilities(mask_values, weights.camera_temperature)
-    # A flow that is asked to fit views drawn from an undecided distribution fits their mean: none.
+    # The best guess, rather than a draw: a flow asked to fit many views at once fits their mean.
     chosen = jnp.argmax(counting, axis=-1)
   else:
     counting = probs
