@@ -1,12 +1,16 @@
 """What every launcher shares: flags in, exit code out."""
 
+import hashlib
 import importlib.resources
 import json
+import os
 import pathlib
+import platform
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 from absl import app, flags, logging
 
 from umr_jax.errors import Preempted
@@ -74,6 +78,28 @@ def _stop(message: str, code: int) -> None:
   sys.exit(code)
 
 
+def compilation_cache() -> pathlib.Path:
+  """Where compiled functions wait for the next launch, apart for every kind of processor.
+
+  They are machine code: a home directory shared by unlike hosts must not mix them up.
+  """
+  cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+  described = [platform.machine(), platform.processor()]
+  cpuinfo = pathlib.Path("/proc/cpuinfo")
+  if cpuinfo.is_file():
+    lines = cpuinfo.read_text().splitlines()
+    described += sorted({line for line in lines if line.startswith(("flags", "Features", "model"))})
+  name = hashlib.sha256("\n".join(described).encode()).hexdigest()[:12]
+  return cache / "umr_jax" / "compiled" / name
+
+
+def _keep_compiled() -> None:
+  """A launch compiles for about a minute; the next one reads it back in seconds."""
+  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    jax.config.update("jax_compilation_cache_dir", str(compilation_cache()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
 def launch(main: Callable[[], Any]) -> None:
   """Parses the flags, runs `main`, prints its result under --json, and exits with the right code.
 
@@ -90,6 +116,7 @@ def launch(main: Callable[[], Any]) -> None:
   def guarded(argv: Sequence[str]) -> None:
     del argv
     logging.set_verbosity(logging.INFO)
+    _keep_compiled()
     try:
       result = main()
     except Preempted as stop:

@@ -1,5 +1,6 @@
 """Strict promotion, four fake devices and a compilation cache for every test."""
 
+import gc
 import os
 import pathlib
 import tempfile
@@ -23,6 +24,18 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
+# Linux allows a process 65530 memory maps, and a compiled training step holds thousands of them.
+_MAPS = pathlib.Path("/proc/self/maps")
+_MANY_MAPS = 20_000
+
+
+@pytest.fixture(autouse=True)
+def few_memory_maps():
+  """Forgets compiled functions before the system refuses maps, which would abort the process."""
+  yield
+  if _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > _MANY_MAPS:
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

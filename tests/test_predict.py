@@ -89,8 +89,8 @@ def test_a_reconstruction_has_the_promised_shapes(predictor, images):
   np.testing.assert_array_equal(rec.camera, rec.cameras[np.argmax(rec.camera_probs)])
   assert rec.silhouette.shape == (SIZE, SIZE)
   assert 0 <= rec.silhouette.min() <= rec.silhouette.max() <= 1
-  assert (rec.texture.shape, rec.texture.dtype) == ((16, 32, 3), np.uint8)
-  assert rec.flow.shape == (16, 32, 2)
+  assert (rec.texture.shape, rec.texture.dtype) == ((256, 512, 3), np.uint8)
+  assert rec.flow.shape == (256, 512, 2)
   assert (rec.part_probs, rec.step) == (None, 7)
   whole = trimesh.Trimesh(rec.vertices, rec.faces, process=False)
   assert whole.is_watertight

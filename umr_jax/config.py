@@ -37,6 +37,7 @@ class DataConfig:
   image_size: int = 96
   padding: float = 0.05  # of the mask's box, on every side
   jitter: float = 0.05  # of the box, uniformly on every side, in training only
+  color_jitter: float = 0.0  # strength of colour changes of what the network sees, in training only
   mirror: bool = True  # flip training images left to right with probability 1/2
   test_fraction: float = 0.2  # for a folder without splits.json
   split_seed: int = 0

@@ -25,7 +25,7 @@ from umr_jax.data.example import Example
 from umr_jax.data.transforms import crop, square_box
 from umr_jax.geometry import camera as camera_lib
 from umr_jax.geometry.symmetry import symmetrize
-from umr_jax.models.assemble import uv_parts_to_texels, uv_texture
+from umr_jax.models.assemble import finer_flow, uv_parts_to_texels, uv_texture
 from umr_jax.models.infer import Inference, build_net, build_topology_from, make_infer
 from umr_jax.photograph import photograph, read_photograph
 from umr_jax.reconstruction import Reconstruction as Reconstruction
@@ -34,6 +34,9 @@ from umr_jax.transfer import transfer_keypoints as transfer_keypoints
 from umr_jax.types import Template, Topology, network_round
 
 Path = str | os.PathLike[str]
+# Rows of exported textures, and pixels of the crop that they are read from: a photograph usually
+# has more to show than the network looks at.
+TEXTURE_HEIGHT = 256
 
 
 class Predictor:
@@ -133,22 +136,27 @@ class Predictor:
     """At most `batch_size` reconstructions, through one of the two compiled shapes."""
     size, padding = self.config.data.image_size, self.config.data.padding
     squares = [square_box(example.box, padding=padding) for example in examples]
-    crops = [
-      crop(example, square, image_size=size).image
-      for example, square in zip(examples, squares, strict=True)
-    ]
     rows = 1 if alone else self.batch_size
-    images = np.stack(crops + [crops[0]] * (rows - len(crops)))
-    found = jax.device_get(self._forward(*self._state, jnp.asarray(images)))
+
+    def cut(pixels: int) -> np.ndarray:
+      crops = [
+        crop(example, square, image_size=pixels).image
+        for example, square in zip(examples, squares, strict=True)
+      ]
+      return np.stack(crops + [crops[0]] * (rows - len(crops)))
+
+    crops = cut(size)
+    sharp = cut(TEXTURE_HEIGHT) if size < TEXTURE_HEIGHT else crops
+    found = jax.device_get(self._forward(*self._state, jnp.asarray(crops), jnp.asarray(sharp)))
     inference = found[0]
-    if not np.isfinite(inference.vertices[: len(crops)]).all():
+    if not np.isfinite(inference.vertices[: len(examples)]).all():
       raise ValueError(f"the network of step {self.step} predicts NaN: its training failed")
-    return [self._reconstruction(found, i, crops[i], squares[i]) for i in range(len(crops))]
+    return [self._reconstruction(found, i, crops[i], squares[i]) for i in range(len(examples))]
 
   def _reconstruction(
     self, found: Any, row: int, image: np.ndarray, square: tuple[float, float, float]
   ) -> Reconstruction:
-    inference, silhouette, parts, texture = found
+    inference, silhouette, parts, flow, texture = found
     x0, y0, side = square
     # Copies: a view of one row would keep the whole batch in memory.
     return Reconstruction(
@@ -161,8 +169,8 @@ class Predictor:
       silhouette=silhouette[row].copy(),
       part_probs=None if parts is None else parts[row].copy(),
       texture=texture[row].copy(),
-      flow=inference.flow_map[row].copy(),
-      image=image,
+      flow=flow[row].copy(),
+      image=image.copy(),
       template=self.template,
       topology=self.topology,
       step=self.step,
@@ -177,8 +185,12 @@ def _forward(
   template: Template,
   parts: jax.Array | None,
   images: jax.Array,
-) -> tuple[Inference, jax.Array, jax.Array | None, jax.Array]:
-  """The network and what is seen through its camera: silhouette, part map and texture map."""
+  sharp: jax.Array,
+) -> tuple[Inference, jax.Array, jax.Array | None, jax.Array, jax.Array]:
+  """The network and what is seen through its camera: silhouette, part map, flow and texture map.
+
+  `sharp` shows the same squares as `images`, with the pixels that the texture is made of.
+  """
   found = infer(params, batch_stats, template, images)
   projected = camera_lib.project(found.vertices, found.camera)
   corners = camera_lib.face_vertices(projected, topology.faces)
@@ -196,8 +208,9 @@ def _forward(
     probs = jnp.clip(seen[..., :-1], 0.0, 1.0) * alpha
     probs = probs + background[None, None, None] * (1.0 - alpha)
     probs = probs / jnp.sum(probs, axis=-1, keepdims=True)
-  texture = jnp.clip(uv_texture(images, found.flow_map), 0.0, 1.0)
-  return found, silhouette, probs, jnp.round(texture * 255.0).astype(jnp.uint8)
+  flow = finer_flow(found.flow_map, TEXTURE_HEIGHT)
+  texture = jnp.clip(uv_texture(sharp, flow), 0.0, 1.0)
+  return found, silhouette, probs, flow, jnp.round(texture * 255.0).astype(jnp.uint8)
 
 
 def load_predictor(path: Path, *, batch_size: int = 8) -> Predictor:

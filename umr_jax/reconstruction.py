@@ -16,7 +16,10 @@ from umr_jax.views import render_views, texture_texels
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Reconstruction:
-  """One photograph, understood. Arrays are NumPy; S, Hu and Wu are the checkpoint's sizes."""
+  """One photograph, understood. Arrays are NumPy; S, Hu and Wu are the checkpoint's sizes.
+
+  The texture is read from the photograph itself, not from the smaller crop that the network saw.
+  """
 
   vertices: np.ndarray  # [V, 3] float32, object space
   faces: np.ndarray  # [F, 3] int32, wound outward

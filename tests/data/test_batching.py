@@ -126,3 +126,12 @@ def test_a_consumer_may_stop_early():
   assert next(stream) == 0
   stream.close()
   assert threading.active_count() < 50
+
+
+def test_parts_can_be_left_out(split):
+  plain = train_batch(split, step=0, **SETTINGS)
+  bare = train_batch(split, step=0, parts=False, **SETTINGS)
+  assert plain.parts is not None and bare.parts is None
+  np.testing.assert_array_equal(plain.image, bare.image)
+  seen, _ = next(evaluation_batches(split, batch_size=4, image_size=32, padding=0.05, parts=False))
+  assert seen.parts is None

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from umr_jax.em.aggregate import Exemplars, Ranking, Statistics
-from umr_jax.em.loop import aggregate
+from umr_jax.em.aggregate import Exemplars, Ranking, Statistics, aggregate
 from umr_jax.em.measure import Measurement
 
 N, S, VH, UV, P1 = 11, 6, 5, (4, 8), 3
@@ -65,6 +64,22 @@ def test_the_cut_into_batches_does_not_matter(measured, cut):
   for other in (parts, shuffled):
     for ours, theirs in zip(whole.finalize(), other.finalize(), strict=True):
       np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(("memory", "calls"), [(1 << 20, 1), (0, 3), (700, 3)])
+def test_measurements_are_kept_only_where_there_is_room(measured, memory, calls):
+  batches = [take(measured, [i]) for i in range(N)]
+  seen = []
+
+  def measurements():
+    seen.append(1)
+    yield from batches
+
+  statistics = aggregate(measurements, k=4, memory=memory)
+  assert len(seen) == calls
+  whole = aggregate(lambda: iter([measured]), k=4)
+  for ours, theirs in zip(statistics.finalize(), whole.finalize(), strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
 
 
 def test_merging_halves_is_the_same_as_seeing_all(measured):

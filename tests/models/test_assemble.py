@@ -90,6 +90,18 @@ def test_faces_read_their_row_of_texels(topology, rng):
   np.testing.assert_allclose(flow.reshape(B, -1, 2), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_finer_flow_goes_through_the_same_points(rng):
+  coarse = jnp.asarray(rng.uniform(-1, 1, (B, HU, WU, 2)), jnp.float32)
+  assert assemble.finer_flow(coarse, HU) is coarse
+  fine = assemble.finer_flow(coarse, 3 * HU)
+  assert fine.shape == (B, 3 * HU, 6 * HU, 2)
+  # The middle pixel of every 3 x 3 lies on the coarse pixel's centre.
+  np.testing.assert_allclose(fine[:, 1::3, 1::3], coarse, atol=1e-5)
+  # The seam of the map is no border: half a pixel either side of it lies between its two columns.
+  left, right = np.asarray(coarse[:, :, 0]), np.asarray(coarse[:, :, -1])
+  np.testing.assert_allclose(fine[:, 1::3, 0], left * 2 / 3 + right / 3, atol=1e-5)
+
+
 def test_identity_flow_copies_the_photograph(rng):
   image = jnp.asarray(rng.random((B, HU, WU, 3)), jnp.float32)
   y, x = np.meshgrid(

@@ -4,6 +4,7 @@ The loader has no state: the step says which images come next and how they are j
 mirrored, so that a resumed run sees exactly what an unbroken one would have seen.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ def train_batch(
   padding: float,
   jitter: float,
   mirror: bool,
+  parts: bool = True,
   shard: tuple[int, int] = (0, 1),
 ) -> Batch:
   """The training batch of one step, as NumPy arrays.
@@ -44,6 +46,8 @@ def train_batch(
     padding: share of the mask's box added on every side.
     jitter: largest share by which every side of the box moves at random.
     mirror: mirror an image with probability one half.
+    parts: whether the batch holds part maps, where the data set has them; they are as costly to cut
+      as everything else together.
     shard: (index, count) of the host that asks; it gets its share of the rows.
 
   Raises:
@@ -68,7 +72,7 @@ def train_batch(
     mirrored = bool(mirror and rng.random() < 0.5)
     example = split[number]
     square = square_box(example.box, padding=padding, jitter=draws)
-    crops.append(_cut(split, example, square, image_size, mirrored))
+    crops.append(_cut(split, example, square, image_size, mirrored, parts))
     indices.append(number)
   return _stack(crops, indices, len(crops))
 
@@ -80,6 +84,7 @@ def evaluation_batches(
   image_size: int,
   padding: float,
   mirrored: bool = False,
+  parts: bool = True,
 ) -> Iterator[tuple[Batch, list[Crop]]]:
   """Every image of a split once, in order, without jitter.
 
@@ -89,6 +94,7 @@ def evaluation_batches(
     image_size: S.
     padding: share of the mask's box added on every side.
     mirrored: every image mirrored, instead of none.
+    parts: as in `train_batch`.
 
   Yields:
     The batch, and the crops of its valid rows with their annotations.
@@ -99,13 +105,20 @@ def evaluation_batches(
     for index in indices:
       example = split[index]
       square = square_box(example.box, padding=padding)
-      crops.append(_cut(split, example, square, image_size, mirrored))
+      crops.append(_cut(split, example, square, image_size, mirrored, parts))
     yield _stack(crops, indices, batch_size), crops
 
 
 def _cut(
-  split: Split, example: Example, square: tuple[float, float, float], size: int, mirrored: bool
+  split: Split,
+  example: Example,
+  square: tuple[float, float, float],
+  size: int,
+  mirrored: bool,
+  parts: bool,
 ) -> Crop:
+  if not parts:
+    example = dataclasses.replace(example, parts=None)
   return crop(example, square, image_size=size, mirror=mirrored, keypoint_flip=split.keypoint_flip)
 
 

@@ -7,10 +7,15 @@ them, the third sums over the k most alike.
 """
 
 import dataclasses
+from collections.abc import Callable, Iterable, Iterator
 
+import jax
 import numpy as np
 
 from umr_jax.em.measure import Measurement
+
+# Bytes of measurements that an M-step keeps rather than compute three times.
+_MEMORY = 1 << 30
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -130,3 +135,52 @@ class Statistics:
     mean_parts = self.uv_parts / self.num_uv_parts if self.num_uv_parts else None
     mean_offset = np.asarray(self.offsets / self.num_offsets, np.float32)
     return mean_offset, None if mean_parts is None else np.asarray(mean_parts, np.float32)
+
+
+def aggregate(
+  measurements: Callable[[], Iterable[Measurement]], *, k: int, memory: int = _MEMORY
+) -> Statistics:
+  """The sums over the sets Q and U.
+
+  Args:
+    measurements: a pass over the data set, batch by batch; the same at every call. It is called
+      once where all of them fit into `memory`, and three times where not.
+    k: the size of Q and of U.
+    memory: bytes that may be kept.
+
+  Source: Li et al. 2020, supplementary 2.1.
+  """
+  passes = _Passes(measurements, memory)
+  exemplars, ranking, statistics = Exemplars(), Ranking(), Statistics()
+  for measured in passes():
+    exemplars = exemplars.update(measured)
+  for measured in passes():
+    ranking = ranking.update(measured, exemplars)
+  chosen = ranking.finalize(k)
+  for measured in passes():
+    statistics = statistics.update(measured, chosen)
+  return statistics
+
+
+class _Passes:
+  """Passes over measurements, from memory after the first one if there is room."""
+
+  def __init__(self, measurements: Callable[[], Iterable[Measurement]], room: int):
+    self._measurements = measurements
+    self._room = room
+    self._kept: list[Measurement] | None = None
+
+  def __call__(self) -> Iterator[Measurement]:
+    if self._kept is not None:
+      yield from self._kept
+      return
+    kept: list[Measurement] = []
+    for measured in self._measurements():
+      self._room -= sum(leaf.nbytes for leaf in jax.tree.leaves(measured))
+      if self._room >= 0:
+        kept.append(measured)
+      else:
+        kept.clear()
+      yield measured
+    if self._room >= 0:
+      self._kept = kept

@@ -63,7 +63,12 @@ def make_round(config: Config, topology: Topology, *, index: int) -> Round:
     return host(new_train_state(params, batch_stats, optimizer, step=step, ema=ema))
 
   train_step = make_train_step(
-    net, optimizer, weights=config.loss, ema_decay=config.train.ema_decay, **shared
+    net,
+    optimizer,
+    weights=config.loss,
+    ema_decay=config.train.ema_decay,
+    jitter=config.data.color_jitter,
+    **shared,
   )
   return Round(
     new_state=new_state,
@@ -100,6 +105,7 @@ def training_batches(
       padding=data.padding,
       jitter=data.jitter,
       mirror=data.mirror,
+      parts=False,  # no loss of the E-step reads them
       shard=shard,
     )
 

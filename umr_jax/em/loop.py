@@ -14,7 +14,7 @@ from umr_jax.checkpoint import Checkpointer
 from umr_jax.config import Config, to_dict
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
-from umr_jax.em.aggregate import Exemplars, Ranking, Statistics
+from umr_jax.em.aggregate import aggregate
 from umr_jax.em.e_step import Round, e_step, make_round, run_key, training_batches
 from umr_jax.em.m_step import m_step
 from umr_jax.em.measure import Measurement, on_host
@@ -176,32 +176,11 @@ class EMLoop:
       batch_size=self.config.train.batch_size,
       image_size=self.config.data.image_size,
       padding=self.config.data.padding,
+      parts=parts,
     ):
-      if not parts:
-        batch = dataclasses.replace(batch, parts=None)
       own = jax.tree.map(lambda rows: rows[rank::count], batch)
       measured = parallel.unshard(measure(*state, parallel.shard_batch(own)))
       yield on_host(parallel.gather_rows(measured))
 
   def _save(self, train_state: TrainState, em_state: EMState) -> None:
     self.checkpointer.save(int(train_state.step), train_state, em_state, to_dict(self.config))
-
-
-def aggregate(measurements, *, k: int) -> Statistics:
-  """The sums over the sets Q and U: three passes over what `measurements()` yields.
-
-  Args:
-    measurements: called once per pass; an iterator over the batches' measurements.
-    k: the size of Q and of U.
-
-  Source: Li et al. 2020, supplementary 2.1.
-  """
-  exemplars, ranking, statistics = Exemplars(), Ranking(), Statistics()
-  for measured in measurements():
-    exemplars = exemplars.update(measured)
-  for measured in measurements():
-    ranking = ranking.update(measured, exemplars)
-  chosen = ranking.finalize(k)
-  for measured in measurements():
-    statistics = statistics.update(measured, chosen)
-  return statistics

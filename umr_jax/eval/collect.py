@@ -91,7 +91,7 @@ def collect(
   shapes: list[str | None] = []
   seen = split[:: -(-len(split) // limit)] if limit and len(split) else split
   for batch, crops in evaluation_batches(
-    seen, batch_size=batch_size, image_size=image_size, padding=padding
+    seen, batch_size=batch_size, image_size=image_size, padding=padding, parts=False
   ):
     valid = np.asarray(batch.valid)
     true = np.full((len(batch.valid), 7), np.nan, np.float32)

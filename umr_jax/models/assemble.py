@@ -102,6 +102,20 @@ def uv_texture(
 
 
 @checked
+def finer_flow(flow_map: Float[Array, "B Hu Wu 2"], height: int) -> Float[Array, "B hu wu 2"]:
+  """The flow read bilinearly at the pixels of a UV map with `height` rows and twice the columns.
+
+  A flow is smoother than what it points at: its texture deserves more pixels than itself. A map
+  that already has as many is returned as it is.
+  """
+  if flow_map.shape[1] >= height:
+    return flow_map
+  v, u = np.mgrid[0:height, 0 : 2 * height].reshape(2, -1)
+  uv = np.stack([(u + 0.5) / height - 1.0, (2.0 * v + 1.0) / height - 1.0], axis=-1)
+  return look_up(flow_map, uv).reshape(flow_map.shape[0], height, 2 * height, 2)
+
+
+@checked
 def uv_parts_to_texels(
   canonical_uv: Float[Array, "Hu Wu P1"], topology: Topology
 ) -> Float[Array, "F T P1"]:
