@@ -1,0 +1,33 @@
+"""The paper's network and settings (supplementary 2.2 and 2.3), for a folder of photographs.
+
+What: 256 px, the published ResNet-18 with ImageNet weights, a dense texture stem, a first round
+  with one camera from the sphere, a second with a new network and eight cameras. The lengths of
+  the rounds are this project's: the paper does not state them. Its semantic and adversarial terms
+  are not part of this version.
+Hardware and time: one or several GPUs, a day or two; not for a CPU.
+Data: also needs the weights of torchvision's ResNet-18 and AlexNet as local files.
+Command: python -m experiments.train --config=paper --config.data.folder=DIR
+  --config.model.encoder_weights=resnet18.safetensors --config.loss.perceptual_weights=alexnet.pth
+"""
+
+import ml_collections
+
+from umr_jax import config
+
+
+def get_config() -> ml_collections.ConfigDict:
+  return ml_collections.ConfigDict(
+    config.to_dict(
+      config.Config(
+        # The settings that are not named here have the paper's values by default.
+        data=config.DataConfig(source="folder", image_size=256),
+        model=config.ModelConfig(encoder_width=64, texture_stem="dense"),
+        render=config.RenderConfig(sigma=1e-5, dist_eps=1e-10, antialias=2),
+        loss=config.LossConfig(deformation_start=2000, orientation_stop=1000),
+        train=config.TrainConfig(steps=60_000, batch_size=16, learning_rate=1e-4),
+        em=config.EMConfig(template_every=2000),
+        checkpoint=config.CheckpointConfig(every=1000),
+        log=config.LogConfig(panel_every=1000),
+      )
+    )
+  )
