@@ -16,11 +16,11 @@ from umr_jax import config
 
 
 def get_config() -> ml_collections.ConfigDict:
-  return ml_collections.ConfigDict(
+  settings = ml_collections.ConfigDict(
     config.to_dict(
       config.Config(
         # The settings that are not named here have the paper's values by default.
-        data=config.DataConfig(source="folder", image_size=256),
+        data=config.DataConfig(image_size=256),
         model=config.ModelConfig(encoder_width=64, texture_stem="dense"),
         render=config.RenderConfig(sigma=1e-5, dist_eps=1e-10, antialias=2),
         loss=config.LossConfig(deformation_start=2000, orientation_stop=1000),
@@ -31,3 +31,5 @@ def get_config() -> ml_collections.ConfigDict:
       )
     )
   )
+  settings.data.source = "folder"  # which one, the command says
+  return settings
