@@ -18,9 +18,11 @@ from umr_jax import config_checks
 class GeometryConfig:
   """The template mesh and its UV layout."""
 
-  # Half axes of the first template, along x, y, z; a sphere's equal axes are the paper's.
+  first: str = "egg"  # the first template: egg | silhouettes (their mean, as a solid)
+  # An egg's half axes along x, y, z; a sphere's equal axes are the paper's.
   radii: tuple[float, ...] = (1.0, 1.0, 1.0)
-  taper: float = 0.0  # by how much of itself the first template thickens towards its x end
+  taper: float = 0.0  # by how much of itself an egg thickens towards its x end
+  width: float = 0.5  # y of a template from silhouettes, as a share of its x
   level: int = 3  # icosphere subdivisions: 0..4 are 12, 42, 162, 642, 2562 vertices
   texels_per_side: int = 6  # R: a face has R * R texels
   uv_height: int = 128  # the UV map is [uv_height, 2 * uv_height]
@@ -86,6 +88,8 @@ class LossConfig:
   edge: float = 0.0
   deformation: float = 5.0
   deformation_start: int = 0  # the step of a round at which the term begins
+  deviation: float = 0.0  # keeps all shapes equal while cameras settle
+  deviation_stop: int = 0  # the step of the first round at which the term ends
   orientation: float = 0.4
   orientation_stop: int = 300  # the step of the first round at which the term ends
   camera_entropy: float = 0.0  # positive: towards one hypothesis

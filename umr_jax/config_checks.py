@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 CHOICES = {
+  "geometry.first": ("egg", "silhouettes"),
   "data.source": ("synthetic", "folder"),
   "model.texture_stem": ("conv", "dense"),
   "model.camera_pose": ("free", "upright"),
@@ -12,6 +13,7 @@ CHOICES = {
 }
 LIMITS = {
   "geometry.level": (0, 4),
+  "geometry.width": (0.05, 2.0),
   "geometry.taper": (-0.9, 0.9),
   "geometry.texels_per_side": (1, 16),
   "geometry.uv_height": (8, 1024),
@@ -79,6 +81,8 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
   elevation = config.model.camera_elevation
   if len(elevation) != 2 or not -90 <= elevation[0] < elevation[1] <= 90:
     yield f"model.camera_elevation is {elevation}; it must be two rising angles in [-90, 90]."
+  if bool(config.loss.deviation) != bool(config.loss.deviation_stop):
+    yield "loss.deviation and loss.deviation_stop need each other: set both, or neither."
   if config.loss.camera_posterior and not config.loss.camera_temperature:
     yield "loss.camera_posterior is set, but loss.camera_temperature is 0: nothing would use it."
   yield from _data_problems(config.data)

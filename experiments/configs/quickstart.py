@@ -1,6 +1,6 @@
 """The embedded synthetic birds, from pictures and silhouettes alone.
 
-What: 1000 training pictures; no keypoints, cameras, parts or 3D truth train the network. Not the
+What: 2000 training pictures; no keypoints, cameras, parts or 3D truth train the network. Not the
   paper's settings: what was measured to find cameras within minutes on a CPU (BUILD_NOTES.md).
 Hardware and time: 2 CPU cores, about 15 minutes.
 Command: python -m experiments.train
@@ -16,26 +16,34 @@ def get_config() -> ml_collections.ConfigDict:
     config.to_dict(
       config.Config(
         geometry=config.GeometryConfig(
-          radii=(0.9, 0.4, 0.5), taper=0.5, level=2, texels_per_side=4, uv_height=64
+          first="silhouettes", level=2, texels_per_side=4, uv_height=32
         ),
-        data=config.DataConfig(source="synthetic", image_size=96, train_images=1000),
+        data=config.DataConfig(source="synthetic", image_size=96, train_images=2000),
         model=config.ModelConfig(
-          encoder_width=32, norm="group", camera_pose="upright", sample_code=False
+          encoder_width=16,
+          norm="group",
+          camera_pose="upright",
+          camera_elevation=(0.0, 40.0),
+          sample_code=False,
         ),
         render=config.RenderConfig(image_size=48, sigma=3e-4),
         loss=config.LossConfig(
           texture_cycle=5.0,
-          deformation=0.2,
+          laplacian=0.1,
+          deformation=0.1,
           deformation_start=200,
+          deviation=5.0,
+          deviation_stop=300,
           orientation=0.0,
           camera_temperature=0.01,
           camera_posterior=0.5,
         ),
         train=config.TrainConfig(
-          steps=2400, learning_rate=5e-4, schedule="cosine", warmup_steps=100, clip_norm=5.0
+          steps=6000, learning_rate=7e-4, schedule="cosine", warmup_steps=100, clip_norm=5.0
         ),
-        em=config.EMConfig(hypotheses=(8,), restart=False, template_every=300),
-        log=config.LogConfig(panel_every=300),
+        em=config.EMConfig(hypotheses=(8,), restart=False, template_every=1000),
+        checkpoint=config.CheckpointConfig(every=500),
+        log=config.LogConfig(panel_every=500),
       )
     )
   )

@@ -130,7 +130,7 @@ def test_gradients_go_where_the_method_sends_them(objective, prediction):
   assert (texture.flow_map != 0.0).any() and (texture.camera_logits == 0.0).all()
   entropy = gradient("camera_entropy")
   assert (entropy.camera_logits != 0.0).any() and (entropy.half_offsets == 0.0).all()
-  for name in ("laplacian", "flatten", "edge", "deformation"):
+  for name in ("laplacian", "flatten", "edge", "deformation", "deviation"):
     grad = gradient(name)
     assert (grad.half_offsets != 0.0).any() and (grad.cameras == 0.0).all(), name
 
@@ -146,6 +146,16 @@ def test_terms_begin_and_end_when_the_config_says():
   np.testing.assert_allclose(at(0, 10), (0.0, 0.0))
   np.testing.assert_allclose(at(0, 20), (0.0, 5.0))
   np.testing.assert_allclose(at(1, 5), (0.0, 0.0))
+
+
+def test_the_deviation_term_ends_with_the_first_round_or_before():
+  weights = LossConfig(deviation=3.0, deviation_stop=10)
+
+  def at(round_index, step):
+    now = term_weights(weights, round_index=jnp.int32(round_index), round_step=jnp.int32(step))
+    return float(now["deviation"])
+
+  assert (at(0, 9), at(0, 10), at(1, 5)) == (3.0, 0.0, 0.0)
 
 
 def test_a_render_may_be_smaller_than_the_image(objective, prediction):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from jaxtyping import Float
 
 from umr_jax import parallel
 from umr_jax.checkpoint import Checkpointer
@@ -16,36 +17,23 @@ from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
 from umr_jax.em.aggregate import aggregate
 from umr_jax.em.e_step import Round, e_step, make_round, run_key, training_batches
+from umr_jax.em.first_template import egg, inflate, mean_silhouette
 from umr_jax.em.m_step import m_step
 from umr_jax.em.measure import Measurement, on_host
 from umr_jax.em.monitor import Monitor
 from umr_jax.errors import Preempted
-from umr_jax.geometry.symmetry import halve
 from umr_jax.train.recentre import recentre
 from umr_jax.train.step import evaluation_params
 from umr_jax.types import EMState, Template, Topology, TrainState, host, network_round
 
+# The masks whose mean is the profile of a first template.
+_PROFILE_IMAGES, _PROFILE_SIZE = 1000, 64
 
-def first_em_state(
-  topology: Topology, *, radii: tuple[float, ...] = (1.0, 1.0, 1.0), taper: float = 0.0
-) -> EMState:
-  """Round 0: the template is an egg, by default the unit sphere; nothing is known of parts.
 
-  Args:
-    topology: whose sphere is stretched.
-    radii: half axes along x, y, z.
-    taper: how much thicker the egg is at its x end, and thinner at the other, as a share.
-
-  Departs: the paper starts from the sphere. Unequal axes tell a view from the side from one from
-  the front before anything is learned, and a taper tells front from back: without it templates
-  were seen to grow a head at both ends, which explains every picture half.
-  """
-  sphere = np.asarray(topology.sphere)
-  thick = 1.0 + taper * sphere[:, :1] * np.array([[0.0, 1.0, 1.0]])
-  egg = (sphere * thick * np.array([radii])).astype(np.float32)
-  half = np.asarray(halve(egg, num_center=topology.num_center))
+def first_em_state(half_vertices: Float[np.ndarray, "Vh 3"]) -> EMState:
+  """Round 0: a first template (`em.first_template`); nothing is known of parts."""
   zero = np.zeros((), np.int32)
-  return EMState(round=zero, round_start=zero, template=Template(half_vertices=half))
+  return EMState(round=zero, round_start=zero, template=Template(half_vertices=half_vertices))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,9 +82,7 @@ class EMLoop:
 
     restored = self.checkpointer.restore_latest(like)
     if restored is None:
-      geometry = self.config.geometry
-      egg = first_em_state(self.topology, radii=geometry.radii, taper=geometry.taper)
-      return self.round(0).new_state(0), egg
+      return self.round(0).new_state(0), first_em_state(self._first_template())
     step, em_state = restored.step, restored.em_state
     logging.info("Going on from the checkpoint of step %d.", step)
     self.monitor.resumed(step)
@@ -107,6 +93,24 @@ class EMLoop:
         em_state, round=em_state.round - 1, round_start=np.int32(min(last_start, step - 1))
       )
     return restored.train_state, em_state
+
+  def _first_template(self) -> np.ndarray:
+    geometry = self.config.geometry
+    if geometry.first == "egg":
+      return egg(self.topology, radii=geometry.radii, taper=geometry.taper)
+    split = self.train_split[:: -(-len(self.train_split) // _PROFILE_IMAGES)]
+    masks = [
+      batch.mask[batch.valid]
+      for batch, _ in evaluation_batches(
+        split,
+        batch_size=self.config.train.batch_size,
+        image_size=_PROFILE_SIZE,
+        padding=self.config.data.padding,
+        parts=False,
+      )
+    ]
+    profile = mean_silhouette(np.concatenate(masks))
+    return inflate(profile, self.topology, width=geometry.width)
 
   def _e_step(self, train_state: TrainState, em_state: EMState) -> tuple[TrainState, EMState]:
     """The gradient steps of one round, with its panels, checkpoints and template updates."""

@@ -23,3 +23,24 @@ def deformation_loss(half_offsets: Float[Array, "*B Vh 3"]) -> Float[Array, "*B"
   (CMR).
   """
   return jnp.mean(safe_norm(half_offsets), axis=-1)
+
+
+@checked
+def deviation_loss(half_offsets: Float[Array, "B Vh 3"]) -> Float[Array, "B"]:
+  """Mean distance of an instance's offsets from their mean over the batch.
+
+  Where it weighs much, all instances share one shape, which is free to change: views must then be
+  told apart by cameras. Without it every outline can be bent to fit a few cameras.
+
+  Args:
+    half_offsets: predicted offsets of the learned half of the vertices, in object space; on several
+      devices the batch is the device's share.
+
+  Returns:
+    One value per image, in object units; zero for a batch of equal shapes.
+
+  Source: not in Li et al. 2020; Goel et al. 2020 (U-CMR) settle the cameras with the template alone
+  before they free the shapes.
+  """
+  mean = jnp.mean(half_offsets, axis=0, keepdims=True)
+  return jnp.mean(safe_norm(half_offsets - mean), axis=-1)

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from umr_jax.config import LossConfig, RenderConfig
 from umr_jax.geometry import camera
-from umr_jax.losses.deformation import deformation_loss
+from umr_jax.losses.deformation import deformation_loss, deviation_loss
 from umr_jax.losses.edge import edge_loss
 from umr_jax.losses.entropy import camera_entropy, posterior_loss, responsibilities
 from umr_jax.losses.flatten import flatten_loss
@@ -113,12 +113,14 @@ def term_weights(
   """Every term's weight at this moment of the run.
 
   The orientation prior flattens the first shapes towards the mirror plane, so that the cameras
-  learn a side view, and then lets go; the deformation term may wait for a template.
+  learn a side view, and then lets go; the deformation term may wait for a template; the deviation
+  term holds the shapes together until the cameras have settled.
 
   Source: Li et al. 2020, supplementary 2.2; weights and moments from the released configuration.
   """
   orienting = (round_index == 0) & (round_step < weights.orientation_stop)
   deforming = round_step >= weights.deformation_start
+  settling = (round_index == 0) & (round_step < weights.deviation_stop)
   return {
     "mask": weights.mask,
     "texture": weights.texture,
@@ -128,6 +130,7 @@ def term_weights(
     "flatten": weights.flatten,
     "edge": weights.edge,
     "deformation": jnp.where(deforming, weights.deformation, 0.0),
+    "deviation": jnp.where(settling, weights.deviation, 0.0),
     "orientation": jnp.where(orienting, weights.orientation, 0.0),
     "camera_entropy": weights.camera_entropy,
     "camera_posterior": weights.camera_posterior,
@@ -193,6 +196,7 @@ def total_loss(
     "flatten": flatten_loss(vertices, topology),
     "edge": edge_loss(vertices, topology),
     "deformation": deformation_loss(prediction.half_offsets),
+    "deviation": deviation_loss(prediction.half_offsets),
     "orientation": orientation_loss(vertices),
     "camera_entropy": camera_entropy(prediction.camera_logits),
     **texture_terms(
