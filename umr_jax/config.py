@@ -96,6 +96,7 @@ class LossConfig:
   # Hypotheses count by responsibility, softmax(-loss / temperature), and their probabilities learn
   # to be the responsibilities; 0: they count by their probabilities, as in the paper.
   camera_temperature: float = 0.0
+  camera_prior: float = 0.0  # the power to which the probabilities count in responsibilities
   camera_posterior: float = 0.0  # weight of what teaches the probabilities
   perceptual_weights: str = "none"  # none, or a torchvision AlexNet file
 

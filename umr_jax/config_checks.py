@@ -83,8 +83,9 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
     yield f"model.camera_elevation is {elevation}; it must be two rising angles in [-90, 90]."
   if bool(config.loss.deviation) != bool(config.loss.deviation_stop):
     yield "loss.deviation and loss.deviation_stop need each other: set both, or neither."
-  if config.loss.camera_posterior and not config.loss.camera_temperature:
-    yield "loss.camera_posterior is set, but loss.camera_temperature is 0: nothing would use it."
+  for name in ("camera_posterior", "camera_prior"):
+    if values[f"loss.{name}"] and not config.loss.camera_temperature:
+      yield f"loss.{name} is set, but loss.camera_temperature is 0: nothing would use it."
   yield from _data_problems(config.data)
   yield from _em_problems(config.em)
   if config.loss.perceptual_weights != "none" and not config.loss.texture:

@@ -14,5 +14,5 @@ def get_config() -> ml_collections.ConfigDict:
   config = horses.get_config()
   config.data.folder = ""
   config.em.hypotheses = (4,)
-  config.model.camera_elevation = (-20.0, 50.0)
+  config.model.camera_elevation = (-5.0, 40.0)
   return config

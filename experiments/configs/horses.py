@@ -16,10 +16,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.to_dict(
       config.Config(
         geometry=config.GeometryConfig(
-          radii=(0.8, 0.3, 0.5), taper=0.3, level=3, texels_per_side=3, uv_height=64
+          first="silhouettes", width=0.4, level=3, texels_per_side=3, uv_height=32
         ),
         data=config.DataConfig(
-          source="folder", folder="$UMR_JAX_DATA/weizmann_horses", image_size=96
+          source="folder",
+          folder="$UMR_JAX_DATA/weizmann_horses",
+          image_size=96,
+          color_jitter=0.3,
         ),
         model=config.ModelConfig(
           encoder_width=32,
@@ -35,14 +38,16 @@ def get_config() -> ml_collections.ConfigDict:
           laplacian=0.1,
           deformation=0.1,
           deformation_start=200,
+          deviation=5.0,
+          deviation_stop=300,
           orientation=0.0,
           camera_temperature=0.01,
           camera_posterior=0.5,
         ),
         train=config.TrainConfig(
-          steps=8000, learning_rate=7e-4, schedule="cosine", warmup_steps=100, clip_norm=5.0
+          steps=5000, learning_rate=7e-4, schedule="cosine", warmup_steps=100, clip_norm=5.0
         ),
-        em=config.EMConfig(hypotheses=(2,), restart=False, template_every=400),
+        em=config.EMConfig(hypotheses=(2,), restart=False, template_every=1000),
         checkpoint=config.CheckpointConfig(every=500),
         log=config.LogConfig(panel_every=500),
       )

@@ -88,7 +88,7 @@ def inflate(
     float32 half vertices, in the units of the crop: its sides are at -1 and 1.
   """
   outline = _outline(silhouette)
-  center, count = topology.num_center, (len(topology.sphere) + topology.num_center) // 2
+  center, count = topology.num_center, topology.num_half
   sphere = np.asarray(halve(np.asarray(topology.sphere), num_center=center))
   neighbors = np.asarray(topology.neighbors)[:count]
   crossing = neighbors >= count

@@ -28,17 +28,27 @@ def camera_entropy(logits: Float[Array, "*B K"]) -> Float[Array, "*B"]:
 
 
 @checked
-def responsibilities(values: Float[Array, "*B K"], temperature: float) -> Float[Array, "*B K"]:
+def responsibilities(
+  values: Float[Array, "*B K"], logits: Float[Array, "*B K"], *, temperature: float, prior: float
+) -> Float[Array, "*B K"]:
   """How much each camera hypothesis answers for an image, given how badly it explains it.
+
+  The posterior of a mixture: with a prior of 1 the network's own probabilities count, and a
+  hypothesis that it does not expect learns little from an image that it would fit by chance. With a
+  prior of 0 all of them compete anew at every step.
 
   Args:
     values: the loss of the image under each hypothesis.
+    logits: of the predicted probabilities.
     temperature: the difference in loss that makes a hypothesis e times less responsible.
+    prior: the power of the predicted probabilities.
 
   Returns:
-    softmax(-values / temperature), with no gradient.
+    softmax(prior * log p - values / temperature), with no gradient.
   """
-  return jax.lax.stop_gradient(jax.nn.softmax(-values / temperature, axis=-1))
+  log_probs = jax.nn.log_softmax(logits, axis=-1)
+  score = prior * log_probs - values / temperature
+  return jax.lax.stop_gradient(jax.nn.softmax(score, axis=-1))
 
 
 @checked

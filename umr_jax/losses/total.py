@@ -183,7 +183,12 @@ def total_loss(
   probs = jax.nn.softmax(prediction.camera_logits, axis=-1)
   mask_values = mask_iou_loss(alpha=alpha, mask=jnp.broadcast_to(mask[:, None], alpha.shape))
   if weights.camera_temperature:
-    counting = responsibilities(mask_values, weights.camera_temperature)
+    counting = responsibilities(
+      mask_values,
+      prediction.camera_logits,
+      temperature=weights.camera_temperature,
+      prior=weights.camera_prior,
+    )
     # The best guess, rather than a draw: a flow asked to fit many views at once fits their mean.
     chosen = jnp.argmax(counting, axis=-1)
   else:
