@@ -29,13 +29,14 @@ def get_config() -> ml_collections.ConfigDict:
         render=config.RenderConfig(image_size=48, sigma=3e-4),
         loss=config.LossConfig(
           texture_cycle=5.0,
-          laplacian=0.1,
-          deformation=0.1,
+          laplacian=0.07,
+          deformation=0.05,
           deformation_start=200,
           deviation=5.0,
           deviation_stop=300,
           orientation=0.0,
           camera_temperature=0.01,
+          camera_prior=1.0,
           camera_posterior=0.5,
         ),
         train=config.TrainConfig(
