@@ -94,7 +94,7 @@ def compilation_cache() -> pathlib.Path:
 
 
 def _keep_compiled() -> None:
-  """A launch compiles for about a minute; the next one reads it back in seconds."""
+  """The next launch reads compiled functions back; the user's own setting comes first."""
   if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     jax.config.update("jax_compilation_cache_dir", str(compilation_cache()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

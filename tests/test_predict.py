@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import trimesh
@@ -12,8 +13,11 @@ from PIL import Image
 
 from umr_jax.checkpoint import Checkpointer, Snapshot, read_checkpoint
 from umr_jax.config import Config, DataConfig, EMConfig, GeometryConfig, ModelConfig, to_dict
+from umr_jax.data.transforms import crop
+from umr_jax.models.assemble import uv_texture
 from umr_jax.models.infer import build_net, build_topology_from
 from umr_jax.models.initialize import initialize
+from umr_jax.photograph import photograph
 from umr_jax.predict import Predictor, load_predictor, predict
 from umr_jax.types import EMState, Template, TrainState
 
@@ -78,6 +82,15 @@ def assert_alike(a, b):
   for name in ("vertices", "camera", "cameras", "camera_probs", "flow", "silhouette"):
     np.testing.assert_allclose(getattr(a, name), getattr(b, name), atol=2e-4, err_msg=name)
   assert np.abs(a.texture.astype(int) - b.texture.astype(int)).max() <= 2
+
+
+def test_the_texture_is_read_from_the_photograph(predictor, rng):
+  photo = rng.integers(0, 256, (300, 300, 3)).astype(np.uint8)
+  rec = predictor(photo)
+  x0, y0, x1, _ = rec.box
+  sharp = crop(photograph(photo), (x0, y0, x1 - x0), image_size=256).image
+  expected = 255.0 * uv_texture(jnp.asarray(sharp)[None], jnp.asarray(rec.flow)[None])[0]
+  np.testing.assert_allclose(rec.texture, expected, atol=1.5)
 
 
 def test_a_reconstruction_has_the_promised_shapes(predictor, images):

@@ -5,9 +5,9 @@ What: 256 px, the published ResNet-18 with ImageNet weights, a dense texture ste
   the rounds are this project's: the paper does not state them. Its semantic and adversarial terms
   are not part of this version.
 Hardware and time: one or several GPUs, a day or two; not for a CPU.
-Data: also needs the weights of torchvision's ResNet-18 and AlexNet as local files.
+Data: needs the weights of torchvision's ResNet-18 and AlexNet as local files, by default
+  resnet18.pth and alexnet.pth (--config.model.encoder_weights, --config.loss.perceptual_weights).
 Command: python -m experiments.train --config=paper --config.data.folder=DIR
-  --config.model.encoder_weights=resnet18.safetensors --config.loss.perceptual_weights=alexnet.pth
 """
 
 import ml_collections
@@ -21,9 +21,13 @@ def get_config() -> ml_collections.ConfigDict:
       config.Config(
         # The settings that are not named here have the paper's values by default.
         data=config.DataConfig(image_size=256),
-        model=config.ModelConfig(encoder_width=64, texture_stem="dense"),
+        model=config.ModelConfig(
+          encoder_width=64, encoder_weights="resnet18.pth", texture_stem="dense"
+        ),
         render=config.RenderConfig(sigma=1e-5, dist_eps=1e-10, antialias=2),
-        loss=config.LossConfig(deformation_start=2000, orientation_stop=1000),
+        loss=config.LossConfig(
+          deformation_start=2000, orientation_stop=1000, perceptual_weights="alexnet.pth"
+        ),
         train=config.TrainConfig(steps=60_000, batch_size=16, learning_rate=1e-4),
         em=config.EMConfig(template_every=2000),
         checkpoint=config.CheckpointConfig(every=1000),

@@ -181,6 +181,17 @@ def test_a_slice_of_a_split_is_a_split(config):
     split[3]
 
 
+@pytest.mark.parametrize(
+  ("limit", "left"), [(1, [0]), (3, [0, 3, 6]), (5, [0, 2, 4, 6, 8]), (9, list(range(9)))]
+)
+def test_a_thinned_split_is_spread_evenly(limit, left):
+  assert list(Split(list(range(9)), range(9)).thinned(limit)) == left
+
+
+def test_an_empty_split_can_be_thinned():
+  assert len(Split([], []).thinned(3)) == 0
+
+
 def test_the_planes_project_onto_their_masks(tmp_path):
   data = os.environ.get("UMR_JAX_DATA")
   if not data:

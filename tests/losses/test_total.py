@@ -110,6 +110,19 @@ def test_the_mask_term_is_the_expectation_over_hypotheses(objective, prediction)
   np.testing.assert_allclose(with_logits(np.zeros(K)), np.mean(each), rtol=1e-5)
 
 
+def test_with_a_prior_the_expected_hypothesis_answers(objective, prediction):
+  expected = jnp.broadcast_to(jnp.where(jnp.arange(K) == 1, 40.0, 0.0), (B, K))
+  prediction = prediction.replace(camera_logits=expected)
+
+  def mask_term(**weights):
+    return objective(prediction, weights=LossConfig(**weights))[1]["loss/mask"]
+
+  alone = mask_term()  # by its probability, which is 1
+  with_prior = mask_term(camera_temperature=1.0, camera_prior=1.0)
+  np.testing.assert_allclose(with_prior, alone, rtol=1e-5)
+  assert abs(mask_term(camera_temperature=1.0) - alone) > 1e-3
+
+
 def test_gradients_go_where_the_method_sends_them(objective, prediction):
   def gradient(name, **kwargs):
     def loss(p):

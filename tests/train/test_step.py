@@ -81,6 +81,17 @@ def test_a_step_is_a_function_of_its_arguments(setting):
   assert any(differ)
 
 
+@pytest.mark.slow
+def test_the_network_sees_jittered_colours(setting):
+  # Two images a device: BatchNorm makes all of a single one equal.
+  batch = jax.tree.map(lambda rows: np.concatenate([rows, rows]), setting[3])
+  losses = []
+  for jitter in (0.0, 0.5):
+    step, state, em_state = build(setting, optax.sgd(1e-2), jitter=jitter)
+    losses += run(parallel.pmap_step(step, donate=False), state, em_state, batch, 1)[1]
+  assert abs(losses[0] - losses[1]) > 1e-4
+
+
 def test_noise_belongs_to_the_image():
   key = jax.random.key(3)
   all_rows = latent_noise(jnp.arange(8), key, size=5)

@@ -83,6 +83,10 @@ class Split(Sequence[Example]):
       return Split(self._source, self._indices[index], keypoint_flip=self.keypoint_flip)
     return self._source[self._indices[index]]
 
+  def thinned(self, limit: int) -> "Split":
+    """Every so many examples, evenly spaced, so that at most `limit` are left."""
+    return self[:: max(1, -(-len(self) // limit))]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:

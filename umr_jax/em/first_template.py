@@ -111,7 +111,6 @@ def inflate(
   half[~rim, ::2] = spsolve(flat[~rim][:, ~rim], -flat[~rim][:, rim] @ half[rim, ::2])
   height = np.sqrt(spsolve(laplacian(-1.0)[center:, center:], np.ones(count - center)))
   length = np.ptp(outline[:, 0])
-
   half[center:, 1] = np.sign(sphere[center:, 1]) * height * (0.5 * width * length / height.max())
   return half
 

@@ -95,14 +95,14 @@ class EMLoop:
     return restored.train_state, em_state
 
   def _first_template(self) -> np.ndarray:
+    """Where the run begins, from the config or from the silhouettes of the training set."""
     geometry = self.config.geometry
     if geometry.first == "egg":
       return egg(self.topology, radii=geometry.radii, taper=geometry.taper)
-    split = self.train_split[:: -(-len(self.train_split) // _PROFILE_IMAGES)]
     masks = [
       batch.mask[batch.valid]
       for batch, _ in evaluation_batches(
-        split,
+        self.train_split.thinned(_PROFILE_IMAGES),
         batch_size=self.config.train.batch_size,
         image_size=_PROFILE_SIZE,
         padding=self.config.data.padding,

@@ -89,7 +89,7 @@ def collect(
   """
   rows: list[list[np.ndarray]] = []
   shapes: list[str | None] = []
-  seen = split[:: -(-len(split) // limit)] if limit and len(split) else split
+  seen = split.thinned(limit) if limit else split
   for batch, crops in evaluation_batches(
     seen, batch_size=batch_size, image_size=image_size, padding=padding, parts=False
   ):

@@ -1,0 +1,41 @@
+"""How a run begins."""
+
+import dataclasses
+
+import numpy as np
+from tiny import tiny_config
+
+from umr_jax.config import GeometryConfig
+from umr_jax.data.dataset import load_dataset
+from umr_jax.em.first_template import egg
+from umr_jax.em.loop import EMLoop
+from umr_jax.models.infer import build_topology_from
+
+
+def first_template(config):
+  topology = build_topology_from(config)
+  split = load_dataset(config.data).splits["train"]
+  loop = EMLoop(
+    config=config, topology=topology, train_split=split, checkpointer=None, monitor=None
+  )
+  return topology, loop._first_template()
+
+
+def with_geometry(config, **changes):
+  geometry = GeometryConfig(level=1, texels_per_side=2, uv_height=16, **changes)
+  return dataclasses.replace(config, geometry=geometry)
+
+
+def test_the_config_says_where_a_run_begins(tmp_path):
+  config = tiny_config(tmp_path)
+  topology, first = first_template(with_geometry(config, radii=(0.9, 0.4, 0.5), taper=0.5))
+  np.testing.assert_array_equal(first, egg(topology, radii=(0.9, 0.4, 0.5), taper=0.5))
+
+  topology, first = first_template(with_geometry(config, first="silhouettes", width=0.4))
+  assert first.shape == (topology.num_half, 3) and np.isfinite(first).all()
+  length, height = np.ptp(first[:, 0]), np.ptp(first[:, 2])
+  # Crops leave a margin around the longer side of each bird.
+  assert 0.5 < max(length, height) < 2.0
+  np.testing.assert_allclose(2 * np.abs(first[:, 1]).max(), 0.4 * length, rtol=0.15)
+  _, wide = first_template(with_geometry(config, first="silhouettes", width=0.8))
+  np.testing.assert_allclose(wide[:, 1], 2 * first[:, 1], rtol=1e-5)
