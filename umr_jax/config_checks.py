@@ -21,6 +21,8 @@ LIMITS = {
   "data.padding": (0.0, 1.0),
   "data.jitter": (0.0, 0.5),
   "data.color_jitter": (0.0, 2.0),
+  "data.rotation": (0.0, 90.0),
+  "data.stretch": (0.0, 1.0),
   "data.test_fraction": (0.01, 0.9),
   "data.train_images": (1, 10**7),
   "data.test_images": (1, 10**7),

@@ -1,10 +1,15 @@
-"""Colour jitter: the same picture in another light, each image under its own draw."""
+"""The same picture in another light, at another slant; each image under its own draw."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from scipy import ndimage
 
-from umr_jax.train.augment import color_jitter
+from umr_jax.train.augment import color_jitter, slant
+from umr_jax.types import Batch
 
 
 def test_strength_zero_changes_nothing(rng):
@@ -33,3 +38,107 @@ def test_values_stay_colours_and_a_grey_picture_keeps_its_layout(rng):
   assert np.ptp(drawn, axis=(1, 2)).max() < 1e-6
   assert (np.abs(np.log(drawn / 0.5)) <= 0.3 + 1e-5).all()
   assert np.ptp(drawn[:, 0, 0], axis=-1).min() > 1e-3
+
+
+def make_batch(rng, count=4, size=32):
+  """Smooth pictures of a rectangle left of the centre, so that every turn shows."""
+  row, column = np.mgrid[:size, :size]
+  mask = ((np.abs(row - 14) < 6) & (np.abs(column - 12) < 4)).astype(np.float32)
+  image = ndimage.gaussian_filter(rng.random((size, size, 3)), (2, 2, 0)).astype(np.float32)
+  return Batch(
+    image=jnp.tile(image, (count, 1, 1, 1)),
+    mask=jnp.tile(mask, (count, 1, 1)),
+    barrier=jnp.tile(1.0 - mask, (count, 1, 1)),
+    index=jnp.arange(count),
+    valid=jnp.ones(count, bool),
+  )
+
+
+def moments(mask):
+  """Area, centre and second moments of one mask, in units of the crop."""
+  size = mask.shape[-1]
+  x = (2 * np.arange(size) + 1 - size) / size
+  area = mask.sum()
+  center = np.array([(mask.sum(0) * x).sum(), (mask.sum(1) * x).sum()]) / area
+  spread = np.array([(mask.sum(0) * (x - center[0]) ** 2), (mask.sum(1) * (x - center[1]) ** 2)])
+  return area, center, spread.sum(-1) / area
+
+
+def test_a_slant_of_nothing_changes_nothing(rng):
+  batch = make_batch(rng)
+  for old, new in zip(
+    jax.tree.leaves(batch),
+    jax.tree.leaves(slant(batch, jax.random.key(0), rotation=0.0, stretch=0.0)),
+    strict=True,
+  ):
+    np.testing.assert_allclose(new, old, atol=1e-5)
+
+
+def test_a_turn_keeps_area_and_distance_and_turns_the_centre(rng):
+  batch = make_batch(rng, count=8)
+  turned = slant(batch, jax.random.key(0), rotation=30.0, stretch=0.0)
+  area, center, _ = moments(np.asarray(batch.mask[0]))
+  angles = []
+  for mask in np.asarray(turned.mask):
+    new_area, new_center, _ = moments(mask)
+    assert new_area == pytest.approx(area, rel=0.02)
+    assert np.linalg.norm(new_center) == pytest.approx(np.linalg.norm(center), rel=0.05)
+    angles.append(np.degrees(np.arctan2(*new_center[::-1]) - np.arctan2(*center[::-1])))
+  angles = (np.array(angles) + 180) % 360 - 180
+  assert np.abs(angles).max() < 31.0
+  assert np.ptp(angles) > 20.0
+
+
+def test_a_stretch_makes_wider_what_it_makes_lower(rng):
+  batch = make_batch(rng, count=8)
+  stretched = slant(batch, jax.random.key(0), rotation=0.0, stretch=0.3)
+  area, _, spread = moments(np.asarray(batch.mask[0]))
+  for mask in np.asarray(stretched.mask):
+    new_area, _, new_spread = moments(mask)
+    assert new_area == pytest.approx(area, rel=0.05)
+    wider, taller = np.sqrt(new_spread / spread)
+    assert wider * taller == pytest.approx(1.0, abs=0.05)
+    assert 0.72 < wider < 1.37
+
+
+def test_photograph_silhouette_and_barrier_move_together(rng):
+  batch = make_batch(rng)
+  batch = dataclasses.replace(batch, image=jnp.repeat(batch.mask[..., None], 3, axis=-1))
+  # A picture that is its own silhouette, and a barrier that is its opposite, stay so.
+  moved = slant(batch, jax.random.key(5), rotation=40.0, stretch=0.2)
+  far = np.hypot(*np.mgrid[-15.5:16, -15.5:16]) < 10  # where nothing came in from outside
+  np.testing.assert_allclose(moved.image[..., 0][:, far], moved.mask[:, far], atol=1e-5)
+  np.testing.assert_allclose(moved.barrier, 1.0 - moved.mask, atol=1e-5)
+  assert np.abs(np.asarray(moved.mask) - np.asarray(batch.mask)).max() > 0.5
+
+
+def test_what_comes_in_from_outside_is_white_and_background(rng):
+  black = make_batch(rng)
+  black = dataclasses.replace(
+    black,
+    image=jnp.zeros_like(black.image),
+    mask=jnp.ones_like(black.mask),
+    barrier=jnp.zeros_like(black.barrier),
+  )
+  moved = slant(black, jax.random.key(0), rotation=80.0, stretch=0.0)
+  corner = np.asarray(moved.mask[:, 0, 0])
+  assert corner.min() < 0.01  # some image turned far enough for its corner to be new
+  fresh = int(np.argmin(corner))
+  np.testing.assert_allclose(moved.image[fresh, 0, 0], 1.0, atol=1e-5)
+  np.testing.assert_allclose(moved.barrier[fresh, 0, 0], 1.0, atol=1e-5)
+
+
+def test_a_slant_belongs_to_the_image_and_the_key(rng):
+  batch, key = make_batch(rng), jax.random.key(1)
+  drawn = slant(batch, key, rotation=20.0, stretch=0.1)
+  picked = jax.tree.map(lambda rows: rows[jnp.array([3, 1])], batch)
+  again = slant(picked, key, rotation=20.0, stretch=0.1)
+  np.testing.assert_allclose(again.image, drawn.image[jnp.array([3, 1])], atol=1e-5)
+  other = slant(batch, jax.random.key(2), rotation=20.0, stretch=0.1)
+  assert np.abs(np.asarray(other.mask) - np.asarray(drawn.mask)).max() > 0.1
+
+
+def test_part_maps_are_refused(rng):
+  batch = dataclasses.replace(make_batch(rng), parts=jnp.zeros((4, 32, 32, 3)))
+  with pytest.raises(ValueError, match="part maps"):
+    slant(batch, jax.random.key(0), rotation=1.0, stretch=0.0)

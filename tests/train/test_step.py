@@ -16,6 +16,7 @@ from umr_jax.em.first_template import egg
 from umr_jax.em.loop import first_em_state
 from umr_jax.models.infer import build_net, build_topology_from
 from umr_jax.models.initialize import initialize
+from umr_jax.train.augment import Strengths
 from umr_jax.train.step import latent_noise, make_train_step, new_train_state
 
 
@@ -82,12 +83,15 @@ def test_a_step_is_a_function_of_its_arguments(setting):
 
 
 @pytest.mark.slow
-def test_the_network_sees_jittered_colours(setting):
+@pytest.mark.parametrize(
+  "augment", [Strengths(color=0.5), Strengths(rotation=20.0), Strengths(stretch=0.3)]
+)
+def test_the_network_sees_changed_pictures(setting, augment):
   # Two images a device: BatchNorm makes all of a single one equal.
   batch = jax.tree.map(lambda rows: np.concatenate([rows, rows]), setting[3])
   losses = []
-  for jitter in (0.0, 0.5):
-    step, state, em_state = build(setting, optax.sgd(1e-2), jitter=jitter)
+  for strengths in (Strengths(), augment):
+    step, state, em_state = build(setting, optax.sgd(1e-2), augment=strengths)
     losses += run(parallel.pmap_step(step, donate=False), state, em_state, batch, 1)[1]
   assert abs(losses[0] - losses[1]) > 1e-4
 

@@ -17,6 +17,7 @@ from umr_jax.models.infer import Infer, build_net, make_infer
 from umr_jax.models.initialize import initialize
 from umr_jax.models.pretrained import read_torch_file, resnet18_variables
 from umr_jax.models.umr_net import UMRNet
+from umr_jax.train.augment import Strengths
 from umr_jax.train.optimizer import make_optimizer
 from umr_jax.train.step import TrainStep, make_train_step, new_train_state
 from umr_jax.types import Batch, EMState, Topology, TrainState, host
@@ -67,7 +68,11 @@ def make_round(config: Config, topology: Topology, *, index: int) -> Round:
     optimizer,
     weights=config.loss,
     ema_decay=config.train.ema_decay,
-    jitter=config.data.color_jitter,
+    augment=Strengths(
+      color=config.data.color_jitter,
+      rotation=config.data.rotation,
+      stretch=config.data.stretch,
+    ),
     **shared,
   )
   return Round(

@@ -14,7 +14,7 @@ from umr_jax.config import LossConfig, RenderConfig
 from umr_jax.losses.texture import TextureDistance, texture_distance
 from umr_jax.losses.total import total_loss
 from umr_jax.models.umr_net import UMRNet
-from umr_jax.train.augment import color_jitter
+from umr_jax.train.augment import UNCHANGED, Strengths, color_jitter, slant
 from umr_jax.types import Batch, EMState, Topology, TrainState
 
 Metrics = dict[str, Float[Array, ""]]
@@ -54,7 +54,7 @@ def make_train_step(
   settings: RenderConfig,
   image_size: int,
   ema_decay: float,
-  jitter: float = 0.0,
+  augment: Strengths = UNCHANGED,
   distance: TextureDistance = texture_distance,
 ) -> TrainStep:
   """The training step of one network.
@@ -68,7 +68,7 @@ def make_train_step(
     image_size: pixels per side of the renders.
     ema_decay: of the parameters' moving average; 0 for none. The average follows quickly at first:
       its decay is at most (1 + n) / (10 + n) after n steps of the round.
-    jitter: strength of the `color_jitter` of what the network sees.
+    augment: how much the pictures change from step to step.
     distance: of a textured render from the image.
 
   Returns:
@@ -78,8 +78,12 @@ def make_train_step(
   """
 
   def loss_fn(params: Any, train_state: TrainState, em_state: EMState, batch: Batch, key: Any):
-    latent_key, camera_key, color_key = jax.random.split(key, 3)
-    images = color_jitter(batch.image, batch.index, color_key, jitter) if jitter else batch.image
+    latent_key, camera_key, color_key, slant_key = jax.random.split(key, 4)
+    if augment.rotation or augment.stretch:
+      batch = slant(batch, slant_key, rotation=augment.rotation, stretch=augment.stretch)
+    images = batch.image
+    if augment.color:
+      images = color_jitter(images, batch.index, color_key, augment.color)
     noise = latent_noise(batch.index, latent_key, size=net.code_size) if net.sample_code else None
     prediction, updates = net.apply(
       {"params": params, "batch_stats": train_state.batch_stats},
