@@ -7,6 +7,7 @@ import os
 import pathlib
 import platform
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -68,6 +69,11 @@ def _parse(argv: Sequence[str]) -> list[str]:
     rest = flags.FLAGS(_with_preset_paths(argv))
   except (flags.Error, UsageError, ValueError, AttributeError, KeyError) as error:
     _stop(" ".join(str(error).split()), EXIT_USAGE)
+  except Exception as error:
+    # A config file is a program: it can fail in any way, and its author wants to know where.
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = "" if isinstance(error, SyntaxError) else f" ({place.filename}, line {place.lineno})"
+    _stop(f"the config file fails: {type(error).__name__}: {error}{where}", EXIT_USAGE)
   if len(rest) > 1:
     _stop(f"unexpected arguments: {' '.join(rest[1:])}; every setting is a --flag", EXIT_USAGE)
   return rest
@@ -107,6 +113,13 @@ def launch(main: Callable[[], Any]) -> None:
   was interrupted and saved itself.
   """
   flags.DEFINE_bool("json", False, "Print the result as one line of JSON on standard output.")
+  # A flag is part of a program's --help where its main module has it.
+  flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["json"])
+  if {"--help", "-help", "-h"} & set(sys.argv[1:]):
+    # absl's own --help lists every library's flags, too, and exits with 1.
+    text = sys.modules["__main__"].__doc__ or ""
+    sys.stdout.write(f"{text}\nflags:\n{flags.FLAGS.main_module_help()}\n")
+    sys.exit(0)
   # config_flags reads overrides from sys.argv itself.
   try:
     sys.argv[:] = _with_preset_paths(sys.argv)

@@ -38,6 +38,7 @@ def test_lists_from_json_become_tuples_and_ints_become_floats():
     ({"model": {"camera_elevation": [50.0, -20.0]}}, "rising angles"),
     ({"loss": {"camera_posterior": 1.0}}, "camera_temperature is 0"),
     ({"loss": {"camera_prior": 1.0}}, "camera_prior is set, but loss.camera_temperature is 0"),
+    ({"loss": {"camera_temperature": 0.1}}, "camera_posterior alone: it must not be 0"),
     ({"loss": {"deviation": 1.0}}, "loss.deviation_stop need each other"),
     ({"geometry": {"first": "cube"}}, "geometry.first"),
     ({"geometry": {"uv_height": 96}}, "power of two"),
@@ -79,3 +80,12 @@ def test_a_run_may_log_more_and_go_on_longer_but_not_change():
   assert not differences(old, {**old, "log": {"every": 3}})
   changed = {**old, "loss": {**old["loss"], "mask": 9.0}}
   assert differences(old, changed) == ["loss.mask: 3.0 in the work directory, 9.0 now"]
+
+
+def test_a_setting_that_is_newer_than_the_run_counts_as_its_default():
+  old = to_dict(Config())
+  del old["data"]["rotation"]
+  assert not differences(old, to_dict(Config()))
+  turned = to_dict(Config())
+  turned["data"] = {**turned["data"], "rotation": 5.0}
+  assert differences(old, turned) == ["data.rotation: 0.0 in the work directory, 5.0 now"]

@@ -152,11 +152,29 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path):
   config = tiny_config(tmp_path / "cache")
   prepare_workdir(tmp_path / "run", config)
   prepare_workdir(tmp_path / "run", config)
+  (tmp_path / "run" / "checkpoints" / "2").mkdir(parents=True)
   with pytest.raises(ValueError, match=r"train\.learning_rate: 0\.001 in the work directory, 0\.1"):
     prepare_workdir(tmp_path / "run", tiny_config(tmp_path / "cache", learning_rate=0.1))
   assert json.loads((tmp_path / "run" / "config.json").read_text()) == json.loads(
     json.dumps(to_dict(config))
   )
+
+
+def test_a_first_try_that_failed_before_any_checkpoint_may_be_corrected(tmp_path):
+  prepare_workdir(tmp_path / "run", tiny_config(tmp_path / "cache"))
+  changed = tiny_config(tmp_path / "cache", learning_rate=0.1)
+  prepare_workdir(tmp_path / "run", changed)
+  assert json.loads((tmp_path / "run" / "config.json").read_text()) == json.loads(
+    json.dumps(to_dict(changed))
+  )
+
+
+@pytest.mark.parametrize("text", ["[]", '{"name": "another program"}', "{"])
+def test_a_config_json_that_is_not_ours_is_left_alone(tmp_path, text):
+  (tmp_path / "config.json").write_text(text)
+  with pytest.raises(ValueError, match="another --workdir"):
+    prepare_workdir(tmp_path, tiny_config(tmp_path / "cache"))
+  assert (tmp_path / "config.json").read_text() == text
 
 
 def test_a_work_directory_that_cannot_be_made_is_told_in_a_sentence(tmp_path):

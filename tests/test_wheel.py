@@ -10,7 +10,11 @@ import zipfile
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-pytestmark = pytest.mark.slow
+UV = shutil.which("uv") or shutil.which("uv", path=pathlib.Path(sys.executable).parent)
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.skipif(UV is None, reason="uv, which installs the wheel, is not on this machine"),
+]
 
 # Two steps of the smallest run that still goes through every stage.
 TINY = [
@@ -60,16 +64,15 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def environment(wheel, tmp_path_factory):
-  """A virtual environment with the wheel, and the dependencies of the one that runs the tests."""
+  """An empty virtual environment into which the wheel, and what it asks for, was installed."""
   folder = tmp_path_factory.mktemp("environment")
   run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
-  (site,) = folder.glob("lib/python*/site-packages")
-  # A wheel of pure Python is installed by unpacking it.
-  with zipfile.ZipFile(wheel) as archive:
-    archive.extractall(site)
-  # A path, not a site folder: the .pth file of an editable installation must not count in there.
-  dependencies = pathlib.Path(pytest.__file__).parent.parent
-  (site / "dependencies.pth").write_text(f"{dependencies}\n")
+  # The lock's versions, so that a new release of some package cannot break the test.
+  run(
+    *(UV, "pip", "install", "--quiet", "--python", folder / "bin" / "python"),
+    *("--constraint", ROOT / "requirements.txt", wheel),
+    cwd=folder,
+  )
   return folder
 
 

@@ -133,7 +133,7 @@ class Checkpointer:
       ValueError: if a whole checkpoint does not fit `like`.
     """
     self.wait()
-    steps = _steps(self.directory)
+    steps = saved_steps(self.directory)
     if not steps:
       return None
     step, (manifest, trees), damaged = _newest_whole(steps, items=("model", "optimizer"))
@@ -187,7 +187,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Snapshot:
   if (folder / "manifest").is_dir():
     steps = {int(folder.name) if folder.name.isdigit() else 0: folder}
   else:
-    steps = _steps(folder / "checkpoints") or _steps(folder)
+    steps = saved_steps(folder / "checkpoints") or saved_steps(folder)
   if not steps:
     raise FileNotFoundError(
       f"no checkpoint at {folder}: expected a work directory that holds checkpoints/STEP, or one "
@@ -208,7 +208,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Snapshot:
 # What is on the disk.
 
 
-def _steps(directory: pathlib.Path) -> dict[int, pathlib.Path]:
+def saved_steps(directory: pathlib.Path) -> dict[int, pathlib.Path]:
   """The finished steps of a folder, oldest first."""
   if not directory.is_dir():
     return {}

@@ -244,8 +244,11 @@ _MAY_DIFFER = ("log.", "checkpoint.", "data.cache")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-  """What keeps a run begun under `old` from going on under `new`, a line each; both nested."""
-  before, after = flatten(old), flatten(new)
+  """What keeps a run begun under `old` from going on under `new`, a line each; both nested.
+
+  A setting that `old` does not have yet came into the package later, and counts as its default.
+  """
+  before, after = flatten(to_dict(Config())) | flatten(old), flatten(new)
   lines = []
   for name in sorted(before | after):
     was, now = (_plain(side.get(name, "absent")) for side in (before, after))

@@ -12,10 +12,10 @@ import jax
 from absl import logging
 
 from umr_jax import parallel, report
-from umr_jax.checkpoint import Checkpointer, read_checkpoint
+from umr_jax.checkpoint import Checkpointer, read_checkpoint, saved_steps
 from umr_jax.config import Config, differences, from_dict, to_dict
 from umr_jax.data.batching import evaluation_batches
-from umr_jax.data.dataset import Dataset, load_dataset
+from umr_jax.data.dataset import Dataset, load_dataset, shown_split
 from umr_jax.em.loop import EMLoop
 from umr_jax.em.monitor import Monitor
 from umr_jax.eval.evaluate import evaluate, format_table
@@ -70,7 +70,7 @@ def run(config: Config, workdir: pathlib.Path) -> RunResult:
       monitor=monitor,
     )
     train_state, em_state = loop.run()
-  evaluation = evaluate_workdir(workdir, split="test", dataset=dataset)
+  evaluation = evaluate_workdir(workdir, split=shown_split(dataset), dataset=dataset)
   if jax.process_index() == 0:
     report.write_report(workdir, config, dataset, evaluation)
     sys.stderr.write(_summary(workdir, evaluation, seconds=time.monotonic() - began))
@@ -118,8 +118,8 @@ def evaluate_workdir(
 
 
 def watched_images(dataset: Dataset, config: Config) -> Batch:
-  """The first test images, spread over the split, as one batch for the panels."""
-  split = dataset.splits["test"]
+  """The first test images as one batch for the panels; training images where there are none."""
+  split = dataset.splits[shown_split(dataset)]
   batches = evaluation_batches(
     split,
     batch_size=min(WATCHED, len(split)),
@@ -141,12 +141,15 @@ def prepare_workdir(workdir: pathlib.Path, config: Config) -> None:
   try:
     if path.exists():
       old = json.loads(path.read_text(encoding="utf-8"))
-      if lines := differences(old, settings):
+      if not isinstance(old, dict) or not old.keys() <= settings.keys():
+        raise ValueError(f"{path} is not the configuration of a run; give another --workdir.")
+      # Without a checkpoint there is no run yet, only a try that failed, perhaps at its settings.
+      if saved_steps(workdir / "checkpoints") and (lines := differences(old, settings)):
         raise ValueError(
           f"{workdir} holds a run of another configuration:\n  " + "\n  ".join(lines) + "\n"
           "Give another --workdir, or the settings that it was begun with."
         )
-      logging.info("%s holds a run of this configuration.", workdir)
+      logging.info("%s was begun before; going on.", workdir)
     if jax.process_index() == 0:
       write_text(path, json.dumps(settings, indent=2) + "\n")
   except json.JSONDecodeError as error:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from umr_jax.config import Config, flatten, to_dict
-from umr_jax.data.dataset import Dataset
+from umr_jax.data.dataset import Dataset, shown_split
 from umr_jax.eval.evaluate import format_table
 from umr_jax.files import write_text
 from umr_jax.predict import load_predictor
@@ -23,8 +23,8 @@ pre {{ background: #f4f4f4; padding: 1em; overflow-x: auto }}
 iframe {{ width: 100%; height: 300px; border: 1px solid #ccc }}
 </style></head><body>
 <h1>{title}</h1>
-<h2>Evaluation on unseen images</h2><pre>{table}</pre>
-<h2>Reconstructions of unseen images</h2><p>Drag to turn.</p><div class="meshes">{meshes}</div>
+<h2>Evaluation on {images}</h2><pre>{table}</pre>
+<h2>Reconstructions of {images}</h2><p>Drag to turn.</p><div class="meshes">{meshes}</div>
 <h2>Template of each round</h2><ul>{rounds}</ul>
 <h2>What was skipped</h2><ul>{skipped}</ul>
 <h2>While it learned</h2>{panels}
@@ -44,9 +44,11 @@ def write_report(
   panels = sorted((workdir / "panels").glob("*.png"))
   # The first, a middle and the last panel tell the story; the rest stay in their folder.
   told = [panels[i] for i in sorted({0, len(panels) // 2, len(panels) - 1})] if panels else []
-  rounds = sorted((workdir / "rounds").iterdir(), key=lambda folder: int(folder.name))
+  rounds = [folder for folder in (workdir / "rounds").iterdir() if folder.name.isdigit()]
+  rounds.sort(key=lambda folder: int(folder.name))
   page = _PAGE.format(
     title=html.escape(f"{dataset.name}: step {evaluation['step']}"),
+    images="unseen images" if shown_split(dataset) == "test" else "training images",
     table=html.escape(format_table(evaluation)),
     meshes="".join(_mesh_cell(name) for name in _write_meshes(workdir, dataset)),
     rounds="".join(_round_line(folder) for folder in rounds),
@@ -65,8 +67,8 @@ def write_report(
 
 
 def _write_meshes(workdir: pathlib.Path, dataset: Dataset) -> list[str]:
-  """Exports the first unseen images' meshes; returns their file stems."""
-  split = dataset.splits["test"]
+  """Exports the meshes of the first images to show; returns their file stems."""
+  split = dataset.splits[shown_split(dataset)]
   examples = [split[i] for i in range(min(SHOWN, len(split)))]
   predictor = load_predictor(workdir)
   reconstructions = predictor.batch(

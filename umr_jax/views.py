@@ -14,7 +14,7 @@ import numpy as np
 from umr_jax.export import vertex_normals
 from umr_jax.geometry import camera as camera_lib
 from umr_jax.geometry.sampling import bilinear_sample
-from umr_jax.render import rasterize
+from umr_jax.render import hard_rasterize
 from umr_jax.types import Topology
 
 # Towards the light, in the camera's frame: up, to the left, and on the viewer's side.
@@ -65,25 +65,14 @@ def _straight_view(
   image_size: int,
   texture_type: Literal["surface", "vertex"],
 ) -> jax.Array:
-  projected = camera_lib.project(vertices, cameras)
-  # Samples are covered or not. Training's soft coverage would draw the mesh's edges as faint lines:
-  # where an edge in front lies over one behind, as in side views of a symmetric object, it is below
-  # 1. sigma only keeps the work small: nothing beyond about half a sample from a face is looked at.
-  fragments = rasterize(
-    camera_lib.face_vertices(projected, faces),
+  view = hard_rasterize(
+    camera_lib.face_vertices(camera_lib.project(vertices, cameras), faces),
     texels,
-    image_size=_SAMPLES * image_size,
-    sigma=0.1 / (_SAMPLES * image_size) ** 2,
-    aggr_rgb="hard",
+    image_size=image_size,
     texture_type=texture_type,
+    antialias=_SAMPLES,
   )
-  covered = (fragments.face_ids >= 0).astype(jnp.float32)[..., None]
-  shape = (len(vertices), image_size, _SAMPLES, image_size, _SAMPLES, -1)
-  # Averaged as light, multiplied by alpha: uncovered samples would darken the edges.
-  light = jnp.mean((fragments.rgba[..., :-1] * covered).reshape(shape), axis=(2, 4))
-  alpha = jnp.mean(covered.reshape(shape), axis=(2, 4))
-  color = light / jnp.maximum(alpha, 0.5 / _SAMPLES**2)
-  return jnp.clip(jnp.concatenate([color, alpha], axis=-1), 0.0, 1.0)
+  return jnp.clip(view, 0.0, 1.0)
 
 
 def shaded_views(

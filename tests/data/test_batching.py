@@ -1,5 +1,6 @@
 """Batches are a function of (seed, step); evaluation sees every image once; prefetching."""
 
+import dataclasses
 import threading
 
 import numpy as np
@@ -135,3 +136,14 @@ def test_parts_can_be_left_out(split):
   np.testing.assert_array_equal(plain.image, bare.image)
   seen, _ = next(evaluation_batches(split, batch_size=4, image_size=32, padding=0.05, parts=False))
   assert seen.parts is None
+
+
+def test_a_part_map_that_an_image_lacks_is_all_zero():
+  drawn = [draw_image(seed=0, split="train", index=index).example for index in range(3)]
+  drawn[1] = dataclasses.replace(drawn[1], parts=None)
+  split = Split(drawn, range(3), keypoint_flip=KEYPOINT_FLIP)
+  ((batch, _),) = evaluation_batches(split, batch_size=4, image_size=32, padding=0.05)
+  np.testing.assert_array_equal(batch.parts.any((1, 2, 3)), [True, False, True, True])
+  without = Split(drawn, [1], keypoint_flip=KEYPOINT_FLIP)
+  ((batch, _),) = evaluation_batches(without, batch_size=4, image_size=32, padding=0.05)
+  assert batch.parts is None

@@ -326,19 +326,25 @@ def test_a_large_photograph_is_stored_small_with_its_annotations(folder):
     ({"tx": None}, "finite|needs"),
   ],
 )
-def test_a_bad_camera_is_a_reason_to_skip(folder, change, message):
+def test_a_bad_camera_is_listed_and_its_image_stays(folder, change, message):
   _annotate(folder)
   cameras = json.loads((folder / "cameras.json").read_text())
   cameras["a"] |= change
   _write(folder, "cameras.json", cameras)
-  with pytest.raises(ValueError, match=message):
-    _build(folder)
+  examples, contents = _build(folder)
+  assert examples["a"].camera is None and examples["a"].keypoints[0, 2] == 1.0
+  assert re.search(message, dict(contents.skipped)["a"])
 
 
-def test_bad_keypoints_and_flips_are_refused(folder):
+def test_bad_keypoints_are_listed_and_bad_flips_refused(folder):
   _annotate(folder, points=[[None, 1.0, 1]] * 3)
-  with pytest.raises(ValueError, match="no finite position"):
-    _build(folder)
+  examples, contents = _build(folder)
+  assert (examples["a"].keypoints[:, 2] == 0.0).all() and examples["a"].camera is not None
+  assert "no finite position" in dict(contents.skipped)["a"]
+  for flip in ([1.0, 0.0, 2.0], [None, 1, 2], "102", None):
+    _write(folder, "keypoints.json", {"names": ["l", "r", "m"], "flip": flip, "points": {}})
+    with pytest.raises(ValueError, match="permutation"):
+      _build(folder)
   _write(folder, "keypoints.json", {"names": ["l", "r", "m"], "flip": [1, 2, 0], "points": {}})
   with pytest.raises(ValueError, match="undo itself"):
     _build(folder)
@@ -384,10 +390,12 @@ def test_part_maps_as_labels_and_as_probabilities_agree(folder):
     ({"probs": np.ones((HEIGHT, WIDTH - 1, 3))}, "part map is 59 x 40"),
     ({"parts": np.full((HEIGHT, WIDTH), 3)}, "labels"),
     ({"other": np.zeros(2)}, "neither"),
+    ({"probs": np.full((HEIGHT, WIDTH, 3), "x")}, "expected numbers"),
+    ({"parts": np.full((HEIGHT, WIDTH), "x")}, "expected numbers"),
     (None, "no parts/b.npz"),
   ],
 )
-def test_a_bad_part_map_is_a_reason_to_skip(folder, arrays, message):
+def test_a_bad_part_map_is_listed_and_its_image_stays(folder, arrays, message):
   (folder / "parts").mkdir()
   _add(folder, "a")
   np.savez(folder / "parts" / "a.npz", probs=np.ones((HEIGHT, WIDTH, 3)))
@@ -395,5 +403,25 @@ def test_a_bad_part_map_is_a_reason_to_skip(folder, arrays, message):
   if arrays is not None:
     np.savez(folder / "parts" / "b.npz", **arrays)
   examples, contents = _build(folder)
-  assert list(examples) == ["a"]
+  assert list(examples) == ["a", "b"]
+  assert examples["a"].parts is not None and examples["b"].parts is None
   assert re.search(message, dict(contents.skipped)["b"])
+
+
+def test_what_belongs_to_no_image_is_listed(folder):
+  _annotate(folder)
+  (folder / "parts").mkdir()
+  for name in ("a", "stray"):
+    np.savez(folder / "parts" / f"{name}.npz", probs=np.ones((HEIGHT, WIDTH, 3)))
+  for file in ("cameras.json", "shapes.json"):
+    entries = json.loads((folder / file).read_text())
+    _write(folder, file, entries | {"stray": entries["a"]})
+  keypoints = json.loads((folder / "keypoints.json").read_text())
+  keypoints["points"]["stray"] = keypoints["points"]["a"]
+  _write(folder, "keypoints.json", keypoints)
+  examples, contents = _build(folder)
+  assert list(examples) == ["a"]
+  reasons = [reason for name, reason in contents.skipped if name == "stray"]
+  assert len(reasons) == 4
+  for file in ("parts/stray.npz", "cameras.json", "shapes.json", "keypoints.json"):
+    assert any(file in reason for reason in reasons), file

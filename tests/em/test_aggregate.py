@@ -118,3 +118,22 @@ def test_equal_scores_are_settled_by_the_index(measured):
   exemplars = Exemplars().update(tied)
   assert exemplars.shape[1] == 0
   assert Ranking().update(tied, exemplars).finalize(3)[0] == frozenset({0, 1, 2})
+
+
+def test_an_image_without_its_part_map_counts_for_shape_alone(measured):
+  clearest = int(np.argmin(measured.texture_distance))
+  lacking = measured.uv_parts.copy()
+  lacking[clearest] = 0.0
+  statistics = aggregate(lambda: iter([measured.replace(uv_parts=lacking)]), k=N)
+  assert (statistics.num_offsets, statistics.num_uv_parts) == (N, N - 1)
+  others = np.delete(measured.uv_parts, clearest, axis=0)
+  np.testing.assert_allclose(statistics.finalize()[1], others.mean(0), rtol=1e-5, atol=1e-6)
+
+
+def test_batches_with_and_without_part_maps_may_mix(measured):
+  first, second = take(measured, range(6)), take(measured, range(6, N)).replace(uv_parts=None)
+  for batches in ([first, second], [second, first]):
+    statistics = aggregate(lambda batches=batches: iter(batches), k=N)
+    assert (statistics.num_offsets, statistics.num_uv_parts) == (N, 6)
+    got = statistics.finalize()[1]
+    np.testing.assert_allclose(got, first.uv_parts.mean(0), rtol=1e-5, atol=1e-6)

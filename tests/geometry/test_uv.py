@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from umr_jax.geometry.texels import texel_barycentrics
 from umr_jax.geometry.topology import build_topology
-from umr_jax.geometry.uv import export_layout, sphere_to_uv, texel_barycentrics, texel_uv
+from umr_jax.geometry.uv import export_layout, sphere_to_uv, texel_uv
 
 LEVELS = range(5)
 SIDES = [1, 2, 3, 6, 7]

@@ -123,9 +123,12 @@ def _cut(
 
 
 def _stack(crops: list[Crop], indices: list[int], rows: int) -> Batch:
-  """Crops as a batch of `rows` rows; rows that are missing repeat the last crop."""
+  """Crops as a batch of `rows` rows; rows that are missing repeat the last crop.
+
+  A part map of nothing but zeros, not even background, stands for one that an image lacks.
+  """
   filled = crops + [crops[-1]] * (rows - len(crops))
-  parts = [item.parts for item in filled if item.parts is not None]
+  known = [item.parts for item in crops if item.parts is not None]
   barriers = [barrier(item.mask) for item in crops]
   arrays: dict[str, Any] = dict(
     image=np.stack([item.image for item in filled]),
@@ -133,7 +136,11 @@ def _stack(crops: list[Crop], indices: list[int], rows: int) -> Batch:
     barrier=np.stack(barriers + [barriers[-1]] * (rows - len(crops))),
     index=np.array(indices + [indices[-1]] * (rows - len(indices)), np.int32),
     valid=np.arange(rows) < len(crops),
-    parts=np.stack(parts) if len(parts) == rows else None,
+    parts=np.stack(
+      [np.zeros_like(known[0]) if item.parts is None else item.parts for item in filled]
+    )
+    if known
+    else None,
   )
   return Batch(**arrays)
 

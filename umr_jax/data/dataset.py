@@ -101,6 +101,11 @@ class Dataset:
   skipped: list[tuple[str, str]]  # what was left out of the user's files, and why
 
 
+def shown_split(dataset: Dataset) -> str:
+  """The split to look at and to measure: "test", or "train" where nothing is left for testing."""
+  return "test" if len(dataset.splits["test"]) else "train"
+
+
 def load_dataset(config: DataConfig) -> Dataset:
   """Prepares a data set, unless the cache holds it, and opens it.
 

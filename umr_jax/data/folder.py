@@ -14,7 +14,7 @@ The layout of the folder, all but the first two lines optional:
 import dataclasses
 import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from umr_jax.data.threads import ordered_map
 from umr_jax.data.transforms import Square, crop, move_camera, square_box
 
 # Part of a prepared data set's fingerprint: raise it whenever what is stored would change.
-VERSION = 1
+VERSION = 2
 
 _ANNOTATIONS = ("splits.json", "keypoints.json", "cameras.json", "shapes.json")
 # An object must be this many pixels long to say anything about shape.
@@ -63,17 +63,29 @@ class FolderBuilder:
     self._masks = self._list("masks", (".png",))
     self._parts = self._list("parts", (".npz",))
     self._mesh_files = self._list("meshes", (".npz",))
-    self._skipped += [
-      (name, f"masks/{path.name} has no partner in images/")
-      for name, path in self._masks.items()
-      if name not in self._images
-    ]
+    for kind, listed in (("masks", self._masks), ("parts", self._parts)):
+      self._skipped += [
+        (name, f"{kind}/{path.name} has no partner in images/")
+        for name, path in listed.items()
+        if name not in self._images
+      ]
     self._splits = annotations.parse_splits(annotations.read_json(folder / "splits.json"), folder)
     self._keypoint_names, self._keypoint_flip, self._points = annotations.parse_keypoint_file(
       annotations.read_json(folder / "keypoints.json"), folder
     )
     self._cameras = annotations.read_json(folder / "cameras.json") or {}
     self._shapes = annotations.read_json(folder / "shapes.json") or {}
+    named = (
+      ("keypoints.json", self._points),
+      ("cameras.json", self._cameras),
+      ("shapes.json", self._shapes),
+    )
+    self._skipped += [
+      (name, f"{file} names it, but images/ does not hold it")
+      for file, entries in named
+      for name in entries
+      if name not in self._images
+    ]
     self._meshes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     self._channels = 0
     self._usable: list[str] = []
@@ -132,12 +144,12 @@ class FolderBuilder:
     self._usable = []
     self._read_meshes()
     self._channels = files.count_part_channels(list(self._parts.values()))
-    for name, result in zip(self._images, ordered_map(self._try_item, self._images), strict=True):
-      if isinstance(result, Example):
+    items = ordered_map(self._try_item, self._images)
+    for name, (example, reasons) in zip(self._images, items, strict=True):
+      self._skipped += [(name, reason) for reason in reasons]
+      if example is not None:
         self._usable.append(name)
-        yield result
-      else:
-        self._skipped.append((name, result))
+        yield example
     if not self._usable:
       raise ValueError(self._nothing("no image of it is usable"))
 
@@ -193,14 +205,15 @@ class FolderBuilder:
       except BadItemError as error:
         self._skipped.append((shape, str(error)))
 
-  def _try_item(self, name: str) -> Example | str:
-    """One item, or the reason why it is of no use."""
+  def _try_item(self, name: str) -> tuple[Example | None, list[str]]:
+    """One item, or None, and the reasons why it or something that belongs to it is of no use."""
+    reasons: list[str] = []
     try:
-      return self._read_item(name)
+      return self._read_item(name, reasons), reasons
     except BadItemError as error:
-      return str(error)
+      return None, [str(error)]
 
-  def _read_item(self, name: str) -> Example:
+  def _read_item(self, name: str, reasons: list[str]) -> Example:
     image, alpha = files.read_image(self._images[name])
     if name in self._masks:
       mask = files.read_mask(self._masks[name])
@@ -219,24 +232,47 @@ class FolderBuilder:
       raise BadItemError(
         f"the object is {length:.0f} pixels long, expected at least {_SMALLEST_OBJECT}"
       )
-    keypoints = camera = parts = None
-    if self._keypoint_names:
-      keypoints = np.zeros((len(self._keypoint_names), 3), np.float32)
-      if name in self._points:
-        keypoints = annotations.parse_keypoints(self._points[name], count=len(self._keypoint_names))
-    if name in self._cameras:
-      camera = annotations.parse_camera(self._cameras[name])
-    if self._channels > 0:
-      if name not in self._parts:
-        raise BadItemError(f"no parts/{name}.npz, although other images have part maps")
-      parts = files.read_parts(self._parts[name], channels=self._channels)
-      _check_size(parts, image, "the part map")
     shape = str(self._shapes[name]) if name in self._shapes else None
     example = Example(
-      name=name, image=image, mask=mask, box=box, parts=parts, keypoints=keypoints, camera=camera,
+      name=name,
+      image=image,
+      mask=mask,
+      box=box,
+      parts=_tried(reasons, lambda: self._read_parts(name, image)),
+      keypoints=_tried(reasons, lambda: self._read_keypoints(name)),
+      camera=_tried(reasons, lambda: self._read_camera(name)),
       shape=shape if shape in self._meshes else None,
-    )  # fmt: skip
+    )
+    if self._keypoint_names and example.keypoints is None:
+      hidden = np.zeros((len(self._keypoint_names), 3), np.float32)
+      example = dataclasses.replace(example, keypoints=hidden)
     return _shrink(example, self._margin)
+
+  def _read_parts(self, name: str, image: np.ndarray) -> np.ndarray | None:
+    if self._channels == 0:
+      return None
+    if name not in self._parts:
+      raise BadItemError(f"used without part map: there is no parts/{name}.npz")
+    parts = files.read_parts(self._parts[name], channels=self._channels)
+    _check_size(parts, image, "the part map")
+    return parts
+
+  def _read_keypoints(self, name: str) -> np.ndarray | None:
+    if name not in self._points:
+      return None
+    return annotations.parse_keypoints(self._points[name], count=len(self._keypoint_names))
+
+  def _read_camera(self, name: str) -> np.ndarray | None:
+    return annotations.parse_camera(self._cameras[name]) if name in self._cameras else None
+
+
+def _tried(reasons: list[str], read: Callable[[], np.ndarray | None]) -> np.ndarray | None:
+  """What belongs to a photograph that can be used without it; the reason, where it is bad."""
+  try:
+    return read()
+  except BadItemError as error:
+    reasons.append(str(error))
+    return None
 
 
 def _check_size(values: np.ndarray, image: np.ndarray, what: str) -> None:

@@ -120,7 +120,8 @@ def parse_keypoint_file(
   names, flip, points = (value.get(key) for key in ("names", "flip", "points"))
   if not isinstance(names, list) or not names or not isinstance(points, dict):
     raise ValueError(f"{path} must hold names (a list), flip (a list) and points (an object)")
-  if not isinstance(flip, list) or sorted(flip) != list(range(len(names))):
+  flip = flip if isinstance(flip, list) else []
+  if not all(type(index) is int for index in flip) or sorted(flip) != list(range(len(names))):
     raise ValueError(
       f"{path}: flip must be a permutation of 0 to {len(names) - 1} that swaps left and right, "
       f"found {flip}"

@@ -124,7 +124,11 @@ def read_parts(path: pathlib.Path, *, channels: int) -> np.ndarray:
 
 def _load_parts(path: pathlib.Path) -> dict[str, np.ndarray]:
   what = f"{path.parent.name}/{path.name}"
-  return _guarded(what, lambda: _read_npz(path, ("probs", "parts")))
+  arrays = _guarded(what, lambda: _read_npz(path, ("probs", "parts")))
+  for name, kinds in (("probs", "fiu"), ("parts", "iub")):
+    if name in arrays and arrays[name].dtype.kind not in kinds:
+      raise BadItemError(f"{what}: {name} holds {arrays[name].dtype}, expected numbers")
+  return arrays
 
 
 def count_part_channels(paths: list[pathlib.Path]) -> int:

@@ -23,7 +23,7 @@ _RECORDS = "examples"
 _JPEG_QUALITY = 95
 
 
-class CorruptDataError(RuntimeError):
+class CorruptDataError(OSError):
   """A prepared data set on disk cannot be read."""
 
 

@@ -44,7 +44,7 @@ class Exemplars:
       index = int(measured.index[row])
       shape = (-float(measured.silhouette_iou[row]), index, measured.silhouette[row])
       parts = best.parts
-      if measured.uv_parts is not None:
+      if measured.uv_parts is not None and measured.uv_parts[row].any():
         parts = (float(measured.texture_distance[row]), index, measured.uv_parts[row])
       best = best.merge(Exemplars(shape, parts))
     return best
@@ -73,9 +73,10 @@ class Ranking:
     """
     shape = -_iou(measured.silhouette, exemplars.shape[2])
     parts = np.full(len(shape), np.inf)
-    if measured.uv_parts is not None:
+    if measured.uv_parts is not None and exemplars.parts[1] >= 0:
       gap = measured.uv_parts - exemplars.parts[2]
-      parts = np.sqrt(np.square(gap, dtype=np.float64).sum((1, 2, 3)))
+      known = measured.uv_parts.any((1, 2, 3))  # an image may lack its part map
+      parts = np.where(known, np.sqrt(np.square(gap, dtype=np.float64).sum((1, 2, 3))), np.inf)
     return self.merge(Ranking(np.asarray(measured.index), shape, parts))
 
   def merge(self, other: "Ranking") -> "Ranking":

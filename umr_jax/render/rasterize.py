@@ -15,6 +15,7 @@ from umr_jax.render.binning import Grid
 from umr_jax.render.visibility import visible_faces
 
 Scalar = float | int | Float[Array, ""]
+TextureType = Literal["surface", "vertex"]
 
 
 class Fragments(NamedTuple):
@@ -80,7 +81,7 @@ def soft_rasterize(
   dist_eps: float = 1e-4,
   aggr_rgb: Literal["softmax", "hard"] = "softmax",
   aggr_alpha: Literal["prod", "sum"] = "prod",
-  texture_type: Literal["surface", "vertex"] = "surface",
+  texture_type: TextureType = "surface",
   background: Scalar | Float[Array | np.ndarray, "C"] = 0.0,
   near: float | int = 1.0,
   far: float | int = 100.0,
@@ -154,7 +155,7 @@ def rasterize(
   dist_eps: float = 1e-4,
   aggr_rgb: Literal["softmax", "hard"] = "softmax",
   aggr_alpha: Literal["prod", "sum"] = "prod",
-  texture_type: Literal["surface", "vertex"] = "surface",
+  texture_type: TextureType = "surface",
   background: Scalar | Float[Array | np.ndarray, "C"] = 0.0,
   near: float | int = 1.0,
   far: float | int = 100.0,
