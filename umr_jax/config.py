@@ -82,6 +82,8 @@ class LossConfig:
   """Weights of the loss terms and what some of the terms need."""
 
   mask: float = 3.0
+  # Of a head that predicts silhouettes as pixels and teaches the encoder; 0: the network has none.
+  segmentation: float = 0.0
   texture: float = 3.0
   texture_dt: float = 3.0
   texture_cycle: float = 0.5

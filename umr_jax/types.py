@@ -97,6 +97,7 @@ class Prediction:
   flow_map: Float[Array, "B Hu Wu 2"]  # image positions in [-1, 1], (x, y)
   cameras: Float[Array, "B K 7"]
   camera_logits: Float[Array, "B K"]
+  mask_logits: Float[Array, "B h w"] | None = None  # where the network has a mask head
 
 
 @struct.dataclass

@@ -52,6 +52,7 @@ def prediction(topology, rng):
     flow_map=jnp.asarray(0.3 * rng.normal(size=(B, HU, 2 * HU, 2)), jnp.float32),
     cameras=jnp.asarray(cameras, jnp.float32),
     camera_logits=jnp.asarray(rng.normal(size=(B, K)), jnp.float32),
+    mask_logits=jnp.asarray(rng.normal(size=(B, S // 2, S // 2)), jnp.float32),
   )
 
 
@@ -187,3 +188,11 @@ def test_hypotheses_are_drawn_with_their_probabilities_under_each_images_own_key
   # The draw belongs to the image, not to its place in a batch.
   again = sample_hypothesis(jnp.broadcast_to(logits, (10, 3)), index[500:510], jax.random.key(1))
   np.testing.assert_array_equal(again, drawn[500:510])
+
+
+def test_predicted_pixels_are_taught_where_the_network_has_them(objective, prediction, batch):
+  assert "loss/segmentation" not in objective(prediction.replace(mask_logits=None))[1]
+  seeing = prediction.replace(mask_logits=jnp.zeros((B, S // 2, S // 2)))
+  total, metrics = objective(seeing, weights=only("segmentation"))
+  np.testing.assert_allclose(metrics["loss/segmentation"], np.log(2.0), rtol=1e-5)
+  np.testing.assert_allclose(total, np.log(2.0), rtol=1e-5)

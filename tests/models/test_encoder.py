@@ -27,17 +27,19 @@ def encode(variables, images, noise=None, *, train):
 @pytest.mark.parametrize("size", [64, 96, 100, 256])
 def test_the_parameters_do_not_depend_on_the_image_size(variables, size):
   images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
-  feature, mu, code = jax.eval_shape(lambda v, x: encode(v, x, train=True), variables, images)
-  assert (feature.shape, mu.shape, code.shape) == ((2, 20), (2, 12), (2, 12))
+  encoding = jax.eval_shape(lambda v, x: encode(v, x, train=True), variables, images)
+  cells = -(-size // 32)
+  shapes = tuple(leaf.shape for leaf in encoding)
+  assert shapes == ((2, 20), (2, 12), (2, 12), (2, cells, cells, 64))
 
 
 def test_the_code_is_the_mean_without_noise_and_moves_with_it(variables, rng):
   images = jnp.asarray(rng.random((4, 64, 64, 3)), jnp.float32)
   noise = jnp.asarray(rng.normal(size=(4, 12)), jnp.float32)
-  _, mu, code = encode(variables, images, train=False)
+  _, mu, code, _ = encode(variables, images, train=False)
   np.testing.assert_array_equal(code, mu)
-  _, mu, once = encode(variables, images, noise, train=False)
-  _, _, twice = encode(variables, images, 2.0 * noise, train=False)
+  _, mu, once, _ = encode(variables, images, noise, train=False)
+  _, _, twice, _ = encode(variables, images, 2.0 * noise, train=False)
   np.testing.assert_allclose(twice - mu, 2.0 * (once - mu), rtol=1e-4, atol=1e-5)
   assert ((once - mu) * noise > 0.0).all()
 

@@ -11,6 +11,7 @@ import pytest
 from umr_jax.geometry import camera
 from umr_jax.models.camera_heads import CameraHeads
 from umr_jax.models.initialize import draw_variables
+from umr_jax.models.mask_head import BLOCK, MaskHead
 from umr_jax.models.shape_head import ShapeHead
 from umr_jax.models.texture_head import TextureHead, UpConv, count_doublings, depth_to_space
 
@@ -157,3 +158,14 @@ def test_a_zero_quaternion_and_a_shut_scale_give_finite_numbers_and_gradients(fe
 def test_heads_of_one_network_differ_from_each_other(feature):
   (cameras, _), _ = run(CameraHeads(4, spread=False), feature, train=True)
   assert not np.allclose(cameras[:, 0], cameras[:, 1])
+
+
+def test_a_cell_of_the_map_says_its_own_block_of_the_silhouette(rng):
+  layout = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
+  logits, variables = run(MaskHead(), jnp.asarray(layout))
+  assert logits.shape == (2, 3 * BLOCK, 4 * BLOCK)
+  kernel = np.asarray(variables["params"]["conv"]["kernel"])[0, 0]
+  for row, column in np.ndindex(3, 4):
+    block = logits[:, row * BLOCK : (row + 1) * BLOCK, column * BLOCK : (column + 1) * BLOCK]
+    expected = layout[:, row, column] @ kernel  # rows of the block, one after the other
+    np.testing.assert_allclose(block.reshape(2, -1), expected, atol=1e-5)

@@ -138,3 +138,16 @@ def test_the_paper_s_network_has_the_paper_s_size(make_net):
   )
   np.testing.assert_allclose(count(params["shape_head"]), 0.355e6, rtol=1e-3)
   np.testing.assert_allclose(count(params["camera_heads"]), 0.74e6, rtol=1e-2)
+
+
+def test_a_mask_head_changes_nothing_else(make_net, rng):
+  plain, taught = make_net(), make_net(mask_head=True)
+  params, stats = initialize(taught, image_size=64, seed=0)
+  images_ = images(rng)
+  full = taught.apply({"params": params, "batch_stats": stats}, images_, train=False)
+  assert full.mask_logits.shape == (3, 32, 32)
+  rest = {name: value for name, value in params.items() if name != "mask_head"}
+  bare = plain.apply({"params": rest, "batch_stats": stats}, images_, train=False)
+  assert bare.mask_logits is None
+  for name in ("half_offsets", "flow_map", "cameras", "camera_logits"):
+    np.testing.assert_allclose(getattr(bare, name), getattr(full, name), atol=1e-6)

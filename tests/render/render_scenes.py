@@ -89,3 +89,15 @@ def pull_back(function, *inputs, cotangent):
 def relative(found, expected):
   """The largest error, as a share of the largest value."""
   return np.abs(np.asarray(found) - expected).max() / np.abs(expected).max()
+
+
+def felt(corners, points, reach):
+  """Where [H, W, 2] a face is felt: inside it, or nearer to its outline than `reach`."""
+  signs, squared = [], np.full(points.shape[:2], np.inf)
+  for a, b in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+    edge, to = b - a, points - a
+    signs.append(edge[0] * to[..., 1] - edge[1] * to[..., 0])
+    along = np.clip(to @ edge / max(edge @ edge, 1e-20), 0.0, 1.0)
+    squared = np.minimum(squared, np.square(to - along[..., None] * edge).sum(-1))
+  inside = np.all(np.array(signs) > 0, axis=0) | np.all(np.array(signs) < 0, axis=0)
+  return inside | (squared < reach**2)

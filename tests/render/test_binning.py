@@ -4,13 +4,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import render_scenes as scenes
-from render_scenes import compiled
+from render_scenes import compiled, felt
 
+from umr_jax.render.aggregate import Settings, felt_rows
 from umr_jax.render.binning import (
   TALL,
   WIDE,
   Grid,
   bin_faces,
+  over_kept_rows,
   over_rows,
   pixel_offsets,
   tile_image,
@@ -20,7 +22,7 @@ from umr_jax.render.binning import (
 GRID = Grid(height=21, width=34)
 
 
-def visits(faces, reach, *, chunk, grid=GRID):
+def visits(faces, reach, *, chunk, grid=GRID, keep=None):
   """How often each (face, tile) is visited; the last tile of an image is its spare one."""
   batch, count = faces.shape[:2]
   tiles = batch * (grid.tiles + 1)
@@ -32,7 +34,10 @@ def visits(faces, reach, *, chunk, grid=GRID):
       # The last face stands for rows that are not used.
       return seen.at[rows.face, rows.tile].add(1)
 
-    return over_rows(bins, grid, chunk, body, jnp.zeros((batch * count + 1, tiles), jnp.int32))
+    seen = jnp.zeros((batch * count + 1, tiles), jnp.int32)
+    if keep is None:
+      return over_rows(bins, grid, chunk, body, seen)
+    return over_kept_rows(bins, grid, chunk, keep, body, seen)
 
   seen = np.asarray(compiled(run)(jnp.asarray(faces)))[:-1]
   return seen.reshape(batch, count, batch, grid.tiles + 1)
@@ -62,6 +67,36 @@ def test_every_touched_tile_is_visited_once(rng, chunk):
     np.testing.assert_array_equal(seen[b, :, b, :-1], touched[b])
     np.testing.assert_array_equal(seen[b, :, 1 - b], 0)
     np.testing.assert_array_equal(seen[b, :, b, -1], ~touched[b].any(axis=-1))
+
+
+@pytest.mark.parametrize("chunk", [4, 64, 4096])
+@pytest.mark.parametrize("modulus", [1, 2, 7, 10**6])
+def test_the_rows_that_are_wanted_are_visited_once_and_no_others(rng, chunk, modulus):
+  faces = scenes.triangles(rng, 2, 12, size=0.4)
+  faces[0, 3, :, :2] *= 9.0
+  seen = visits(faces, 0.05, chunk=chunk)
+  kept = visits(faces, 0.05, chunk=chunk, keep=lambda rows: (rows.tile + rows.face) % modulus == 0)
+  face = np.arange(24).reshape(2, 12, 1, 1)
+  tile = np.arange(seen.shape[2] * seen.shape[3]).reshape(1, 1, *seen.shape[2:])
+  np.testing.assert_array_equal(kept, seen * ((tile + face) % modulus == 0))
+
+
+def test_tiles_that_a_triangle_does_not_reach_are_known(rng):
+  """All tiles that hold a pixel near a face are kept, and most of the others are not."""
+  faces = scenes.triangles(rng, 1, 40, size=0.8)
+  reach = 0.02
+  settings = Settings(GRID)
+  kept = visits(faces, reach, chunk=64, keep=felt_rows(settings, jnp.float32(reach)))[0, :, 0, :-1]
+  x = (2 * np.arange(GRID.width) + 1 - GRID.width) / GRID.width
+  y = (2 * np.arange(GRID.height) + 1 - GRID.height) / GRID.height
+  points = np.stack(np.meshgrid(x, y), axis=-1)
+  needed = np.zeros(kept.shape, bool)
+  for f, corners in enumerate(faces[0, :, :, :2].astype(np.float64)):
+    for row, column in zip(*np.nonzero(felt(corners, points, reach)), strict=True):
+      needed[f, row // TALL * GRID.tile_columns + column // WIDE] = True
+  assert (kept[needed] == 1).all()
+  boxes = expected_visits(faces, reach)[0]
+  assert kept[~needed].sum() < 0.35 * (boxes & ~needed).sum()
 
 
 def test_faces_that_may_not_be_drawn_touch_nothing():

@@ -7,23 +7,20 @@ import render_scenes as scenes
 
 from umr_jax.render import distance
 from umr_jax.render.aggregate import texel_index
-from umr_jax.render.binning import Rows
+from umr_jax.render.binning import face_numbers, rows_from
 
 
 def rows_of(faces, pixels):
   """One row per face; the tile is a single pixel."""
-  x = tuple(jnp.asarray(pixels[:, 0:1] - faces[:, i, 0:1]) for i in range(3))
-  y = tuple(jnp.asarray(pixels[:, 1:2] - faces[:, i, 1:2]) for i in range(3))
-  count = len(faces)
-  return Rows(
-    face=jnp.arange(count),
-    tile=jnp.zeros(count, jnp.int32),
-    x=x,
-    y=y,
-    left=jnp.asarray(pixels[:, 0:1]),
-    top=jnp.asarray(pixels[:, 1:2]),
-    inverse_depth=tuple(jnp.asarray(1.0 / faces[:, i, 2:3]) for i in range(3)),
-    active=jnp.ones((count, 1), bool),
+  x, y, z = (tuple(jnp.asarray(faces[:, i, axis]) for i in range(3)) for axis in range(3))
+  index = jnp.arange(len(faces))
+  return rows_from(
+    index,
+    jnp.zeros_like(index),
+    jnp.stack(face_numbers(x, y, z), axis=-1)[:, None],
+    jnp.asarray(pixels[:, 0:1]),
+    jnp.asarray(pixels[:, 1:2]),
+    jnp.ones((len(faces), 1), bool),
   )
 
 
@@ -47,7 +44,7 @@ def test_nearest_point_is_the_nearest_of_many_on_the_outline(pairs):
     outline = ((1.0 - along) * a + along * b).reshape(-1, 2)
     expected = np.linalg.norm(outline - pixels[f], axis=-1).min()
     np.testing.assert_allclose(np.sqrt(found.squared[f, 0]), expected, atol=1e-3)
-  gap = distance.gap_to(rows, edges, ZERO, ZERO, found.place)
+  gap = distance.gap_to(rows, ZERO, ZERO, found.place)
   xy = np.concatenate([gap.x, gap.y], axis=-1)
   np.testing.assert_allclose((xy**2).sum(axis=-1), found.squared[:, 0], rtol=1e-4, atol=1e-7)
   shares = np.concatenate(gap.shares, axis=-1)
@@ -59,20 +56,20 @@ def test_nearest_point_is_the_nearest_of_many_on_the_outline(pairs):
 def test_barycentric_weights_give_the_pixel_back(pairs):
   faces, pixels, rows = pairs
   edges = distance.edges_of(rows)
-  cross = distance.crosses(rows, edges, ZERO, ZERO)
-  weights = np.concatenate(distance.barycentric(cross, edges), axis=-1)
-  large = np.abs(np.asarray(edges.inverse_determinant[:, 0])) < 50.0
+  height = distance.heights(rows, edges, ZERO, ZERO)
+  weights = np.concatenate(distance.barycentric(height, rows), axis=-1)
+  large = np.abs(np.asarray(rows.inverse_determinant[:, 0])) < 50.0
   np.testing.assert_allclose(weights.sum(axis=-1)[large], 1.0, atol=1e-4)
   back = np.einsum("nk,nkc->nc", weights, faces[..., :2])
   np.testing.assert_allclose(back[large], pixels[large], atol=1e-4)
-  inside = distance.strictly_inside(cross, edges)[:, 0]
+  inside = distance.strictly_inside(height, edges)[:, 0]
   np.testing.assert_array_equal(inside, (weights > 0.0).all(axis=-1))
 
 
 def test_clipped_weights_lie_within_the_face_and_sum_to_one(pairs):
   _, _, rows = pairs
   edges = distance.edges_of(rows)
-  raw = distance.barycentric(distance.crosses(rows, edges, ZERO, ZERO), edges)
+  raw = distance.barycentric(distance.heights(rows, edges, ZERO, ZERO), rows)
   weights = np.concatenate(distance.clipped(raw), axis=-1)
   assert (weights > 0.0).all()
   assert (weights < 1.0).all()

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from render_scenes import felt
 
 from umr_jax.config import GeometryConfig
 from umr_jax.geometry.icosphere import icosphere
@@ -29,18 +30,6 @@ def test_a_sphere_at_half_scale_covers_pi_sixteenths_of_the_image():
     jnp.asarray(sphere(0.5)), image_size=256, sigma=SIGMA, dist_eps=DIST_EPS, antialias=2
   )
   assert float(alpha.mean()) == pytest.approx(np.pi * 0.25 / 4.0, rel=0.02)
-
-
-def felt(corners, points, reach):
-  """Where [H, W, 2] a face is felt: inside it, or nearer to its outline than `reach`."""
-  signs, squared = [], np.full(points.shape[:2], np.inf)
-  for a, b in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-    edge, to = b - a, points - a
-    signs.append(edge[0] * to[..., 1] - edge[1] * to[..., 0])
-    along = np.clip(to @ edge / max(edge @ edge, 1e-20), 0.0, 1.0)
-    squared = np.minimum(squared, np.square(to - along[..., None] * edge).sum(-1))
-  inside = np.all(np.array(signs) > 0, axis=0) | np.all(np.array(signs) < 0, axis=0)
-  return inside | (squared < reach**2)
 
 
 def test_as_many_faces_touch_a_pixel_as_the_specification_counts():

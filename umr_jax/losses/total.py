@@ -13,6 +13,7 @@ from umr_jax.losses.flatten import flatten_loss
 from umr_jax.losses.laplacian import laplacian_loss
 from umr_jax.losses.mask import mask_iou_loss
 from umr_jax.losses.orientation import orientation_loss
+from umr_jax.losses.segmentation import segmentation_loss
 from umr_jax.losses.texture import TextureDistance, texture_distance
 from umr_jax.losses.texture_cycle import texture_cycle_loss
 from umr_jax.losses.texture_dt import texture_dt_loss
@@ -107,6 +108,27 @@ def texture_terms(
   }
 
 
+def weigh_hypotheses(
+  mask_values: Float[Array, "B K"],
+  logits: Float[Array, "B K"],
+  index: Int[Array, "B"],
+  key: PRNGKeyArray,
+  weights: LossConfig,
+) -> tuple[Float[Array, "B K"], Int[Array, "B"]]:
+  """How much each camera hypothesis counts, and the one under which texture is rendered.
+
+  By probability, and one drawn with it, as in the paper; or, with a `camera_temperature`, by
+  responsibility, and the most responsible one.
+  """
+  if not weights.camera_temperature:
+    return jax.nn.softmax(logits, axis=-1), sample_hypothesis(logits, index, key)
+  counting = responsibilities(
+    mask_values, logits, temperature=weights.camera_temperature, prior=weights.camera_prior
+  )
+  # The best guess, rather than a draw: a flow asked to fit many views at once fits their mean.
+  return counting, jnp.argmax(counting, axis=-1)
+
+
 def term_weights(
   weights: LossConfig, *, round_index: Int[Array, ""], round_step: Int[Array, ""]
 ) -> dict[str, float | Float[Array, ""]]:
@@ -123,6 +145,7 @@ def term_weights(
   settling = (round_index == 0) & (round_step < weights.deviation_stop)
   return {
     "mask": weights.mask,
+    "segmentation": weights.segmentation,
     "texture": weights.texture,
     "texture_dt": weights.texture_dt,
     "texture_cycle": weights.texture_cycle,
@@ -182,18 +205,9 @@ def total_loss(
   mask = average_pool(batch.mask, image_size)
   probs = jax.nn.softmax(prediction.camera_logits, axis=-1)
   mask_values = mask_iou_loss(alpha=alpha, mask=jnp.broadcast_to(mask[:, None], alpha.shape))
-  if weights.camera_temperature:
-    counting = responsibilities(
-      mask_values,
-      prediction.camera_logits,
-      temperature=weights.camera_temperature,
-      prior=weights.camera_prior,
-    )
-    # The best guess, rather than a draw: a flow asked to fit many views at once fits their mean.
-    chosen = jnp.argmax(counting, axis=-1)
-  else:
-    counting = probs
-    chosen = sample_hypothesis(prediction.camera_logits, batch.index, key)
+  counting, chosen = weigh_hypotheses(
+    mask_values, prediction.camera_logits, batch.index, key, weights
+  )
   terms = {
     "mask": jnp.sum(counting * mask_values, axis=-1),
     "camera_posterior": posterior_loss(prediction.camera_logits, jax.lax.stop_gradient(counting)),
@@ -215,6 +229,8 @@ def total_loss(
       distance=distance,
     ),
   }
+  if prediction.mask_logits is not None:
+    terms["segmentation"] = segmentation_loss(logits=prediction.mask_logits, mask=batch.mask)
   now = term_weights(weights, round_index=em_state.round, round_step=round_step)
   means = {name: jnp.mean(values) for name, values in terms.items()}
   weighted = {name: now[name] * mean for name, mean in means.items()}

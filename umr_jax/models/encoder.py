@@ -1,6 +1,7 @@
 """From a photograph to the feature that every head reads, and to the shape's code."""
 
 import math
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,6 +17,15 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # Of the ResNet's map, whatever the image's size: what it is at the paper's 256 pixels.
 _MAP_SIZE = 8
+
+
+class Encoding(NamedTuple):
+  """What the encoder says of B photographs."""
+
+  feature: Float[Array, "B D"]  # for cameras and texture
+  mu: Float[Array, "B Z"]  # the mean of the shape's code
+  code: Float[Array, "B Z"]  # the shape's code: a draw around mu, or mu itself
+  layout: Float[Array, "B h w C"]  # the ResNet's last map
 
 
 class Encoder(nn.Module):
@@ -42,7 +52,7 @@ class Encoder(nn.Module):
     *,
     train: bool,
     noise: Float[Array, "B Z"] | None = None,
-  ) -> tuple[Float[Array, "B D"], Float[Array, "B Z"], Float[Array, "B Z"]]:
+  ) -> Encoding:
     """Encodes photographs.
 
     Args:
@@ -51,12 +61,12 @@ class Encoder(nn.Module):
       noise: standard normal, what the code's draw is made of; none for the mean code.
 
     Returns:
-      The feature, for cameras and texture; the code's mean mu; and the code z, for the shape: a
-      draw around mu where there is noise, mu itself otherwise.
+      The feature, the code, drawn where there is noise, and the map that they come from.
     """
     mean = jnp.asarray(IMAGENET_MEAN, images.dtype).reshape(1, 1, 1, 3)
     std = jnp.asarray(IMAGENET_STD, images.dtype).reshape(1, 1, 1, 3)
-    x = ResNet18(self.width, norm=self.norm, name="resnet")((images - mean) / std, train=train)
+    layout = ResNet18(self.width, norm=self.norm, name="resnet")((images - mean) / std, train=train)
+    x = layout
     if x.shape[1:3] != (_MAP_SIZE, _MAP_SIZE):
       shape = (x.shape[0], _MAP_SIZE, _MAP_SIZE, x.shape[-1])
       x = jax.image.resize(x, shape, "linear", antialias=False)
@@ -69,12 +79,11 @@ class Encoder(nn.Module):
 
     mu = self._code_head("mean")(x)
     if not self.sample_code:
-      return x, mu, mu
+      return Encoding(x, mu, mu, layout)
     # Made, if not used, in evaluation too: the parameters must not depend on the noise.
     log_variance = self._code_head("logvar")(x)
-    if noise is None:
-      return x, mu, mu
-    return x, mu, mu + jnp.exp(0.5 * log_variance) * noise
+    code = mu if noise is None else mu + jnp.exp(0.5 * log_variance) * noise
+    return Encoding(x, mu, code, layout)
 
   def _code_head(self, name: str) -> "CodeHead":
     return CodeHead(self.feature_size, self.code_size, name=name)

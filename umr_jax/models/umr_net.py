@@ -5,6 +5,7 @@ from jaxtyping import Array, Float
 
 from umr_jax.models.camera_heads import CameraHeads
 from umr_jax.models.encoder import Encoder
+from umr_jax.models.mask_head import MaskHead
 from umr_jax.models.shape_head import ShapeHead
 from umr_jax.models.texture_head import TextureHead
 from umr_jax.types import Prediction, checked
@@ -31,6 +32,7 @@ class UMRNet(nn.Module):
   camera_elevation: tuple[float, ...] = (-20.0, 50.0)  # degrees
   camera_roll: float = 20.0  # degrees
   norm: str = "batch"  # batch | group
+  mask_head: bool = False  # whether silhouettes are predicted as pixels, too
 
   @nn.compact
   @checked
@@ -55,7 +57,7 @@ class UMRNet(nn.Module):
       ValueError: for images that are not square or of another size.
     """
     check_image_size(*images.shape[1:3])
-    feature, mu, code = Encoder(
+    encoding = Encoder(
       self.encoder_width,
       self.feature_size,
       self.code_size,
@@ -70,16 +72,17 @@ class UMRNet(nn.Module):
       roll=self.camera_roll,
       norm=self.norm,
       name="camera_heads",
-    )(feature, train=train)
+    )(encoding.feature, train=train)
     texture_head = TextureHead(
       self.uv_height, self.texture_stem, norm=self.norm, name="texture_head"
     )
     return Prediction(
-      half_offsets=ShapeHead(self.num_half, name="shape_head")(code),
-      shape_code=mu,
-      flow_map=texture_head(feature, train=train),
+      half_offsets=ShapeHead(self.num_half, name="shape_head")(encoding.code),
+      shape_code=encoding.mu,
+      flow_map=texture_head(encoding.feature, train=train),
       cameras=cameras,
       camera_logits=logits,
+      mask_logits=MaskHead(name="mask_head")(encoding.layout) if self.mask_head else None,
     )
 
 

@@ -3,14 +3,15 @@
 Each function is one pass over all rows of (face, tile). Nothing of the size pixels x faces is ever
 stored; the backward passes, in `slopes`, recompute what they need.
 
-Alpha keeps the product of 1 - D and never forms 1 - alpha or divides by 1 - D, so that pixels deep
-inside the shape saturate to alpha 1 and gradient 0 instead of NaN. Colour weights are relative to
-the nearest depth of the pixel, as differences of depths: in float32 a difference of SoftRas's
-normalised depths would cost half of the digits.
+Alpha keeps the product of 1 / (1 - D) and never forms 1 - alpha or divides by 1 - D, so that
+pixels deep inside the shape saturate to alpha 1 and gradient 0 instead of NaN. Colour weights are
+relative to the nearest depth of the pixel, as differences of depths: in float32 a difference of
+SoftRas's normalised depths would cost half of the digits.
 
 Source: Liu et al. 2019, "Soft Rasterizer", sections 3.3 and 3.4.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -18,11 +19,24 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from umr_jax.render import distance
-from umr_jax.render.binning import PIXELS, Bins, Grid, Rows, default_chunk, over_rows, pixel_offsets
+from umr_jax.render.binning import (
+  PIXELS,
+  Bins,
+  Grid,
+  Rows,
+  default_chunk,
+  over_kept_rows,
+  over_rows,
+  pixel_offsets,
+)
 
 # Rows per step: temporaries of [rows, 16] should stay in the cache.
 ALPHA_CHUNK = 16384
 COLOR_CHUNK = 4096
+# A pixel on a face's border is on the face. Two faces that share an edge may each round it away.
+_BORDER = 1e-6
+# exp of less than minus this is 0 in float32.
+_HIDDEN = 105.0
 # The largest exponent of the background's weight: beyond it the background is all that is seen.
 _LARGEST_EXPONENT = 60.0
 
@@ -73,14 +87,14 @@ def pairs_of(rows: Rows, settings: Settings, sigma: Array, reach: Array) -> Pair
   squared, felt = distance.signed_distance(
     rows, edges, dx, dy, dist_func=settings.dist_func, reach=reach
   )
-  raw = distance.barycentric(distance.crosses(rows, edges, dx, dy), edges)
+  raw = distance.barycentric(distance.heights(rows, edges, dx, dy), rows)
   weights = distance.clipped(raw)
   inverse_depth = distance.inverse_depth_at(weights, rows)
   depth = 1.0 / inverse_depth
   in_range = felt & (depth >= settings.near) & (depth <= settings.far)
   shown = in_range if settings.double_sided else in_range & (edges.side > 0.0)
   least = jnp.minimum(jnp.minimum(raw[0], raw[1]), raw[2])
-  hit = shown & (least >= 0.0)
+  hit = shown & (least >= -_BORDER)
   return Pairs(squared / sigma, felt, in_range, shown, hit, weights, depth, inverse_depth)
 
 
@@ -109,6 +123,39 @@ def background_exponent(nearest: Array, settings: Settings, gamma: Array) -> Arr
   return jnp.minimum(gap / gamma, _LARGEST_EXPONENT)
 
 
+def felt_rows(settings: Settings, reach: Array) -> Callable[[Rows], Bool[Array, "R"]]:
+  """Which rows may hold a pixel at which their face is felt."""
+  dx, dy = pixel_offsets(settings.grid)
+
+  def keep(rows: Rows) -> Bool[Array, "R"]:
+    if settings.dist_func != "euclidean":
+      return rows.active[:, 0]
+    return distance.may_reach(rows, distance.edges_of(rows), dx, dy, reach)[:, 0]
+
+  return keep
+
+
+def visible_rows(
+  nearest: Float[Array, "tiles 16"], settings: Settings, reach: Array, gamma: Array
+) -> Callable[[Rows], Bool[Array, "R"]]:
+  """Which rows may hold a pixel to whose colour their face adds anything.
+
+  A face that lies behind others weighs exp of its depth beyond the nearest one, over gamma: exactly
+  0 in float32 from a depth on that is small, for usual gammas.
+  """
+  felt = felt_rows(settings, reach)
+  # The deepest of a tile's nearest depths: what is behind that by enough is hidden at all pixels.
+  deepest = jnp.max(nearest, axis=-1)
+
+  def keep(rows: Rows) -> Bool[Array, "R"]:
+    first, second, third = rows.inverse_depth
+    front = (1.0 - 1e-5) / jnp.maximum(jnp.maximum(first, second), third)[:, 0]
+    behind = front - deepest.at[rows.tile].get(mode="promise_in_bounds")
+    return felt(rows) & (behind <= _HIDDEN * (settings.far - settings.near) * gamma)
+
+  return keep
+
+
 def transmittance(bins: Bins, settings: Settings, sigma: Array, tiles: int) -> Array:
   """The product of 1 - D over all faces, for each pixel [tiles, 16]; or with "sum" the sum of D."""
   reach = reach_of(sigma, settings.dist_eps)
@@ -120,15 +167,17 @@ def transmittance(bins: Bins, settings: Settings, sigma: Array, tiles: int) -> A
 
   image = jnp.full((tiles, PIXELS), 0.0 if additive else 1.0, jnp.float32)
   chunk = default_chunk(bins.num_faces, ALPHA_CHUNK)
-  return over_rows(bins, settings.grid, chunk, body, image)
+  image = over_rows(bins, settings.grid, chunk, body, image)
+  return image if additive else 1.0 / image
 
 
 def _accumulate_alpha(image: Array, rows: Rows, pairs: Pairs, additive: bool) -> Array:
   at = image.at[rows.tile]
   if additive:
     return at.add(coverage(odds_against(pairs, pairs.felt)), mode="promise_in_bounds")
-  passed = 1.0 / (1.0 + jnp.exp(jnp.where(pairs.felt, pairs.signed, -jnp.inf)))
-  return at.multiply(passed, mode="promise_in_bounds")
+  # 1 / (1 - D); infinite deep inside, where the product's inverse is 0.
+  blocked = 1.0 + jnp.exp(jnp.where(pairs.felt, pairs.signed, -jnp.inf))
+  return at.multiply(blocked, mode="promise_in_bounds")
 
 
 def transmittance_and_depth(
@@ -147,7 +196,8 @@ def transmittance_and_depth(
   image = jnp.full((tiles, PIXELS), 0.0 if additive else 1.0, jnp.float32)
   nearest = jnp.full((tiles, PIXELS), settings.farthest, jnp.float32)
   chunk = default_chunk(bins.num_faces, ALPHA_CHUNK)
-  return over_rows(bins, settings.grid, chunk, body, (image, nearest))
+  image, nearest = over_rows(bins, settings.grid, chunk, body, (image, nearest))
+  return image if additive else 1.0 / image, nearest
 
 
 def texel_index(weights: distance.Triple, side: int) -> Array:
@@ -205,7 +255,8 @@ def softmax_colors(
 
   sums = jnp.zeros((nearest.shape[0], PIXELS * channels), jnp.float32)
   chunk = default_chunk(bins.num_faces, COLOR_CHUNK)
-  sums, total = over_rows(
-    bins, settings.grid, chunk, body, (sums, jnp.zeros(nearest.shape, jnp.float32))
+  keep = visible_rows(nearest, settings, reach, gamma)
+  sums, total = over_kept_rows(
+    bins, settings.grid, chunk, keep, body, (sums, jnp.zeros(nearest.shape, jnp.float32))
   )
   return sums.reshape(*nearest.shape, channels), total

@@ -25,6 +25,11 @@ PIXELS = TALL * WIDE
 # Vertices are moved into this range before anything is squared, so that nothing overflows.
 _FARTHEST = 1e6
 _NEAREST_DEPTH, _FARTHEST_DEPTH = 1e-12, 1e15
+# An edge that is not longer has no direction. A sliver's determinant is pushed away from zero.
+_SHORTEST_EDGE = 1e-10
+_SMALLEST_DETERMINANT = 1e-10
+# Floats of a face's record before its four integers.
+_FLOATS = 19
 _ROW_BITS = 15
 
 State = TypeVar("State")
@@ -55,19 +60,21 @@ class Grid(NamedTuple):
 class Bins(NamedTuple):
   """Every face of the batch, and the rectangle of tiles that it can touch.
 
-  `table` holds per face x0 y0 x1 y1 x2 y2 and the three inverse depths (float32 seen as int32),
-  then the first tile of the face's image, and first column, first row and width of the rectangle.
-  Integers hold floats and not the reverse: a small integer seen as a float is denormal, which
-  arithmetic may flush to zero. One last face stands for the rows that fill up the last chunk.
+  `table` holds per face what `face_numbers` says (float32 seen as int32), then the first tile of
+  the face's image, first column, first row and width of the rectangle, and the number of the face's
+  first row. Integers hold floats and not the reverse: a small integer seen as a float is denormal,
+  which arithmetic may flush to zero. One last face stands for the rows that fill up the last chunk.
+
+  Rows are numbered through all faces, modulo 2 ** 32: only differences count.
   """
 
-  table: Int[Array, "N1 13"]
-  counts: Int[Array, "N"]  # rows of each face, at least one
+  table: Int[Array, "N1 24"]
+  starts: Int[Array, "N1"]  # the first row of each face, which has at least one
 
   @property
   def num_faces(self) -> int:
     """Faces of the whole batch."""
-    return self.counts.shape[0]
+    return self.starts.shape[0] - 1
 
 
 class Rows(NamedTuple):
@@ -79,6 +86,13 @@ class Rows(NamedTuple):
   y: tuple[Float[Array, "R 1"], ...]
   left: Float[Array, "R 1"]  # image-space position of the tile's first pixel centre
   top: Float[Array, "R 1"]
+  # Of the edges, edge i from corner i to corner i + 1: unit vectors and lengths. An edge of no
+  # length has the vector (1, 0) and length 0.
+  along_x: tuple[Float[Array, "R 1"], ...]
+  along_y: tuple[Float[Array, "R 1"], ...]
+  length: tuple[Float[Array, "R 1"], ...]
+  # One over twice the signed area: positive for corners that run clockwise on the screen.
+  inverse_determinant: Float[Array, "R 1"]
   inverse_depth: tuple[Float[Array, "R 1"], ...]
   active: Bool[Array, "R 1"]  # False for rows on a spare tile
 
@@ -89,12 +103,6 @@ def pixel_offsets(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
   dx = np.float32(2.0 / grid.width) * (index % WIDE).astype(np.float32)
   dy = np.float32(2.0 / grid.height) * (index // WIDE).astype(np.float32)
   return dx[None], dy[None]
-
-
-def drawable(face_vertices: Float[Array, "N 3 3"]) -> Array:
-  """True for faces that are drawn: every coordinate finite and every depth positive."""
-  finite = jnp.all(jnp.isfinite(face_vertices), axis=(-2, -1))
-  return finite & jnp.all(face_vertices[..., 2] > 0.0, axis=-1)
 
 
 def bin_faces(face_vertices: Float[Array, "B F 3 3"], reach: Float[Array, ""], grid: Grid) -> Bins:
@@ -109,39 +117,90 @@ def bin_faces(face_vertices: Float[Array, "B F 3 3"], reach: Float[Array, ""], g
     The faces of all images in one list, image after image.
   """
   batch, faces = face_vertices.shape[:2]
-  corners = face_vertices.reshape(batch * faces, 3, 3)
-  valid = drawable(corners)
-  corners = jnp.where(valid[:, None, None], corners, 1.0)
-  xy = jnp.clip(corners[..., :2], -_FARTHEST, _FARTHEST)
-  inverse_depth = 1.0 / jnp.clip(corners[..., 2], _NEAREST_DEPTH, _FARTHEST_DEPTH)
+  columns = face_vertices.reshape(batch * faces, 9)
+  valid = drawable(columns)
+  # Column by column: an array [N, 3, 2] is reduced over its 3 at ten times the cost.
+  x, y, z = (
+    tuple(jnp.where(valid, columns[:, 3 * i + c], 1.0) for i in range(3)) for c in range(3)
+  )
+  x, y = (tuple(jnp.clip(corner, -_FARTHEST, _FARTHEST) for corner in axis) for axis in (x, y))
+  first_column, width = _tiles_along(x, reach, grid.width, WIDE)
+  first_row, height = _tiles_along(y, reach, grid.height, TALL)
+  touches = valid & (width > 0) & (height > 0)
+  # Below the last row of tiles stands the spare one.
+  first_column = jnp.where(touches, first_column, 0)
+  first_row = jnp.where(touches, first_row, grid.tile_rows)
+  width, height = jnp.where(touches, width, 1), jnp.where(touches, height, 1)
+  image = jnp.repeat(jnp.arange(batch, dtype=jnp.int32) * (grid.tiles + 1), faces)
+  starts = jnp.concatenate([np.zeros(1, np.int32), jnp.cumsum(width * height, dtype=jnp.int32)])
+  floats = [lax.bitcast_convert_type(v, jnp.int32) for v in face_numbers(x, y, z)]
+  table = jnp.stack([*floats, image, first_column, first_row, width, starts[:-1]], axis=-1)
+  unused = np.zeros((1, table.shape[1]), np.int32)
+  unused[0, _FLOATS + 2], unused[0, _FLOATS + 3] = grid.tile_rows, 1
+  return Bins(jnp.concatenate([table, unused]), starts)
 
-  size = np.array([grid.width, grid.height], np.float32)
+
+def drawable(columns: Float[Array, "N 9"]) -> Bool[Array, "N"]:
+  """True for faces that are drawn: every coordinate finite and every depth positive."""
+  result = jnp.isfinite(columns[:, 0])
+  for i in range(1, 9):
+    result &= jnp.isfinite(columns[:, i])
+  for i in (2, 5, 8):
+    result &= columns[:, i] > 0.0
+  return result
+
+
+def _tiles_along(
+  corners: tuple[Array, ...], reach: Array, size: int, side: int
+) -> tuple[Array, ...]:
+  """The first tile that three corners can touch along one axis, and how many; none is 0 or less."""
+  least = jnp.minimum(jnp.minimum(corners[0], corners[1]), corners[2])
+  most = jnp.maximum(jnp.maximum(corners[0], corners[1]), corners[2])
   # Pixel c has its centre at (2 c + 1 - W) / W; the slack covers rounding.
   slack = 1e-3
-  low = (jnp.min(xy, axis=1) - reach + 1.0) * (0.5 * size)[None] - (0.5 + slack)
-  high = (jnp.max(xy, axis=1) + reach + 1.0) * (0.5 * size)[None] - (0.5 - slack)
-  low = jnp.ceil(jnp.clip(low, -1.0, size[None])).astype(jnp.int32)
-  high = jnp.floor(jnp.clip(high, -1.0, size[None])).astype(jnp.int32)
-  low, high = jnp.maximum(low, 0), jnp.minimum(high, (size - 1).astype(np.int32)[None])
-  touches = valid & jnp.all(low <= high, axis=-1)
-  tile = np.array([[WIDE, TALL]], np.int32)
-  first = jnp.where(touches[:, None], low // tile, 0)
-  extent = jnp.where(touches[:, None], high // tile - low // tile + 1, 1)
+  low = (least - reach + 1.0) * (0.5 * size) - (0.5 + slack)
+  high = (most + reach + 1.0) * (0.5 * size) - (0.5 - slack)
+  first = jnp.maximum(jnp.ceil(jnp.clip(low, -1.0, float(size))).astype(jnp.int32), 0)
+  last = jnp.minimum(jnp.floor(jnp.clip(high, -1.0, float(size))).astype(jnp.int32), size - 1)
+  return first // side, jnp.where(first <= last, last // side - first // side + 1, 0)
 
-  # Below the last row of tiles stands the spare one.
-  first_row = jnp.where(touches, first[:, 1], grid.tile_rows)
-  image = jnp.repeat(jnp.arange(batch, dtype=jnp.int32) * (grid.tiles + 1), faces)
-  floats = jnp.concatenate([xy.reshape(-1, 6), inverse_depth], axis=-1)
-  table = jnp.concatenate(
-    [
-      lax.bitcast_convert_type(floats, jnp.int32),
-      jnp.stack([image, first[:, 0], first_row, extent[:, 0]], axis=-1),
-    ],
-    axis=-1,
-  )
-  unused = np.zeros((1, table.shape[1]), np.int32)
-  unused[0, 11], unused[0, 12] = grid.tile_rows, 1
-  return Bins(jnp.concatenate([table, unused]), extent[:, 0] * extent[:, 1])
+
+def face_numbers(x: tuple[Array, ...], y: tuple[Array, ...], z: tuple[Array, ...]) -> list[Array]:
+  """A face's record: corners, unit edge vectors, edge lengths, inverse determinant and depths.
+
+  What follows from the corners is computed once a face: a row would compute it again at the cost of
+  a third of its pixels.
+  """
+  along_x, along_y, lengths = [], [], []
+  edge_x, edge_y = (tuple(c[(i + 1) % 3] - c[i] for i in range(3)) for c in (x, y))
+  for i in range(3):
+    length = jnp.sqrt(edge_x[i] * edge_x[i] + edge_y[i] * edge_y[i])
+    directed = length > _SHORTEST_EDGE
+    inverse = 1.0 / jnp.where(directed, length, 1.0)
+    along_x.append(jnp.where(directed, edge_x[i] * inverse, 1.0))
+    along_y.append(jnp.where(directed, edge_y[i] * inverse, 0.0))
+    lengths.append(jnp.where(directed, length, 0.0))
+  determinant = edge_x[0] * edge_y[1] - edge_y[0] * edge_x[1]
+  size = jnp.maximum(jnp.abs(determinant), _SMALLEST_DETERMINANT)
+  inverse_depth = [1.0 / jnp.clip(corner, _NEAREST_DEPTH, _FARTHEST_DEPTH) for corner in z]
+  pairs = [[x[i], y[i]] for i in range(3)] + [[along_x[i], along_y[i]] for i in range(3)]
+  flat = [number for pair in pairs for number in pair]
+  return [*flat, *lengths, jnp.where(determinant < 0.0, -1.0, 1.0) / size, *inverse_depth]
+
+
+class _Cursor(NamedTuple):
+  """How far the rows have been visited."""
+
+  face: Int[Array, ""]  # the first face that is not finished
+  row: Int[Array, ""]  # the number of the next row
+
+
+class _Kept(NamedTuple):
+  """Rows that wait for their chunk to fill up."""
+
+  waiting: Int[Array, ""]
+  face: Int[Array, "R2"]  # twice a chunk: fewer than a chunk wait when a chunk more is looked at
+  number: Int[Array, "R2"]
 
 
 def over_rows(
@@ -160,61 +219,161 @@ def over_rows(
     body: takes a chunk of rows and the state, returns the new state.
     state: a pytree of arrays of fixed shapes.
   """
+  chunk = _safe_chunk(chunk, grid)
+  starts = _padded_starts(bins, chunk)
+
+  def step(carry: tuple[_Cursor, State]) -> tuple[_Cursor, State]:
+    cursor, state = carry
+    face, number, cursor = _next_rows(starts, bins.num_faces, cursor, chunk)
+    return cursor, body(_locate(bins, grid, face, number), state)
+
+  carry = (_beginning(), state)
+  return lax.while_loop(lambda carry: carry[0].face < bins.num_faces, step, carry)[1]
+
+
+def over_kept_rows(
+  bins: Bins,
+  grid: Grid,
+  chunk: int,
+  keep: Callable[[Rows], Bool[Array, "R"]],
+  body: Callable[[Rows, State], State],
+  state: State,
+) -> State:
+  """`over_rows` for the rows that `keep` wants: they are gathered until they fill a chunk.
+
+  Worth its while where `body` costs several times what `keep` does.
+
+  Args:
+    bins: the faces.
+    grid: size of the raster.
+    chunk: rows per step, at most 2 ** 15.
+    keep: says of a chunk of rows which to keep.
+    body: takes a chunk of kept rows and the state, returns the new state. Rows that fill up the
+      last chunk are of the face that stands for unused rows.
+    state: a pytree of arrays of fixed shapes.
+  """
+  chunk = _safe_chunk(chunk, grid)
+  starts = _padded_starts(bins, chunk)
   total = bins.num_faces
-  counts = jnp.concatenate([bins.counts, np.zeros(chunk, np.int32)])
-  index = np.arange(chunk, dtype=np.int32)
 
-  def unfinished(carry: tuple[Array, Array, State]) -> Array:
-    return carry[0] < total
-
-  def step(carry: tuple[Array, Array, State]) -> tuple[Array, Array, State]:
-    first, done, state = carry
-    # Rows still to do of the next faces. Cut to more than fit, so that their sum cannot overflow.
-    left = lax.dynamic_slice(counts, (first,), (chunk,))
-    left = jnp.minimum(left - jnp.where(index == 0, done, 0), chunk + 1)
-    ends = jnp.cumsum(left, dtype=jnp.int32)
-    starts = ends - left
-    # Where a face starts stands (face, start), packed in one integer; a running maximum spreads it.
-    spread = jnp.zeros(chunk, jnp.int32)
-    spread = spread.at[jnp.where(left > 0, starts, chunk)].set(
-      (index << _ROW_BITS) | jnp.minimum(starts, chunk - 1), mode="drop"
+  def search(carry: tuple[_Cursor, _Kept]) -> tuple[_Cursor, _Kept]:
+    cursor, kept = carry
+    face, number, cursor = _next_rows(starts, total, cursor, chunk)
+    wanted = keep(_locate(bins, grid, face, number)) & (face < total)
+    counted = _running_count(wanted)
+    place = jnp.where(wanted, kept.waiting + counted - 1, 2 * chunk)
+    kept = _Kept(
+      kept.waiting + counted[-1],
+      kept.face.at[place].set(face, mode="drop"),
+      kept.number.at[place].set(number, mode="drop"),
     )
-    spread = lax.cummax(spread)
-    face = spread >> _ROW_BITS
-    nth = jnp.asarray(index) - (spread & ((1 << _ROW_BITS) - 1)) + jnp.where(face == 0, done, 0)
-    face = jnp.where(index < ends[-1], first + face, total)
-    state = body(_locate(bins, grid, face, nth), state)
+    return cursor, kept
 
-    finished = jnp.sum(ends <= chunk, dtype=jnp.int32)
-    begun = chunk - starts[jnp.minimum(finished, chunk - 1)] + jnp.where(finished == 0, done, 0)
-    return first + finished, jnp.where(finished == chunk, 0, begun), state
+  def searching(carry: tuple[_Cursor, _Kept]) -> Array:
+    return (carry[0].face < total) & (carry[1].waiting < chunk)
 
+  def step(carry: tuple[_Cursor, _Kept, State]) -> tuple[_Cursor, _Kept, State]:
+    cursor, kept, state = carry
+    cursor, kept = lax.while_loop(searching, search, (cursor, kept))
+    used = np.arange(chunk, dtype=np.int32) < kept.waiting
+    face = jnp.where(used, kept.face[:chunk], total)
+    state = body(_locate(bins, grid, face, kept.number[:chunk]), state)
+    rest = (jnp.roll(kept.face, -chunk), jnp.roll(kept.number, -chunk))
+    return cursor, _Kept(jnp.maximum(kept.waiting - chunk, 0), *rest), state
+
+  def unfinished(carry: tuple[_Cursor, _Kept, State]) -> Array:
+    return (carry[0].face < total) | (carry[1].waiting > 0)
+
+  none = jnp.zeros(2 * chunk, jnp.int32)
+  carry = (_beginning(), _Kept(jnp.zeros((), jnp.int32), none, none), state)
+  return lax.while_loop(unfinished, step, carry)[2]
+
+
+def _safe_chunk(chunk: int, grid: Grid) -> int:
+  """A chunk so small that as many faces that cover the image differ by less than 2 ** 31 rows."""
+  return min(chunk, 1 << max(0, 30 - grid.tiles.bit_length()))
+
+
+def _beginning() -> _Cursor:
   zero = jnp.zeros((), jnp.int32)
-  return lax.while_loop(unfinished, step, (zero, zero, state))[2]
+  return _Cursor(zero, zero)
 
 
-def _locate(bins: Bins, grid: Grid, face: Int[Array, "R"], nth: Int[Array, "R"]) -> Rows:
-  """The `nth` tile of each face, and the face's corners as seen from it."""
+def _padded_starts(bins: Bins, chunk: int) -> Int[Array, "N1+chunk"]:
+  """The first rows of all faces, and of `chunk` that are none: they start after the last row."""
+  return jnp.concatenate([bins.starts, jnp.broadcast_to(bins.starts[-1:], (chunk,))])
+
+
+def _next_rows(
+  starts: Int[Array, "N1+chunk"], total: int, cursor: _Cursor, chunk: int
+) -> tuple[Int[Array, "R"], Int[Array, "R"], _Cursor]:
+  """The next `chunk` rows: the face of each, `total` after the last, and their numbers.
+
+  As every face has a row, these are rows of the next `chunk` faces at most.
+  """
+  index = np.arange(chunk, dtype=np.int32)
+  begins = lax.dynamic_slice(starts, (cursor.face,), (chunk,)) - cursor.row
+  # The first face may have begun before; faces of later chunks are dropped.
+  marks = jnp.zeros(chunk, jnp.bool_).at[jnp.maximum(begins, 0)].set(True, mode="drop")
+  face = cursor.face + _running_count(marks) - 1
+  last, row = face[-1], cursor.row + chunk
+  ends_here = starts[jnp.minimum(last + 1, total)] == row
+  following = jnp.where(ends_here, jnp.minimum(last + 1, total), last)
+  return face, cursor.row + index, _Cursor(following, row)
+
+
+def _running_count(marks: Bool[Array, "R"]) -> Int[Array, "R"]:
+  """How many are true up to each place, itself included.
+
+  As two small matrix products, exact in any precision since no entry exceeds 64: a cumulative sum
+  costs a CPU three times as much.
+  """
+  size = marks.shape[0]
+  side = 64
+  if size % side:
+    return jnp.cumsum(marks, dtype=jnp.int32)
+  blocks = marks.reshape(-1, side).astype(jnp.float32)
+  within = blocks @ np.triu(np.ones((side, side), np.float32))
+  count = size // side
+  before = within[:, -1] @ np.triu(np.ones((count, count), np.float32), 1)
+  return (within + before[:, None]).astype(jnp.int32).reshape(size)
+
+
+def _locate(bins: Bins, grid: Grid, face: Int[Array, "R"], number: Int[Array, "R"]) -> Rows:
+  """The tiles of rows of these numbers, and their faces' corners as seen from there."""
   record = bins.table.at[face].get(mode="promise_in_bounds")
-  floats = lax.bitcast_convert_type(record[:, :9], jnp.float32)
+  floats = lax.bitcast_convert_type(record[:, :_FLOATS], jnp.float32)
+  image, first_column, first_row, width, start = (record[:, _FLOATS + i] for i in range(5))
+  nth = jnp.where(face < bins.num_faces, number - start, 0)
   # An integer division by way of floats, which vectorises; exact below 2 ** 22 tiles.
-  width = record[:, 12]
   down = jnp.floor((nth.astype(jnp.float32) + 0.5) / width.astype(jnp.float32)).astype(jnp.int32)
-  column = record[:, 10] + nth - down * width
-  row = record[:, 11] + down
-  tile = record[:, 9] + jnp.minimum(row * grid.tile_columns + column, grid.tiles)
+  column = first_column + nth - down * width
+  row = first_row + down
+  tile = image + jnp.minimum(row * grid.tile_columns + column, grid.tiles)
   left = (2 * WIDE * column + (1 - grid.width)).astype(jnp.float32) / grid.width
   top = (2 * TALL * row + (1 - grid.height)).astype(jnp.float32) / grid.height
-  left, top = left[:, None], top[:, None]
+  active = (row < grid.tile_rows)[:, None]
+  return rows_from(face, tile, floats[:, None], left[:, None], top[:, None], active)
+
+
+def rows_from(
+  face: Array, tile: Array, floats: Array, left: Array, top: Array, active: Array
+) -> Rows:
+  """Rows from the faces' records [..., floats] and the places from which they are seen."""
+  numbers = [floats[..., i] for i in range(_FLOATS)]
   return Rows(
     face=face,
     tile=tile,
-    x=tuple(left - floats[:, i, None] for i in (0, 2, 4)),
-    y=tuple(top - floats[:, i, None] for i in (1, 3, 5)),
+    x=tuple(left - corner for corner in numbers[0:6:2]),
+    y=tuple(top - corner for corner in numbers[1:6:2]),
     left=left,
     top=top,
-    inverse_depth=tuple(floats[:, i, None] for i in (6, 7, 8)),
-    active=(row < grid.tile_rows)[:, None],
+    along_x=tuple(numbers[6:12:2]),
+    along_y=tuple(numbers[7:12:2]),
+    length=tuple(numbers[12:15]),
+    inverse_determinant=numbers[15],
+    inverse_depth=tuple(numbers[16:19]),
+    active=active,
   )
 
 
@@ -224,23 +383,15 @@ def rows_at_pixels(bins: Bins, grid: Grid, face: Int[Array, "tiles 16"]) -> Rows
   Where `face` is negative the result is that of the face which fills up the last chunk.
   """
   record = bins.table.at[jnp.where(face < 0, bins.num_faces, face)].get(mode="promise_in_bounds")
-  floats = lax.bitcast_convert_type(record[..., :9], jnp.float32)
+  floats = lax.bitcast_convert_type(record[..., :_FLOATS], jnp.float32)
   index = np.arange(face.shape[0], dtype=np.int32) % (grid.tiles + 1)
   dx, dy = pixel_offsets(grid)
   column, row = index % grid.tile_columns, index // grid.tile_columns
   left = ((2 * WIDE * column + 1 - grid.width).astype(np.float32) / grid.width)[:, None] + dx
   top = ((2 * TALL * row + 1 - grid.height).astype(np.float32) / grid.height)[:, None] + dy
   left, top = left.astype(np.float32), top.astype(np.float32)
-  return Rows(
-    face=face,
-    tile=jnp.arange(face.shape[0], dtype=jnp.int32),
-    x=tuple(left - floats[..., i] for i in (0, 2, 4)),
-    y=tuple(top - floats[..., i] for i in (1, 3, 5)),
-    left=jnp.asarray(left),
-    top=jnp.asarray(top),
-    inverse_depth=tuple(floats[..., i] for i in (6, 7, 8)),
-    active=face >= 0,
-  )
+  tile = jnp.arange(face.shape[0], dtype=jnp.int32)
+  return rows_from(face, tile, floats, jnp.asarray(left), jnp.asarray(top), face >= 0)
 
 
 def tile_image(image: Float[Array, "B H W *C"], grid: Grid) -> Float[Array, "tiles 16 *C"]:
@@ -279,9 +430,12 @@ __all__ = [
   "bin_faces",
   "default_chunk",
   "drawable",
+  "face_numbers",
+  "over_kept_rows",
   "over_rows",
   "pixel_offsets",
   "rows_at_pixels",
+  "rows_from",
   "tile_image",
   "untile_image",
 ]

@@ -20,9 +20,10 @@ from jaxtyping import Array, Bool, Float
 
 from umr_jax.render.binning import Rows
 
-# The determinant of a sliver is pushed away from zero to this, and an edge's squared length.
-_SMALLEST_DETERMINANT = 1e-10
-_SMALLEST_LENGTH = 1e-20
+# Of a float32 computation with a few steps, relative to its largest number.
+_ROUNDING = 1e-6
+# Lengths are not divided by below this.
+_SHORTEST = 1e-10
 # Barycentric weights are clipped to [_CLIP, 1 - _CLIP]: at 0 and 1 a texel look-up ties or leaves
 # the face.
 _CLIP = 1e-5
@@ -34,11 +35,12 @@ Offsets = Array | np.ndarray  # [1, 16]
 class Edges(NamedTuple):
   """The edges of each row's face, edge i from corner i to corner i + 1; [R, 1] each."""
 
-  x: Triple
-  y: Triple
-  length: Triple  # squared
+  normal_x: Triple  # unit vectors across the edges, to the inside
+  normal_y: Triple
   side: Float[Array, "R 1"]  # the sign of the determinant
-  inverse_determinant: Float[Array, "R 1"]
+  # A pixel is inside where it is farther than this from every edge's line: 0, or infinite for a
+  # face with an edge of no length, which has no inside.
+  threshold: Float[Array, "R 1"]
 
 
 class Nearest(NamedTuple):
@@ -49,25 +51,27 @@ class Nearest(NamedTuple):
 
 
 def edges_of(rows: Rows) -> Edges:
-  """The edges of the rows' faces, whose corners are stored as tile - corner."""
-  x = tuple(rows.x[i] - rows.x[(i + 1) % 3] for i in range(3))
-  y = tuple(rows.y[i] - rows.y[(i + 1) % 3] for i in range(3))
-  length = tuple(jnp.maximum(x[i] * x[i] + y[i] * y[i], _SMALLEST_LENGTH) for i in range(3))
-  determinant = x[0] * y[1] - y[0] * x[1]
-  side = jnp.where(determinant < 0.0, -1.0, 1.0)
-  inverse = side / jnp.maximum(jnp.abs(determinant), _SMALLEST_DETERMINANT)
-  return Edges(x, y, length, side, inverse)
+  """What the edges of the rows' faces say about inside and outside."""
+  side = jnp.where(rows.inverse_determinant < 0.0, -1.0, 1.0)
+  shortest = jnp.minimum(jnp.minimum(rows.length[0], rows.length[1]), rows.length[2])
+  return Edges(
+    normal_x=tuple(-side * y for y in rows.along_y),
+    normal_y=tuple(side * x for x in rows.along_x),
+    side=side,
+    threshold=jnp.where(shortest > 0.0, 0.0, jnp.inf),
+  )
 
 
-def crosses(rows: Rows, edges: Edges, dx: Offsets, dy: Offsets) -> Triple:
-  """Twice the signed areas that the pixel spans with edges 0, 1, 2."""
-  return tuple(edges.x[i] * (rows.y[i] + dy) - edges.y[i] * (rows.x[i] + dx) for i in range(3))
+def heights(rows: Rows, edges: Edges, dx: Offsets, dy: Offsets) -> Triple:
+  """Signed distances of the pixels to the lines of edges 0, 1, 2, positive to the inside."""
+  return tuple(
+    edges.normal_x[i] * (rows.x[i] + dx) + edges.normal_y[i] * (rows.y[i] + dy) for i in range(3)
+  )
 
 
-def strictly_inside(cross: Triple, edges: Edges) -> Bool[Array, "R 16"]:
+def strictly_inside(height: Triple, edges: Edges) -> Bool[Array, "R 16"]:
   """True where a pixel's barycentric weights are all positive."""
-  a, b, c = (value * edges.side for value in cross)
-  return jnp.minimum(jnp.minimum(a, b), c) > 0.0
+  return jnp.minimum(jnp.minimum(height[0], height[1]), height[2]) > edges.threshold
 
 
 def locate_nearest(rows: Rows, edges: Edges, dx: Offsets, dy: Offsets) -> Nearest:
@@ -77,12 +81,18 @@ def locate_nearest(rows: Rows, edges: Edges, dx: Offsets, dy: Offsets) -> Neares
   second comparison, compiled differently, could choose the other one.
   """
   best: tuple[Array, ...] = ()
+  height = heights(rows, edges, dx, dy)
   for i in range(3):
-    px, py = rows.x[i] + dx, rows.y[i] + dy
-    reached = jnp.clip(px * edges.x[i] + py * edges.y[i], 0.0, edges.length[i])
-    along = reached * (1.0 / edges.length[i])
-    x, y = along * edges.x[i] - px, along * edges.y[i] - py
-    here = (x * x + y * y, reached + 2.0 * (i - 1) * edges.length[i], edges.length[i])
+    # In the edge's own frame: how far along it the pixel lies, and how far beyond its ends.
+    along = rows.along_x[i] * (rows.x[i] + dx) + rows.along_y[i] * (rows.y[i] + dy)
+    reached = jnp.clip(along, 0.0, rows.length[i])
+    beyond = along - reached
+    length = jnp.maximum(rows.length[i], _SHORTEST)
+    here = (
+      height[i] * height[i] + beyond * beyond,
+      reached + 2.0 * (i - 1) * length,
+      length,
+    )
     if i == 0:
       best = here
     else:
@@ -99,7 +109,7 @@ class Gap(NamedTuple):
   shares: Triple  # weights of the point in the corners
 
 
-def gap_to(rows: Rows, edges: Edges, dx: Offsets, dy: Offsets, place: Array) -> Gap:
+def gap_to(rows: Rows, dx: Offsets, dy: Offsets, place: Array) -> Gap:
   """Looks up the edge again that `locate_nearest` found."""
   first, last = place < -0.5, place > 1.5
 
@@ -108,8 +118,9 @@ def gap_to(rows: Rows, edges: Edges, dx: Offsets, dy: Offsets, place: Array) -> 
 
   along = of_edge((place + 2.0, place, place - 2.0))
   rest = 1.0 - along
-  x = along * of_edge(edges.x) - (of_edge(rows.x) + dx)
-  y = along * of_edge(edges.y) - (of_edge(rows.y) + dy)
+  reached = along * of_edge(rows.length)
+  x = reached * of_edge(rows.along_x) - (of_edge(rows.x) + dx)
+  y = reached * of_edge(rows.along_y) - (of_edge(rows.y) + dy)
   zero = jnp.zeros_like(along)
   shares = (
     of_edge((rest, zero, along)),
@@ -119,9 +130,25 @@ def gap_to(rows: Rows, edges: Edges, dx: Offsets, dy: Offsets, place: Array) -> 
   return Gap(x, y, shares)
 
 
-def barycentric(cross: Triple, edges: Edges) -> Triple:
+def may_reach(
+  rows: Rows, edges: Edges, dx: Offsets, dy: Offsets, reach: Array
+) -> Bool[Array, "R 1"]:
+  """False for rows whose tile lies wholly beyond one of the edges, farther than `reach`."""
+  middle_x, middle_y = dx[:, -1:] * 0.5, dy[:, -1:] * 0.5
+  result = rows.active
+  for i, height in enumerate(heights(rows, edges, middle_x, middle_y)):
+    # The tile's pixel that lies farthest to the inside.
+    most = height + jnp.abs(edges.normal_x[i]) * middle_x + jnp.abs(edges.normal_y[i]) * middle_y
+    rounding = _ROUNDING * (jnp.abs(rows.x[i]) + jnp.abs(rows.y[i]) + rows.length[i])
+    # The line through an edge of no length is none.
+    result = result & ((most >= -(reach + rounding)) | (rows.length[i] == 0.0))
+  return result
+
+
+def barycentric(height: Triple, rows: Rows) -> Triple:
   """The pixel's affine weights of the three corners, unclipped."""
-  return tuple(cross[(i + 1) % 3] * edges.inverse_determinant for i in range(3))
+  inverse = jnp.abs(rows.inverse_determinant)
+  return tuple(height[i] * (rows.length[i] * inverse) for i in (1, 2, 0))
 
 
 def clipped(weights: Triple) -> Triple:
@@ -151,13 +178,13 @@ def signed_distance(
       the square of the least weight.
     reach: the square root of the value at which SoftRas stops looking outside the face.
   """
-  cross = crosses(rows, edges, dx, dy)
-  inside = strictly_inside(cross, edges)
+  height = heights(rows, edges, dx, dy)
+  inside = strictly_inside(height, edges)
   if dist_func == "euclidean":
     squared = locate_nearest(rows, edges, dx, dy).squared
     near = inside | (squared < reach * reach)
   else:
-    a, b, c = barycentric(cross, edges)
+    a, b, c = barycentric(height, rows)
     least = jnp.minimum(jnp.minimum(a, b), c)
     squared = least * least
     near = inside | ((squared < reach * reach) & in_box(rows, dx, dy, reach))
@@ -194,7 +221,7 @@ def corner_gradients(
   if dist_func == "barycentric":
     return _barycentric_gradients(rows, edges, dx, dy, slope)
   # d(squared)/d(corner) = 2 (q - p) b, with b the weights of the nearest point q in its edge.
-  gap = gap_to(rows, edges, dx, dy, locate_nearest(rows, edges, dx, dy).place)
+  gap = gap_to(rows, dx, dy, locate_nearest(rows, edges, dx, dy).place)
   sums = []
   for share in gap.shares:
     pull = 2.0 * slope * share
@@ -209,15 +236,19 @@ def _barycentric_gradients(
 
   Moving corner j is as moving the pixel against it, weighted by w_j: dw_k/dv_j = -w_j dw_k/dp.
   """
-  weights = barycentric(crosses(rows, edges, dx, dy), edges)
+  weights = barycentric(heights(rows, edges, dx, dy), rows)
   least, argument = weights[0], jnp.zeros(slope.shape, jnp.int32)
   for k in (1, 2):
     argument = jnp.where(weights[k] < least, k, argument)
     least = jnp.minimum(least, weights[k])
   # The weight of corner k falls off across the opposite edge, k + 1.
-  across_x = jnp.where(argument == 0, edges.y[1], jnp.where(argument == 1, edges.y[2], edges.y[0]))
-  across_y = jnp.where(argument == 0, edges.x[1], jnp.where(argument == 1, edges.x[2], edges.x[0]))
-  force = 2.0 * least * slope * edges.inverse_determinant
+  x, y = (
+    tuple(length * part for length, part in zip(rows.length, along, strict=True))
+    for along in (rows.along_x, rows.along_y)
+  )
+  across_x = jnp.where(argument == 0, y[1], jnp.where(argument == 1, y[2], y[0]))
+  across_y = jnp.where(argument == 0, x[1], jnp.where(argument == 1, x[2], x[0]))
+  force = 2.0 * least * slope * rows.inverse_determinant
   sums = []
   for weight in weights:
     # Far from a sliver weights are huge, and huge times zero need not be zero.

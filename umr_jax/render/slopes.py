@@ -26,13 +26,14 @@ from umr_jax.render.aggregate import (
   Settings,
   colors_of,
   coverage,
+  felt_rows,
   odds_against,
   pairs_of,
   reach_of,
   softmax_weights,
   texel_index,
 )
-from umr_jax.render.binning import Bins, Rows, default_chunk, over_rows, pixel_offsets
+from umr_jax.render.binning import Bins, Rows, default_chunk, over_kept_rows, pixel_offsets
 
 
 @jax.tree_util.register_static
@@ -92,7 +93,7 @@ def silhouette_slopes(
 
   state = (jnp.zeros((bins.num_faces + 1, 6), jnp.float32), jnp.zeros((), jnp.float32))
   chunk = default_chunk(bins.num_faces, ALPHA_CHUNK)
-  return over_rows(bins, settings.grid, chunk, body, state)
+  return over_kept_rows(bins, settings.grid, chunk, felt_rows(settings, reach), body, state)
 
 
 def color_slopes(
@@ -150,7 +151,7 @@ def color_slopes(
   )
   if wants.geometry or wants.sigma or (softmax and (wants.textures or wants.gamma)):
     chunk = default_chunk(bins.num_faces, COLOR_CHUNK)
-    slopes = over_rows(bins, settings.grid, chunk, body, slopes)
+    slopes = over_kept_rows(bins, settings.grid, chunk, felt_rows(settings, reach), body, slopes)
   return slopes._replace(depths=slopes.depths / (gamma * (settings.near - settings.far)))
 
 

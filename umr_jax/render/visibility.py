@@ -68,7 +68,7 @@ def hard_colors(
   rows = rows_at_pixels(bins, settings.grid, winner)
   edges = distance.edges_of(rows)
   zero = jnp.zeros((1, 1), jnp.float32)
-  weights = distance.clipped(distance.barycentric(distance.crosses(rows, edges, zero, zero), edges))
+  weights = distance.clipped(distance.barycentric(distance.heights(rows, edges, zero, zero), rows))
   face = jnp.maximum(winner, 0)
   colors = aggregate.colors_at(face, weights, textures, settings)
   return jnp.where((winner >= 0)[..., None], colors, 0.0)

@@ -94,6 +94,18 @@ def slant(batch: Batch, key: PRNGKeyArray, *, rotation: float, stretch: float) -
   )
 
 
+def augmented(
+  batch: Batch, key: PRNGKeyArray, strengths: Strengths
+) -> tuple[Batch, Float[Array, "B H W 3"]]:
+  """The batch that a step learns from, and the photographs as the network sees them."""
+  color_key, slant_key = jax.random.split(key)
+  if strengths.rotation or strengths.stretch:
+    batch = slant(batch, slant_key, rotation=strengths.rotation, stretch=strengths.stretch)
+  if not strengths.color:
+    return batch, batch.image
+  return batch, color_jitter(batch.image, batch.index, color_key, strengths.color)
+
+
 def _draws(index: Int[Array, "B"], key: PRNGKeyArray, count: int) -> Float[Array, "B N"]:
   """Uniform numbers in [-1, 1] for each image of the data set."""
   keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)

@@ -14,7 +14,7 @@ from umr_jax.config import LossConfig, RenderConfig
 from umr_jax.losses.texture import TextureDistance, texture_distance
 from umr_jax.losses.total import total_loss
 from umr_jax.models.umr_net import UMRNet
-from umr_jax.train.augment import UNCHANGED, Strengths, color_jitter, slant
+from umr_jax.train.augment import UNCHANGED, Strengths, augmented
 from umr_jax.types import Batch, EMState, Topology, TrainState
 
 Metrics = dict[str, Float[Array, ""]]
@@ -78,12 +78,8 @@ def make_train_step(
   """
 
   def loss_fn(params: Any, train_state: TrainState, em_state: EMState, batch: Batch, key: Any):
-    latent_key, camera_key, color_key, slant_key = jax.random.split(key, 4)
-    if augment.rotation or augment.stretch:
-      batch = slant(batch, slant_key, rotation=augment.rotation, stretch=augment.stretch)
-    images = batch.image
-    if augment.color:
-      images = color_jitter(images, batch.index, color_key, augment.color)
+    latent_key, camera_key, augment_key = jax.random.split(key, 3)
+    batch, images = augmented(batch, augment_key, augment)
     noise = latent_noise(batch.index, latent_key, size=net.code_size) if net.sample_code else None
     prediction, updates = net.apply(
       {"params": params, "batch_stats": train_state.batch_stats},
@@ -120,9 +116,7 @@ def make_train_step(
     params = optax.apply_updates(train_state.params, updates)
     ema_params = train_state.ema_params
     if ema_decay:
-      steps = (train_state.step - em_state.round_start).astype(jnp.float32)
-      decay = jnp.minimum(ema_decay, (1.0 + steps) / (10.0 + steps))
-      ema_params = jax.tree.map(lambda old, new: new + decay * (old - new), ema_params, params)
+      ema_params = _follow(ema_params, params, train_state.step - em_state.round_start, ema_decay)
     metrics["grad_norm"] = optax.global_norm(grads)
     new_state = dataclasses.replace(
       train_state,
@@ -135,3 +129,10 @@ def make_train_step(
     return new_state, metrics
 
   return train_step
+
+
+def _follow(average: Any, params: Any, round_step: Array, ema_decay: float) -> Any:
+  """The moving average after one more step; it follows quickly at first."""
+  steps = round_step.astype(jnp.float32)
+  decay = jnp.minimum(ema_decay, (1.0 + steps) / (10.0 + steps))
+  return jax.tree.map(lambda old, new: new + decay * (old - new), average, params)
