@@ -23,24 +23,25 @@ GRID = Grid(height=21, width=34)
 
 
 def visits(faces, reach, *, chunk, grid=GRID, keep=None):
-  """How often each (face, tile) is visited; the last tile of an image is its spare one."""
+  """How often each face [B, F] visits each tile [B, F, B, tiles], and how often none [B, F]."""
   batch, count = faces.shape[:2]
-  tiles = batch * (grid.tiles + 1)
+  tiles = batch * grid.tiles
 
   def run(f):
     bins = bin_faces(f, jnp.float32(reach), grid)
 
     def body(rows, seen):
       # The last face stands for rows that are not used.
-      return seen.at[rows.face, rows.tile].add(1)
+      return seen.at[rows.face, jnp.minimum(rows.tile, tiles)].add(1)
 
-    seen = jnp.zeros((batch * count + 1, tiles), jnp.int32)
+    seen = jnp.zeros((batch * count + 1, tiles + 1), jnp.int32)
     if keep is None:
       return over_rows(bins, grid, chunk, body, seen)
     return over_kept_rows(bins, grid, chunk, keep, body, seen)
 
   seen = np.asarray(compiled(run)(jnp.asarray(faces)))[:-1]
-  return seen.reshape(batch, count, batch, grid.tiles + 1)
+  none = seen[:, -1].reshape(batch, count)
+  return seen[:, :-1].reshape(batch, count, batch, grid.tiles), none
 
 
 def expected_visits(faces, reach, grid=GRID):
@@ -61,12 +62,12 @@ def test_every_touched_tile_is_visited_once(rng, chunk):
   faces = scenes.triangles(rng, 2, 12, size=0.4)
   faces[0, 3, :, :2] *= 9.0  # many chunks wide
   faces[1, 5, :, :2] += 7.0  # off the image
-  seen = visits(faces, 0.05, chunk=chunk)
+  seen, none = visits(faces, 0.05, chunk=chunk)
   touched = expected_visits(faces, 0.05)
   for b in range(2):
-    np.testing.assert_array_equal(seen[b, :, b, :-1], touched[b])
+    np.testing.assert_array_equal(seen[b, :, b], touched[b])
     np.testing.assert_array_equal(seen[b, :, 1 - b], 0)
-    np.testing.assert_array_equal(seen[b, :, b, -1], ~touched[b].any(axis=-1))
+  np.testing.assert_array_equal(none, ~touched.any(axis=-1))
 
 
 @pytest.mark.parametrize("chunk", [4, 64, 4096])
@@ -74,8 +75,10 @@ def test_every_touched_tile_is_visited_once(rng, chunk):
 def test_the_rows_that_are_wanted_are_visited_once_and_no_others(rng, chunk, modulus):
   faces = scenes.triangles(rng, 2, 12, size=0.4)
   faces[0, 3, :, :2] *= 9.0
-  seen = visits(faces, 0.05, chunk=chunk)
-  kept = visits(faces, 0.05, chunk=chunk, keep=lambda rows: (rows.tile + rows.face) % modulus == 0)
+  seen, _ = visits(faces, 0.05, chunk=chunk)
+  kept, _ = visits(
+    faces, 0.05, chunk=chunk, keep=lambda rows: (rows.tile + rows.face) % modulus == 0
+  )
   face = np.arange(24).reshape(2, 12, 1, 1)
   tile = np.arange(seen.shape[2] * seen.shape[3]).reshape(1, 1, *seen.shape[2:])
   np.testing.assert_array_equal(kept, seen * ((tile + face) % modulus == 0))
@@ -86,7 +89,7 @@ def test_tiles_that_a_triangle_does_not_reach_are_known(rng):
   faces = scenes.triangles(rng, 1, 40, size=0.8)
   reach = 0.02
   settings = Settings(GRID)
-  kept = visits(faces, reach, chunk=64, keep=felt_rows(settings, jnp.float32(reach)))[0, :, 0, :-1]
+  kept = visits(faces, reach, chunk=64, keep=felt_rows(settings, jnp.float32(reach)))[0][0, :, 0]
   x = (2 * np.arange(GRID.width) + 1 - GRID.width) / GRID.width
   y = (2 * np.arange(GRID.height) + 1 - GRID.height) / GRID.height
   points = np.stack(np.meshgrid(x, y), axis=-1)
@@ -101,9 +104,9 @@ def test_tiles_that_a_triangle_does_not_reach_are_known(rng):
 
 def test_faces_that_may_not_be_drawn_touch_nothing():
   faces = scenes.broken_faces()[None]
-  seen = visits(faces, 0.1, chunk=8)
-  np.testing.assert_array_equal(seen[..., :-1], 0)
-  np.testing.assert_array_equal(seen[..., -1], 1)
+  seen, none = visits(faces, 0.1, chunk=8)
+  np.testing.assert_array_equal(seen, 0)
+  np.testing.assert_array_equal(none, 1)
 
 
 def test_rows_know_where_their_tile_and_their_corners_are(rng):
@@ -139,7 +142,7 @@ def test_rows_know_where_their_tile_and_their_corners_are(rng):
 def test_tiles_give_the_image_back_and_are_zero_beyond_it(rng):
   image = rng.uniform(1.0, 2.0, (3, GRID.height, GRID.width, 2)).astype(np.float32)
   tiles = tile_image(jnp.asarray(image), GRID)
-  assert tiles.shape == (3 * (GRID.tiles + 1), TALL * WIDE, 2)
+  assert tiles.shape == (3 * GRID.tiles, TALL * WIDE, 2)
   np.testing.assert_array_equal(untile_image(tiles, GRID), image)
   assert int((np.asarray(tiles) != 0.0).sum()) == image.size
 

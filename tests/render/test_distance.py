@@ -24,6 +24,12 @@ def rows_of(faces, pixels):
   )
 
 
+def clip(weights):
+  """Clipped and normalised weights."""
+  clipped, total = distance.clipped(weights)
+  return tuple(value / total for value in clipped)
+
+
 ZERO = np.zeros((1, 1), np.float32)
 
 
@@ -70,7 +76,7 @@ def test_clipped_weights_lie_within_the_face_and_sum_to_one(pairs):
   _, _, rows = pairs
   edges = distance.edges_of(rows)
   raw = distance.barycentric(distance.heights(rows, edges, ZERO, ZERO), rows)
-  weights = np.concatenate(distance.clipped(raw), axis=-1)
+  weights = np.concatenate(clip(raw), axis=-1)
   assert (weights > 0.0).all()
   assert (weights < 1.0).all()
   np.testing.assert_allclose(weights.sum(axis=-1), 1.0, rtol=1e-6)
@@ -80,7 +86,8 @@ def test_depth_is_interpolated_perspectively(pairs):
   faces, _, rows = pairs
   weights = tuple(jnp.full((200, 1), w) for w in (0.2, 0.3, 0.5))
   expected = (np.array([0.2, 0.3, 0.5]) / faces[..., 2]).sum(axis=-1)
-  np.testing.assert_allclose(distance.inverse_depth_at(weights, rows)[:, 0], expected, rtol=1e-6)
+  depth = distance.depth_at(tuple(3.0 * w for w in weights), 3.0, rows)[:, 0]
+  np.testing.assert_allclose(depth, 1.0 / expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 6])
@@ -103,5 +110,5 @@ def test_texels_are_read_where_texels_belong(side):
 
 def test_corners_of_a_face_read_texels_of_that_face():
   for corner in np.eye(3):
-    weights = distance.clipped(tuple(jnp.full((1, 1), w) for w in corner))
+    weights = clip(tuple(jnp.full((1, 1), w) for w in corner))
     assert 0 <= int(texel_index(weights, 6)[0, 0]) < 36

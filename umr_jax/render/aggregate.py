@@ -35,8 +35,6 @@ ALPHA_CHUNK = 16384
 COLOR_CHUNK = 4096
 # A pixel on a face's border is on the face. Two faces that share an edge may each round it away.
 _BORDER = 1e-6
-# exp of less than minus this is 0 in float32.
-_HIDDEN = 105.0
 # The largest exponent of the background's weight: beyond it the background is all that is seen.
 _LARGEST_EXPONENT = 60.0
 
@@ -72,7 +70,6 @@ class Pairs(NamedTuple):
   hit: Bool[Array, "R 16"]  # and the pixel is on the face, borders included
   weights: distance.Triple  # clipped barycentric
   depth: Float[Array, "R 16"]
-  inverse_depth: Float[Array, "R 16"]
 
 
 def reach_of(sigma: Array, dist_eps: float) -> Array:
@@ -88,14 +85,14 @@ def pairs_of(rows: Rows, settings: Settings, sigma: Array, reach: Array) -> Pair
     rows, edges, dx, dy, dist_func=settings.dist_func, reach=reach
   )
   raw = distance.barycentric(distance.heights(rows, edges, dx, dy), rows)
-  weights = distance.clipped(raw)
-  inverse_depth = distance.inverse_depth_at(weights, rows)
-  depth = 1.0 / inverse_depth
+  clipped, total = distance.clipped(raw)
+  weights = tuple(value / total for value in clipped)
+  depth = distance.depth_at(clipped, total, rows)
   in_range = felt & (depth >= settings.near) & (depth <= settings.far)
   shown = in_range if settings.double_sided else in_range & (edges.side > 0.0)
   least = jnp.minimum(jnp.minimum(raw[0], raw[1]), raw[2])
   hit = shown & (least >= -_BORDER)
-  return Pairs(squared / sigma, felt, in_range, shown, hit, weights, depth, inverse_depth)
+  return Pairs(squared / sigma, felt, in_range, shown, hit, weights, depth)
 
 
 def odds_against(pairs: Pairs, counted: Array) -> Float[Array, "R 16"]:
@@ -140,9 +137,11 @@ def visible_rows(
 ) -> Callable[[Rows], Bool[Array, "R"]]:
   """Which rows may hold a pixel to whose colour their face adds anything.
 
-  A face that lies behind others weighs exp of its depth beyond the nearest one, over gamma: exactly
-  0 in float32 from a depth on that is small, for usual gammas.
+  A face that lies behind others weighs exp of minus its depth beyond the nearest one, over gamma.
+  From a depth on that is small, for usual gammas, that is less than the rounding of the sum, even
+  where the nearest face is hardly felt and weighs `dist_eps`.
   """
+  hidden = np.float32(np.log(1e9 / settings.dist_eps))
   felt = felt_rows(settings, reach)
   # The deepest of a tile's nearest depths: what is behind that by enough is hidden at all pixels.
   deepest = jnp.max(nearest, axis=-1)
@@ -150,8 +149,8 @@ def visible_rows(
   def keep(rows: Rows) -> Bool[Array, "R"]:
     first, second, third = rows.inverse_depth
     front = (1.0 - 1e-5) / jnp.maximum(jnp.maximum(first, second), third)[:, 0]
-    behind = front - deepest.at[rows.tile].get(mode="promise_in_bounds")
-    return felt(rows) & (behind <= _HIDDEN * (settings.far - settings.near) * gamma)
+    behind = front - deepest.at[rows.tile].get(mode="clip")
+    return felt(rows) & (behind <= hidden * (settings.far - settings.near) * gamma)
 
   return keep
 
@@ -174,10 +173,10 @@ def transmittance(bins: Bins, settings: Settings, sigma: Array, tiles: int) -> A
 def _accumulate_alpha(image: Array, rows: Rows, pairs: Pairs, additive: bool) -> Array:
   at = image.at[rows.tile]
   if additive:
-    return at.add(coverage(odds_against(pairs, pairs.felt)), mode="promise_in_bounds")
+    return at.add(coverage(odds_against(pairs, pairs.felt)), mode="drop")
   # 1 / (1 - D); infinite deep inside, where the product's inverse is 0.
   blocked = 1.0 + jnp.exp(jnp.where(pairs.felt, pairs.signed, -jnp.inf))
-  return at.multiply(blocked, mode="promise_in_bounds")
+  return at.multiply(blocked, mode="drop")
 
 
 def transmittance_and_depth(
@@ -191,7 +190,7 @@ def transmittance_and_depth(
     pairs = pairs_of(rows, settings, sigma, reach)
     image = _accumulate_alpha(state[0], rows, pairs, additive)
     depth = jnp.where(pairs.shown, pairs.depth, settings.farthest)
-    return image, state[1].at[rows.tile].min(depth, mode="promise_in_bounds")
+    return image, state[1].at[rows.tile].min(depth, mode="drop")
 
   image = jnp.full((tiles, PIXELS), 0.0 if additive else 1.0, jnp.float32)
   nearest = jnp.full((tiles, PIXELS), settings.farthest, jnp.float32)
@@ -245,13 +244,13 @@ def softmax_colors(
   def body(rows: Rows, state: tuple[Array, Array]) -> tuple[Array, Array]:
     sums, total = state
     pairs = pairs_of(rows, settings, sigma, reach)
-    depth = nearest.at[rows.tile].get(mode="promise_in_bounds")
+    depth = nearest.at[rows.tile].get(mode="clip")
     weights = softmax_weights(pairs, depth, settings, gamma)
     weights *= coverage(odds_against(pairs, pairs.shown))
     colors = colors_of(rows, pairs.weights, textures, settings) * weights[..., None]
     colors = colors.reshape(-1, PIXELS * channels)
-    sums = sums.at[rows.tile].add(colors, mode="promise_in_bounds")
-    return sums, total.at[rows.tile].add(weights, mode="promise_in_bounds")
+    sums = sums.at[rows.tile].add(colors, mode="drop")
+    return sums, total.at[rows.tile].add(weights, mode="drop")
 
   sums = jnp.zeros((nearest.shape[0], PIXELS * channels), jnp.float32)
   chunk = default_chunk(bins.num_faces, COLOR_CHUNK)

@@ -6,7 +6,7 @@ tile) pair is one row of work. The rows are never listed: a `while_loop` with a 
 visits them in chunks of a fixed size, so that shapes are static, work follows the real number of
 rows, no capacity can overflow and no face is ever dropped.
 
-Faces that touch nothing keep one row, which lands on a spare tile after the last of their image.
+Faces that touch nothing keep one row, whose tile does not exist: writing to it changes nothing.
 This bounds the number of faces in a chunk by its number of rows, which is what makes the search
 for the faces of a chunk cheap, however large the batch.
 """
@@ -30,7 +30,10 @@ _SHORTEST_EDGE = 1e-10
 _SMALLEST_DETERMINANT = 1e-10
 # Floats of a face's record before its four integers.
 _FLOATS = 19
-_ROW_BITS = 15
+# The tile of rows that have none.
+_NOWHERE = np.int32(1 << 30)
+# Rows that are looked at together, to see which are worth more.
+_LOOK_CHUNK = 16384
 
 State = TypeVar("State")
 
@@ -53,7 +56,7 @@ class Grid(NamedTuple):
 
   @property
   def tiles(self) -> int:
-    """Tiles of one image; arrays of tiles hold one spare tile more."""
+    """Tiles of one image."""
     return self.tile_rows * self.tile_columns
 
 
@@ -81,7 +84,7 @@ class Rows(NamedTuple):
   """A chunk of rows. Columns [R, 1] meet pixels [1, 16] in [R, 16]."""
 
   face: Int[Array, "R"]  # index into all N faces; N for a row that is not used
-  tile: Int[Array, "R"]  # index into all tiles; the spare tile for a face that touches nothing
+  tile: Int[Array, "R"]  # index into all tiles; beyond them for a face that touches nothing
   x: tuple[Float[Array, "R 1"], ...]  # from each vertex to the tile's first pixel centre
   y: tuple[Float[Array, "R 1"], ...]
   left: Float[Array, "R 1"]  # image-space position of the tile's first pixel centre
@@ -94,7 +97,7 @@ class Rows(NamedTuple):
   # One over twice the signed area: positive for corners that run clockwise on the screen.
   inverse_determinant: Float[Array, "R 1"]
   inverse_depth: tuple[Float[Array, "R 1"], ...]
-  active: Bool[Array, "R 1"]  # False for rows on a spare tile
+  active: Bool[Array, "R 1"]  # False for rows on no tile
 
 
 def pixel_offsets(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
@@ -127,11 +130,11 @@ def bin_faces(face_vertices: Float[Array, "B F 3 3"], reach: Float[Array, ""], g
   first_column, width = _tiles_along(x, reach, grid.width, WIDE)
   first_row, height = _tiles_along(y, reach, grid.height, TALL)
   touches = valid & (width > 0) & (height > 0)
-  # Below the last row of tiles stands the spare one.
+  # Below the last row of tiles there is none.
   first_column = jnp.where(touches, first_column, 0)
   first_row = jnp.where(touches, first_row, grid.tile_rows)
   width, height = jnp.where(touches, width, 1), jnp.where(touches, height, 1)
-  image = jnp.repeat(jnp.arange(batch, dtype=jnp.int32) * (grid.tiles + 1), faces)
+  image = jnp.repeat(jnp.arange(batch, dtype=jnp.int32) * grid.tiles, faces)
   starts = jnp.concatenate([np.zeros(1, np.int32), jnp.cumsum(width * height, dtype=jnp.int32)])
   floats = [lax.bitcast_convert_type(v, jnp.int32) for v in face_numbers(x, y, z)]
   table = jnp.stack([*floats, image, first_column, first_row, width, starts[:-1]], axis=-1)
@@ -199,7 +202,7 @@ class _Kept(NamedTuple):
   """Rows that wait for their chunk to fill up."""
 
   waiting: Int[Array, ""]
-  face: Int[Array, "R2"]  # twice a chunk: fewer than a chunk wait when a chunk more is looked at
+  face: Int[Array, "R2"]
   number: Int[Array, "R2"]
 
 
@@ -246,22 +249,23 @@ def over_kept_rows(
   Args:
     bins: the faces.
     grid: size of the raster.
-    chunk: rows per step, at most 2 ** 15.
-    keep: says of a chunk of rows which to keep.
+    chunk: kept rows per step, at most 2 ** 15.
+    keep: says of rows which to keep; it sees several chunks at a time.
     body: takes a chunk of kept rows and the state, returns the new state. Rows that fill up the
       last chunk are of the face that stands for unused rows.
     state: a pytree of arrays of fixed shapes.
   """
-  chunk = _safe_chunk(chunk, grid)
-  starts = _padded_starts(bins, chunk)
+  look = _safe_chunk(default_chunk(bins.num_faces, _LOOK_CHUNK), grid)
+  starts = _padded_starts(bins, look)
   total = bins.num_faces
+  room = chunk + look  # fewer than a chunk wait when `look` more are looked at
 
   def search(carry: tuple[_Cursor, _Kept]) -> tuple[_Cursor, _Kept]:
     cursor, kept = carry
-    face, number, cursor = _next_rows(starts, total, cursor, chunk)
+    face, number, cursor = _next_rows(starts, total, cursor, look)
     wanted = keep(_locate(bins, grid, face, number)) & (face < total)
     counted = _running_count(wanted)
-    place = jnp.where(wanted, kept.waiting + counted - 1, 2 * chunk)
+    place = jnp.where(wanted, kept.waiting + counted - 1, room)
     kept = _Kept(
       kept.waiting + counted[-1],
       kept.face.at[place].set(face, mode="drop"),
@@ -284,7 +288,7 @@ def over_kept_rows(
   def unfinished(carry: tuple[_Cursor, _Kept, State]) -> Array:
     return (carry[0].face < total) | (carry[1].waiting > 0)
 
-  none = jnp.zeros(2 * chunk, jnp.int32)
+  none = jnp.zeros(room, jnp.int32)
   carry = (_beginning(), _Kept(jnp.zeros((), jnp.int32), none, none), state)
   return lax.while_loop(unfinished, step, carry)[2]
 
@@ -349,7 +353,7 @@ def _locate(bins: Bins, grid: Grid, face: Int[Array, "R"], number: Int[Array, "R
   down = jnp.floor((nth.astype(jnp.float32) + 0.5) / width.astype(jnp.float32)).astype(jnp.int32)
   column = first_column + nth - down * width
   row = first_row + down
-  tile = image + jnp.minimum(row * grid.tile_columns + column, grid.tiles)
+  tile = jnp.where(row < grid.tile_rows, image + row * grid.tile_columns + column, _NOWHERE)
   left = (2 * WIDE * column + (1 - grid.width)).astype(jnp.float32) / grid.width
   top = (2 * TALL * row + (1 - grid.height)).astype(jnp.float32) / grid.height
   active = (row < grid.tile_rows)[:, None]
@@ -384,7 +388,7 @@ def rows_at_pixels(bins: Bins, grid: Grid, face: Int[Array, "tiles 16"]) -> Rows
   """
   record = bins.table.at[jnp.where(face < 0, bins.num_faces, face)].get(mode="promise_in_bounds")
   floats = lax.bitcast_convert_type(record[..., :_FLOATS], jnp.float32)
-  index = np.arange(face.shape[0], dtype=np.int32) % (grid.tiles + 1)
+  index = np.arange(face.shape[0], dtype=np.int32) % grid.tiles
   dx, dy = pixel_offsets(grid)
   column, row = index % grid.tile_columns, index // grid.tile_columns
   left = ((2 * WIDE * column + 1 - grid.width).astype(np.float32) / grid.width)[:, None] + dx
@@ -395,24 +399,21 @@ def rows_at_pixels(bins: Bins, grid: Grid, face: Int[Array, "tiles 16"]) -> Rows
 
 
 def tile_image(image: Float[Array, "B H W *C"], grid: Grid) -> Float[Array, "tiles 16 *C"]:
-  """An image as tiles, zero beyond its edges and on the spare tile."""
+  """An image as tiles, zero beyond its edges."""
   batch, channels = image.shape[0], image.shape[3:]
   rows, columns = grid.tile_rows, grid.tile_columns
   pad = ((0, 0), (0, rows * TALL - grid.height), (0, columns * WIDE - grid.width))
   image = jnp.pad(image, pad + ((0, 0),) * len(channels))
   image = image.reshape(batch, rows, TALL, columns, WIDE, *channels)
-  tiles = jnp.swapaxes(image, 2, 3).reshape(batch, grid.tiles, PIXELS, *channels)
-  tiles = jnp.pad(tiles, ((0, 0), (0, 1)) + ((0, 0),) * (1 + len(channels)))
-  return tiles.reshape(batch * (grid.tiles + 1), PIXELS, *channels)
+  return jnp.swapaxes(image, 2, 3).reshape(batch * grid.tiles, PIXELS, *channels)
 
 
 def untile_image(tiles: Array, grid: Grid) -> Array:
   """The inverse of `tile_image`, for any trailing shape."""
   channels = tiles.shape[2:]
   rows, columns = grid.tile_rows, grid.tile_columns
-  batch = tiles.shape[0] // (grid.tiles + 1)
-  image = tiles.reshape(batch, grid.tiles + 1, PIXELS, *channels)[:, :-1]
-  image = image.reshape(batch, rows, columns, TALL, WIDE, *channels)
+  image = tiles.reshape(-1, rows, columns, TALL, WIDE, *channels)
+  batch = image.shape[0]
   image = jnp.swapaxes(image, 2, 3).reshape(batch, rows * TALL, columns * WIDE, *channels)
   return image[:, : grid.height, : grid.width]
 

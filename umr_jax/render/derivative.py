@@ -17,9 +17,11 @@ from umr_jax.render import aggregate, visibility
 from umr_jax.render.aggregate import Settings
 from umr_jax.render.binning import bin_faces, tile_image, untile_image
 from umr_jax.render.folding import foldable, sequential
-from umr_jax.render.slopes import Pixels, Wants, color_slopes, silhouette_slopes
+from umr_jax.render.slopes import Pixels, Wants, alpha_slopes, color_slopes
 
 _TINY = 1e-30
+# A transmittance that is as good as none.
+_SATURATED = 1e-12
 
 
 class Rendered(NamedTuple):
@@ -33,7 +35,7 @@ class Rendered(NamedTuple):
 
 
 def _tiles(settings: Settings, batch: int) -> int:
-  return batch * (settings.grid.tiles + 1)
+  return batch * settings.grid.tiles
 
 
 # --- silhouette ---
@@ -94,11 +96,20 @@ def _pull_silhouette(
 ) -> tuple[Array, Array | None]:
   reach = aggregate.reach_of(sigma, settings.dist_eps)
   bins = bin_faces(face_vertices, reach, settings.grid)
-  alpha_slope = tile_image(slope, settings.grid) * passed
-  corners, on_sigma = silhouette_slopes(bins, settings, sigma, alpha_slope, wants.sigma)
+  alpha_slope = _alpha_slope(settings, slope, passed, face_vertices.shape[1])
+  corners, on_sigma = alpha_slopes(bins, settings, sigma, alpha_slope, wants, in_range=False)
   corners = corners[:-1].reshape(*face_vertices.shape[:3], 2)
   corners = jnp.pad(corners, ((0, 0), (0, 0), (0, 0), (0, 1)))
   return corners, on_sigma if wants.sigma else None
+
+
+def _alpha_slope(settings: Settings, on_alpha: Array, passed: Array, faces: int) -> Array:
+  """What a pixel's gradient on alpha gives to each of its pairs, but for the pair's own share."""
+  slope = tile_image(on_alpha, settings.grid)
+  if settings.aggr_alpha == "sum":
+    return slope / faces
+  # Where next to nothing passes, next to nothing would change: such tiles can be skipped.
+  return jnp.where(passed > _SATURATED, slope * passed, 0.0)
 
 
 silhouette.defvjp(_silhouette_forward, _silhouette_backward, symbolic_zeros=True)
@@ -183,7 +194,7 @@ def _draw(
 def _first_faces(settings: Settings, batch: int, faces: int) -> np.ndarray:
   """The number of its image's first face, for each tile."""
   first = faces * np.arange(batch, dtype=np.int32)
-  return np.repeat(first, settings.grid.tiles + 1)[:, None]
+  return np.repeat(first, settings.grid.tiles)[:, None]
 
 
 def _fragments(
@@ -206,11 +217,14 @@ def _render_forward(settings: Settings, *inputs: Any) -> tuple[Rendered, Any]:
 
 def _render_backward(settings: Settings, residuals: Any, slopes: Rendered) -> tuple[Any, ...]:
   values, saved, wants = residuals
-  alpha, color = (
-    jnp.zeros(slope.shape, slope.dtype)
-    if isinstance(slope, jax.custom_derivatives.SymbolicZero)
-    else slope
+  asked = [
+    not isinstance(slope, jax.custom_derivatives.SymbolicZero)
     for slope in (slopes.alpha, slopes.color)
+  ]
+  wants = wants._replace(alpha=asked[0], color=asked[1] and settings.aggr_rgb == "softmax")
+  alpha, color = (
+    slope if there else jnp.zeros(slope.shape, slope.dtype)
+    for slope, there in zip((slopes.alpha, slopes.color), asked, strict=True)
   )
   return _render_slopes(settings, wants, *values[:2], saved, alpha, color, *values[2:])
 
@@ -239,18 +253,18 @@ def _pull(
   bins = bin_faces(face_vertices, aggregate.reach_of(sigma, settings.dist_eps), settings.grid)
   flat = textures.reshape(batch * faces, *textures.shape[2:])
   on_color = tile_image(on_color, settings.grid)
-  alpha_slope = tile_image(on_alpha, settings.grid)
-  alpha_slope = alpha_slope / faces if settings.aggr_alpha == "sum" else alpha_slope * saved.passed
+  alpha_slope = _alpha_slope(settings, on_alpha, saved.passed, faces)
+  corners, on_sigma = alpha_slopes(bins, settings, sigma, alpha_slope, wants, in_range=True)
   if settings.aggr_rgb == "hard":
     zeros = jnp.zeros_like(alpha_slope)
-    pixels = Pixels(alpha_slope, zeros, zeros, zeros, on_color)
+    pixels = Pixels(zeros, zeros, zeros, on_color)
     on_background = jnp.where((saved.winner < 0)[..., None], on_color, 0.0)
     on_gamma = jnp.zeros((), jnp.float32)
   else:
     behind = aggregate.background_exponent(saved.nearest, settings, gamma)
     on_background = (jnp.exp(behind) / saved.total)[..., None] * on_color
     shade = jnp.sum(saved.color * on_color, axis=-1)
-    pixels = Pixels(alpha_slope, 1.0 / saved.total, saved.nearest, shade, on_color)
+    pixels = Pixels(1.0 / saved.total, saved.nearest, shade, on_color)
     lost = jnp.sum(on_background * (background[None, None] - saved.color), axis=-1)
     on_gamma = -jnp.sum(lost * behind) / gamma
   slopes = color_slopes(bins, flat, pixels, settings, sigma, gamma, wants)
@@ -259,11 +273,12 @@ def _pull(
     winner = jnp.where(saved.winner < 0, -1, saved.winner + _first_faces(settings, batch, faces))
     paint = functools.partial(visibility.hard_colors, bins, winner=winner, settings=settings)
     (on_textures,) = jax.vjp(paint, flat)[1](on_color)
-  geometry = jnp.concatenate([slopes.corners.reshape(-1, 3, 2), slopes.depths[..., None]], axis=-1)
+  corners = (corners + slopes.corners).reshape(-1, 3, 2)
+  geometry = jnp.concatenate([corners, slopes.depths[..., None]], axis=-1)
   return (
     geometry[:-1].reshape(face_vertices.shape) if wants.geometry else None,
     on_textures.reshape(textures.shape) if wants.textures else None,
-    slopes.sigma if wants.sigma else None,
+    on_sigma + slopes.sigma if wants.sigma else None,
     slopes.gamma + on_gamma if wants.gamma else None,
     jnp.sum(on_background, axis=(0, 1)) if wants.background else None,
   )

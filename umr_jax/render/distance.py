@@ -151,17 +151,16 @@ def barycentric(height: Triple, rows: Rows) -> Triple:
   return tuple(height[i] * (rows.length[i] * inverse) for i in (1, 2, 0))
 
 
-def clipped(weights: Triple) -> Triple:
-  """Weights clipped to the triangle and normalised."""
+def clipped(weights: Triple) -> tuple[Triple, Float[Array, "R 16"]]:
+  """Weights clipped to the triangle, and their sum, by which they are still to be divided."""
   w = tuple(jnp.clip(value, _CLIP, 1.0 - _CLIP) for value in weights)
-  total = w[0] + w[1] + w[2]
-  return tuple(value / total for value in w)
+  return w, w[0] + w[1] + w[2]
 
 
-def inverse_depth_at(weights: Triple, rows: Rows) -> Float[Array, "R 16"]:
-  """One over the depth of the face at each pixel; depth is interpolated perspectively."""
+def depth_at(weights: Triple, total: Array, rows: Rows) -> Float[Array, "R 16"]:
+  """The depth of the face at each pixel, interpolated perspectively with `clipped` weights."""
   a, b, c = (w * inverse for w, inverse in zip(weights, rows.inverse_depth, strict=True))
-  return a + b + c
+  return total / (a + b + c)
 
 
 def signed_distance(

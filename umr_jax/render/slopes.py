@@ -11,12 +11,13 @@ pairs instead of having stored them.
 Source: Liu et al. 2019, "Soft Rasterizer", section 3.4 and the supplementary.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from umr_jax.render import distance
 from umr_jax.render.aggregate import (
@@ -32,6 +33,7 @@ from umr_jax.render.aggregate import (
   reach_of,
   softmax_weights,
   texel_index,
+  visible_rows,
 )
 from umr_jax.render.binning import Bins, Rows, default_chunk, over_kept_rows, pixel_offsets
 
@@ -45,12 +47,14 @@ class Wants(NamedTuple):
   sigma: bool = False
   gamma: bool = False
   background: bool = False
+  # And of which outputs.
+  alpha: bool = True
+  color: bool = True
 
 
 class Pixels(NamedTuple):
   """What the backward pass knows of each pixel; [tiles, 16] each but `color_slope`."""
 
-  alpha_slope: Array  # gradient on alpha times the transmittance; with "sum", divided by F
   inverse_total: Array  # one over the sum of weights, background included
   nearest: Array
   shade: Array  # gradient on the colour dotted with the colour
@@ -67,33 +71,51 @@ class Slopes(NamedTuple):
   gamma: Float[Array, ""]
 
 
-def silhouette_slopes(
-  bins: Bins, settings: Settings, sigma: Array, alpha_slope: Array, wants_sigma: bool
+def alpha_slopes(
+  bins: Bins,
+  settings: Settings,
+  sigma: Array,
+  alpha_slope: Float[Array, "tiles 16"],
+  wants: Wants,
+  *,
+  in_range: bool,
 ) -> tuple[Float[Array, "N1 6"], Float[Array, ""]]:
-  """Gradient of the silhouette on the corners of all faces, and on sigma.
+  """Gradient of alpha on the corners of all faces, and on sigma.
 
   Args:
     bins: the faces.
     settings: of the forward pass.
     sigma: of the forward pass.
-    alpha_slope: gradient on alpha times the transmittance, per pixel.
-    wants_sigma: whether the second result is computed; zero otherwise.
+    alpha_slope: gradient on alpha times the transmittance, per pixel; with "sum" divided by F.
+      Tiles where it is zero are skipped.
+    wants: which parts are needed; the others stay zero.
+    in_range: whether pairs beyond near and far are left out, as the kernel does when it draws
+      colour.
   """
   reach = reach_of(sigma, settings.dist_eps)
 
   def body(rows: Rows, state: tuple[Array, Array]) -> tuple[Array, Array]:
     corners, on_sigma = state
     pairs = pairs_of(rows, settings, sigma, reach)
-    slope = alpha_slope.at[rows.tile].get(mode="promise_in_bounds")
-    odds = odds_against(pairs, pairs.felt)
-    slope *= coverage(odds)
-    if wants_sigma:
-      on_sigma -= jnp.sum(jnp.where(pairs.felt, slope * pairs.signed, 0.0)) / sigma
-    return _add_corners(corners, rows, slope, odds, sigma, settings), on_sigma
+    counted = pairs.in_range if in_range else pairs.felt
+    odds = odds_against(pairs, counted)
+    covered = coverage(odds)
+    slope = alpha_slope.at[rows.tile].get(mode="clip") * covered
+    if settings.aggr_alpha == "sum":
+      slope *= 1.0 - covered
+    if wants.sigma:
+      on_sigma -= jnp.sum(jnp.where(counted, slope * pairs.signed, 0.0)) / sigma
+    if wants.geometry:
+      corners = _add_corners(corners, rows, slope, odds, sigma, settings)
+    return corners, on_sigma
 
   state = (jnp.zeros((bins.num_faces + 1, 6), jnp.float32), jnp.zeros((), jnp.float32))
+  if not (wants.alpha and (wants.geometry or wants.sigma)):
+    return state
+  live = ~(jnp.max(jnp.abs(alpha_slope), axis=-1) <= 0.0)  # what is not a number is alive
+  keep = _in_live_tiles(felt_rows(settings, reach), live)
   chunk = default_chunk(bins.num_faces, ALPHA_CHUNK)
-  return over_kept_rows(bins, settings.grid, chunk, felt_rows(settings, reach), body, state)
+  return over_kept_rows(bins, settings.grid, chunk, keep, body, state)
 
 
 def color_slopes(
@@ -105,35 +127,29 @@ def color_slopes(
   gamma: Array,
   wants: Wants,
 ) -> Slopes:
-  """Gradient of alpha and colour on everything but the background and, if "hard", the textures.
+  """Gradient of softmax colour on everything but the background.
 
   Args:
     bins: the faces.
     textures: of all faces.
-    pixels: the image and the gradient on it.
+    pixels: the image and the gradient on it. Tiles where that is zero are skipped.
     settings: of the forward pass.
     sigma: of the forward pass.
     gamma: of the forward pass.
     wants: which parts are needed; the others stay zero.
   """
   reach = reach_of(sigma, settings.dist_eps)
-  softmax = settings.aggr_rgb == "softmax"
 
   def body(rows: Rows, slopes: Slopes) -> Slopes:
     pairs = pairs_of(rows, settings, sigma, reach)
-    at = jax.tree.map(lambda x: x.at[rows.tile].get(mode="promise_in_bounds"), pixels)
-    # The kernel drops the alpha gradient, too, of a pair beyond near and far.
-    odds = odds_against(pairs, pairs.in_range)
+    at = jax.tree.map(lambda x: x.at[rows.tile].get(mode="clip"), pixels)
+    odds = odds_against(pairs, pairs.shown)
     covered = coverage(odds)
-    slope = at.alpha_slope * covered
-    if settings.aggr_alpha == "sum":
-      slope *= 1.0 - covered
-    if softmax:
-      weights = softmax_weights(pairs, at.nearest, settings, gamma) * covered * at.inverse_total
-      slopes, pull = _add_color(slopes, rows, pairs, weights, at, textures, settings, gamma, wants)
-      slope += pull * (1.0 - covered)
+    weights = softmax_weights(pairs, at.nearest, settings, gamma) * covered * at.inverse_total
+    slopes, pull = _add_color(slopes, rows, pairs, weights, at, textures, settings, gamma, wants)
+    slope = pull * (1.0 - covered)
     if wants.sigma:
-      lost = jnp.where(pairs.in_range, slope * pairs.signed, 0.0)
+      lost = jnp.where(pairs.shown, slope * pairs.signed, 0.0)
       slopes = slopes._replace(sigma=slopes.sigma - jnp.sum(lost) / sigma)
     if wants.geometry:
       corners = _add_corners(slopes.corners, rows, slope, odds, sigma, settings)
@@ -149,10 +165,20 @@ def color_slopes(
     zero,
     zero,
   )
-  if wants.geometry or wants.sigma or (softmax and (wants.textures or wants.gamma)):
+  if wants.color and (wants.geometry or wants.sigma or wants.textures or wants.gamma):
+    keep = visible_rows(pixels.nearest, settings, reach, gamma)
+    steepest = jnp.max(jnp.abs(pixels.color_slope).reshape(pixels.nearest.shape[0], -1), axis=-1)
+    keep = _in_live_tiles(keep, ~(steepest <= 0.0))  # what is not a number is alive
     chunk = default_chunk(bins.num_faces, COLOR_CHUNK)
-    slopes = over_kept_rows(bins, settings.grid, chunk, felt_rows(settings, reach), body, slopes)
+    slopes = over_kept_rows(bins, settings.grid, chunk, keep, body, slopes)
   return slopes._replace(depths=slopes.depths / (gamma * (settings.near - settings.far)))
+
+
+def _in_live_tiles(
+  keep: Callable[[Rows], Array], live: Bool[Array, "tiles"]
+) -> Callable[[Rows], Array]:
+  """Leaves out, too, the rows of tiles that nothing is asked of."""
+  return lambda rows: keep(rows) & live.at[rows.tile].get(mode="clip")
 
 
 def _add_color(

@@ -13,12 +13,14 @@ from umr_jax.render.binning import (
   Bins,
   Rows,
   default_chunk,
-  over_rows,
+  over_kept_rows,
   pixel_offsets,
   rows_at_pixels,
 )
 
 _CHUNK = 8192
+# Beside a triangle by less than this a pixel may, by rounding, still be on its border.
+_BESIDE = 1e-4
 
 
 def nearest_faces(
@@ -35,26 +37,26 @@ def nearest_faces(
   def body(rows: Rows, state: tuple[Array, Array]) -> tuple[Array, Array]:
     depth, winner = state
     pairs = aggregate.pairs_of(rows, settings, sigma, reach)
-    # The same numbers must reach the minimum and the comparison with it, not two evaluations:
-    # the mask goes into the division, which is computed once.
-    mine = 1.0 / jnp.where(pairs.hit, pairs.inverse_depth, 0.0)
-    before = depth.at[rows.tile].get(mode="promise_in_bounds")
-    depth = depth.at[rows.tile].min(mine, mode="promise_in_bounds")
-    after = depth.at[rows.tile].get(mode="promise_in_bounds")
+    # The same numbers must reach the minimum and the comparison with it, not two evaluations: a
+    # division, mask included, is computed once.
+    mine = 1.0 / jnp.where(pairs.hit, 1.0 / pairs.depth, 0.0)
+    before = depth.at[rows.tile].get(mode="clip")
+    depth = depth.at[rows.tile].min(mine, mode="drop")
+    after = depth.at[rows.tile].get(mode="clip")
     # A pixel that found a nearer face forgets its winner. Rows on one tile write the same.
-    kept = winner.at[rows.tile].get(mode="promise_in_bounds")
-    winner = winner.at[rows.tile].set(
-      jnp.where(after < before, nobody, kept), mode="promise_in_bounds"
-    )
+    kept = winner.at[rows.tile].get(mode="clip")
+    winner = winner.at[rows.tile].set(jnp.where(after < before, nobody, kept), mode="drop")
     claim = jnp.where((mine <= after) & (mine < jnp.inf), rows.face[:, None], nobody)
-    return depth, winner.at[rows.tile].min(claim, mode="promise_in_bounds")
+    return depth, winner.at[rows.tile].min(claim, mode="drop")
 
   state = (
     jnp.full((tiles, PIXELS), jnp.inf, jnp.float32),
     jnp.full((tiles, PIXELS), nobody, jnp.int32),
   )
   chunk = default_chunk(bins.num_faces, _CHUNK)
-  depth, winner = over_rows(bins, settings.grid, chunk, body, state)
+  # Only what lies on the triangle itself can hit.
+  keep = aggregate.felt_rows(settings, jnp.minimum(reach, _BESIDE))
+  depth, winner = over_kept_rows(bins, settings.grid, chunk, keep, body, state)
   return jnp.where(winner == nobody, -1, winner), depth
 
 
@@ -68,7 +70,9 @@ def hard_colors(
   rows = rows_at_pixels(bins, settings.grid, winner)
   edges = distance.edges_of(rows)
   zero = jnp.zeros((1, 1), jnp.float32)
-  weights = distance.clipped(distance.barycentric(distance.heights(rows, edges, zero, zero), rows))
+  raw = distance.barycentric(distance.heights(rows, edges, zero, zero), rows)
+  clipped, total = distance.clipped(raw)
+  weights = tuple(value / total for value in clipped)
   face = jnp.maximum(winner, 0)
   colors = aggregate.colors_at(face, weights, textures, settings)
   return jnp.where((winner >= 0)[..., None], colors, 0.0)
@@ -88,8 +92,8 @@ def landing_sums(
 
   def body(rows: Rows, sums: Array) -> Array:
     pairs = aggregate.pairs_of(rows, settings, sigma, reach)
-    depth = nearest.at[rows.tile].get(mode="promise_in_bounds")
-    inverse = inverse_total.at[rows.tile].get(mode="promise_in_bounds")
+    depth = nearest.at[rows.tile].get(mode="clip")
+    inverse = inverse_total.at[rows.tile].get(mode="clip")
     share = aggregate.softmax_weights(pairs, depth, settings, gamma) * inverse
     share *= aggregate.coverage(aggregate.odds_against(pairs, pairs.shown))
     total = jnp.sum(share, axis=-1, keepdims=True)
@@ -100,7 +104,8 @@ def landing_sums(
 
   chunk = default_chunk(bins.num_faces, _CHUNK)
   start = jnp.zeros((bins.num_faces + 1, 3), jnp.float32)
-  return over_rows(bins, settings.grid, chunk, body, start)
+  keep = aggregate.visible_rows(nearest, settings, reach, gamma)
+  return over_kept_rows(bins, settings.grid, chunk, keep, body, start)
 
 
 def winning_sums(
