@@ -109,6 +109,8 @@ def _keep_compiled() -> None:
 def launch(main: Callable[[], Any]) -> None:
   """Parses the flags, runs `main`, prints its result under --json, and exits with the right code.
 
+  A program that has printed its own lines of JSON returns None.
+
   0 is success, 1 an error that has been told in a sentence, 2 a wrong command line, 75 a run that
   was interrupted and saved itself.
   """
@@ -139,7 +141,7 @@ def launch(main: Callable[[], Any]) -> None:
     except (ValueError, OSError, NonFiniteError) as error:
       logging.debug("Where it happened", exc_info=True)
       _stop(str(error), EXIT_ERROR)
-    if flags.FLAGS.json:
+    if flags.FLAGS.json and result is not None:
       sys.stdout.write(json.dumps(result) + "\n")
 
   app.run(guarded, flags_parser=_parse)

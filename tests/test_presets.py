@@ -20,6 +20,11 @@ def test_a_preset_is_valid_and_documented(name):
   for index in range(config.em.rounds):
     assert build_net(config, hypotheses=config.hypotheses(index)).hypotheses >= 1
   assert module.__doc__ is not None
-  for heading in ("What:", "Hardware and time:", "Command: python -m experiments.train"):
+  for heading in (
+    "What:",
+    "Hardware and time:",
+    "Expected:",
+    "Command: python -m experiments.train",
+  ):
     assert heading in module.__doc__
   assert name == launch.DEFAULT_PRESET or f"--config={name}" in module.__doc__

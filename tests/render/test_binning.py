@@ -12,12 +12,11 @@ from umr_jax.render.binning import (
   WIDE,
   Grid,
   bin_faces,
-  over_kept_rows,
-  over_rows,
   pixel_offsets,
   tile_image,
   untile_image,
 )
+from umr_jax.render.rows import over_kept_rows, over_rows
 
 GRID = Grid(height=21, width=34)
 

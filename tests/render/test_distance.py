@@ -7,7 +7,8 @@ import render_scenes as scenes
 
 from umr_jax.render import distance
 from umr_jax.render.aggregate import texel_index
-from umr_jax.render.binning import face_numbers, rows_from
+from umr_jax.render.binning import face_numbers
+from umr_jax.render.rows import rows_from
 
 
 def rows_of(faces, pixels):

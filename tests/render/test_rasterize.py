@@ -372,3 +372,96 @@ def test_texels_that_make_no_square_are_refused():
 def test_textures_of_another_number_of_faces_are_refused():
   with pytest.raises(jaxtyping.TypeCheckError, match="textures"):
     soft_rasterize(jnp.ones((2, 3, 3)), jnp.ones((3, 4, 3)), image_size=4)
+
+
+GROUPS = dict(image_size=SIZE, sigma=1e-3, gamma=3e-3, background=0.3)
+
+
+def test_each_output_can_have_corners_of_its_own(rng):
+  """The stop-gradients of training in one call: alpha teaches these corners, colour those."""
+  faces, texels = scenes.jax_arrays(scenes.triangles(rng, 2, 9), scenes.textures(rng, 2, 9, 4, 3))
+  cotangent = rng.standard_normal((2, *SIZE, 4)).astype(np.float32)
+
+  def draw(f, c, t):
+    return soft_rasterize(f, t, color_vertices=c, **GROUPS)
+
+  _, (on_alpha, on_color, on_texels) = pull_back(draw, faces, faces, texels, cotangent=cotangent)
+
+  def together(cotangent):
+    return pull_back(
+      lambda f, t: soft_rasterize(f, t, **GROUPS), faces, texels, cotangent=cotangent
+    )[1]
+
+  only_alpha, only_color = cotangent.copy(), cotangent.copy()
+  only_alpha[..., :-1], only_color[..., -1] = 0.0, 0.0
+  assert relative(on_alpha, np.asarray(together(only_alpha)[0])) < 1e-5
+  assert relative(on_color, np.asarray(together(only_color)[0])) < 1e-5
+  both, texels_of_both = together(cotangent)
+  assert relative(on_alpha + on_color, np.asarray(both)) < 1e-5
+  assert relative(on_texels, np.asarray(texels_of_both)) < 1e-5
+
+
+def test_channels_can_be_kept_from_the_geometry(rng):
+  """Colour and parts in one pass: both teach the textures, parts alone the corners."""
+  faces, texels = scenes.jax_arrays(scenes.triangles(rng, 7), scenes.textures(rng, 7, 4, 5))
+  cotangent = rng.standard_normal((*SIZE, 6)).astype(np.float32)
+  reached = (False, True, False, True, True)
+  _, (on_faces, on_texels) = pull_back(
+    lambda f, t: soft_rasterize(f, t, geometry_channels=reached, **GROUPS),
+    faces, texels, cotangent=cotangent,
+  )  # fmt: skip
+
+  def whole(cotangent):
+    return pull_back(
+      lambda f, t: soft_rasterize(f, t, **GROUPS), faces, texels, cotangent=cotangent
+    )[1]
+
+  masked = cotangent * np.array([*reached, True], np.float32)
+  assert relative(on_faces, np.asarray(whole(masked)[0])) < 1e-5
+  assert relative(on_texels, np.asarray(whole(cotangent)[1])) < 1e-5
+  with pytest.raises(ValueError, match="2 geometry_channels for 5 channels"):
+    soft_rasterize(faces, texels, geometry_channels=(True, False), **GROUPS)
+
+
+def test_checkpointed_drawing_has_the_same_gradient(rng):
+  faces = jnp.asarray(scenes.triangles(rng, 6))
+
+  def total(f):
+    return jnp.sum(jnp.square(soft_silhouette(f, image_size=SIZE, sigma=1e-3)))
+
+  found = jax.grad(jax.checkpoint(total))(faces)
+  np.testing.assert_allclose(found, jax.grad(total)(faces), rtol=1e-5, atol=1e-6)
+
+
+def test_more_rows_than_any_chunk_holds_are_all_drawn():
+  """Hundreds of faces over the whole image, far beyond what a fixed capacity would foresee."""
+  face = np.array([[-3.0, -3.0, 2.0], [3.0, -3.0, 2.0], [0.0, 3.0, 2.0]], np.float32)
+  depth = np.linspace(2.0, 4.0, 700, dtype=np.float32)
+  faces = np.repeat(face[None], 700, axis=0)
+  faces[:, :, 2] = depth[:, None]
+  # As a sum, every single face counts: one that were dropped would be missed.
+  image = soft_rasterize(
+    jnp.asarray(faces), jnp.ones((700, 1, 1)), image_size=128, aggr_alpha="sum", sigma=1e-2
+  )
+  one = soft_rasterize(
+    jnp.asarray(face[None]), jnp.ones((1, 1, 1)), image_size=128, aggr_alpha="sum", sigma=1e-2
+  )
+  np.testing.assert_allclose(image[..., 1], one[..., 1], rtol=1e-4)
+
+
+def test_tiles_that_saturate_are_no_loss(rng):
+  """A pile of faces under which nothing passes, beside a rim that learns."""
+  face = np.array([[-0.9, -0.9, 2.0], [0.9, -0.9, 2.0], [0.0, 0.9, 2.0]], np.float32)
+  faces = np.repeat(face[None], 5, axis=0) + 0.05 * rng.standard_normal((5, 3, 3))
+  faces = faces.astype(np.float32)
+  cotangent = rng.standard_normal((40, 40))
+  options = reference.Options((40, 40), sigma=1e-4)
+  expected, _ = reference.gradients(
+    faces, np.zeros((5, 1, 1)), np.stack([0 * cotangent, cotangent], -1), options
+  )
+  (found,) = pull_back(
+    lambda f: soft_silhouette(f, image_size=40, sigma=1e-4),
+    jnp.asarray(faces),
+    cotangent=cotangent,
+  )[1]
+  assert relative(found[..., :2], expected[..., :2]) < 1e-4

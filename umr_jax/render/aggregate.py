@@ -19,16 +19,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from umr_jax.render import distance
-from umr_jax.render.binning import (
-  PIXELS,
-  Bins,
-  Grid,
-  Rows,
-  default_chunk,
-  over_kept_rows,
-  over_rows,
-  pixel_offsets,
-)
+from umr_jax.render.binning import PIXELS, Bins, Grid, pixel_offsets
+from umr_jax.render.rows import Rows, default_chunk, over_kept_rows, over_rows
 
 # Rows per step: temporaries of [rows, 16] should stay in the cache.
 ALPHA_CHUNK = 16384
@@ -53,6 +45,7 @@ class Settings(NamedTuple):
   eps: float = 1e-3
   double_sided: bool = True
   fragments: bool = False
+  geometry_channels: tuple[bool, ...] | None = None  # None: all
 
   @property
   def farthest(self) -> float:

@@ -17,7 +17,7 @@ from umr_jax.render import aggregate, visibility
 from umr_jax.render.aggregate import Settings
 from umr_jax.render.binning import bin_faces, tile_image, untile_image
 from umr_jax.render.folding import foldable, sequential
-from umr_jax.render.slopes import Pixels, Wants, alpha_slopes, color_slopes
+from umr_jax.render.slopes import Pixels, Wants, alpha_slopes, color_slopes, reaching
 
 _TINY = 1e-30
 # A transmittance that is as good as none.
@@ -98,9 +98,8 @@ def _pull_silhouette(
   bins = bin_faces(face_vertices, reach, settings.grid)
   alpha_slope = _alpha_slope(settings, slope, passed, face_vertices.shape[1])
   corners, on_sigma = alpha_slopes(bins, settings, sigma, alpha_slope, wants, in_range=False)
-  corners = corners[:-1].reshape(*face_vertices.shape[:3], 2)
-  corners = jnp.pad(corners, ((0, 0), (0, 0), (0, 0), (0, 1)))
-  return corners, on_sigma if wants.sigma else None
+  depths = jnp.zeros((corners.shape[0], 3), jnp.float32)
+  return _on_corners(corners, depths, face_vertices), on_sigma if wants.sigma else None
 
 
 def _alpha_slope(settings: Settings, on_alpha: Array, passed: Array, faces: int) -> Array:
@@ -122,12 +121,18 @@ silhouette.defvjp(_silhouette_forward, _silhouette_backward, symbolic_zeros=True
 def render(
   settings: Settings,
   face_vertices: Float[Array, "B F 3 3"],
+  color_vertices: Float[Array, "B F 3 3"],
   textures: Float[Array, "B F T C"],
   sigma: Float[Array, ""],
   gamma: Float[Array, ""],
   background: Float[Array, "C"],
 ) -> Rendered:
-  """Alpha, colour and, on demand, fragments. Only alpha and colour are differentiable."""
+  """Alpha, colour and, on demand, fragments. Only alpha and colour are differentiable.
+
+  The corners come twice, so that each output has its own: alpha's gradient goes to `face_vertices`,
+  whose values are drawn, and colour's to `color_vertices`, whose values are not read.
+  """
+  del color_vertices
   return _render(settings, face_vertices, textures, sigma, gamma, background)[0]
 
 
@@ -209,7 +214,7 @@ def _fragments(
 
 
 def _render_forward(settings: Settings, *inputs: Any) -> tuple[Rendered, Any]:
-  values = tuple(x.value for x in inputs)
+  values = tuple(x.value for i, x in enumerate(inputs) if i != 1)
   wants = Wants(*(x.perturbed for x in inputs))
   rendered, saved = _render(settings, *values)
   return rendered, (values, saved, wants)
@@ -263,9 +268,10 @@ def _pull(
   else:
     behind = aggregate.background_exponent(saved.nearest, settings, gamma)
     on_background = (jnp.exp(behind) / saved.total)[..., None] * on_color
-    shade = jnp.sum(saved.color * on_color, axis=-1)
+    shade = jnp.sum(saved.color * reaching(on_color, settings), axis=-1)
     pixels = Pixels(1.0 / saved.total, saved.nearest, shade, on_color)
-    lost = jnp.sum(on_background * (background[None, None] - saved.color), axis=-1)
+    seen_through = background[None, None] - saved.color
+    lost = jnp.sum(reaching(on_background, settings) * seen_through, axis=-1)
     on_gamma = -jnp.sum(lost * behind) / gamma
   slopes = color_slopes(bins, flat, pixels, settings, sigma, gamma, wants)
   on_textures = slopes.textures
@@ -273,15 +279,20 @@ def _pull(
     winner = jnp.where(saved.winner < 0, -1, saved.winner + _first_faces(settings, batch, faces))
     paint = functools.partial(visibility.hard_colors, bins, winner=winner, settings=settings)
     (on_textures,) = jax.vjp(paint, flat)[1](on_color)
-  corners = (corners + slopes.corners).reshape(-1, 3, 2)
-  geometry = jnp.concatenate([corners, slopes.depths[..., None]], axis=-1)
   return (
-    geometry[:-1].reshape(face_vertices.shape) if wants.geometry else None,
+    _on_corners(corners, jnp.zeros_like(slopes.depths), face_vertices) if wants.geometry else None,
+    _on_corners(slopes.corners, slopes.depths, face_vertices) if wants.color_geometry else None,
     on_textures.reshape(textures.shape) if wants.textures else None,
     on_sigma + slopes.sigma if wants.sigma else None,
     slopes.gamma + on_gamma if wants.gamma else None,
     jnp.sum(on_background, axis=(0, 1)) if wants.background else None,
   )
+
+
+def _on_corners(corners: Array, depths: Array, face_vertices: Array) -> Array:
+  """Sums over rows, of all faces and the one for unused rows, as a gradient [B, F, 3, 3]."""
+  gradient = jnp.concatenate([corners.reshape(-1, 3, 2), depths[..., None]], axis=-1)
+  return gradient[:-1].reshape(face_vertices.shape)
 
 
 render.defvjp(_render_forward, _render_backward, symbolic_zeros=True)

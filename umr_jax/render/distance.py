@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from umr_jax.render.binning import Rows
+from umr_jax.render.rows import Rows
 
 # Of a float32 computation with a few steps, relative to its largest number.
 _ROUNDING = 1e-6

@@ -12,6 +12,7 @@ from umr_jax.checking import checked
 from umr_jax.render import derivative
 from umr_jax.render.aggregate import Settings
 from umr_jax.render.binning import Grid
+from umr_jax.render.pooling import pool, pool_ids
 from umr_jax.render.visibility import visible_faces
 
 Scalar = float | int | Float[Array, ""]
@@ -66,7 +67,7 @@ def soft_silhouette(
   if faces.size == 0:
     return jnp.zeros((*lead, *_size(image_size)), jnp.float32)
   alpha = derivative.silhouette(settings, faces, jnp.asarray(sigma, jnp.float32))
-  return _pool(alpha, antialias).reshape(*lead, *_size(image_size))
+  return pool(alpha, antialias).reshape(*lead, *_size(image_size))
 
 
 @checked
@@ -88,6 +89,8 @@ def soft_rasterize(
   eps: float = 1e-3,
   double_sided: bool = True,
   antialias: int = 1,
+  color_vertices: Float[Array, "*B F 3 3"] | None = None,
+  geometry_channels: tuple[bool, ...] | None = None,
 ) -> Float[Array, "*B H W C1"]:
   """Draws textured meshes softly, in any number of channels, with SoftRas's values and gradients.
 
@@ -111,6 +114,10 @@ def soft_rasterize(
       on the screen. That is SoftRas's rule, whose images are mirrored: a mesh wound outward and
       projected by `geometry.camera` shows its far side, unless its faces are reversed.
     antialias: renders at this multiple of `image_size` and averages.
+    color_vertices: the corners that get colour's gradient, while `face_vertices` get alpha's; their
+      values are not read. With `jax.lax.stop_gradient(face_vertices)` colour teaches no geometry.
+    geometry_channels: the channels of colour whose gradient reaches corners, sigma and gamma; all
+      by default. Textures get the gradient of every channel.
 
   Returns:
     C channels of colour, not multiplied with alpha, then alpha. sigma, gamma and background may be
@@ -138,8 +145,9 @@ def soft_rasterize(
     far=float(far),
     eps=eps,
     double_sided=double_sided,
+    geometry_channels=geometry_channels,
   )
-  rendered = _render(settings, face_vertices, textures, sigma, gamma, background)
+  rendered = _render(settings, face_vertices, color_vertices, textures, sigma, gamma, background)
   return _rgba(rendered, antialias, face_vertices.shape[:-3])
 
 
@@ -162,6 +170,8 @@ def rasterize(
   eps: float = 1e-3,
   double_sided: bool = True,
   antialias: int = 1,
+  color_vertices: Float[Array, "*B F 3 3"] | None = None,
+  geometry_channels: tuple[bool, ...] | None = None,
 ) -> Fragments:
   """`soft_rasterize`, and in the same call which face is in front and where each face lands.
 
@@ -190,13 +200,14 @@ def rasterize(
     far=float(far),
     eps=eps,
     double_sided=double_sided,
+    geometry_channels=geometry_channels,
     fragments=True,
   )
   lead, num_faces = face_vertices.shape[:-3], face_vertices.shape[-3]
-  rendered = _render(settings, face_vertices, textures, sigma, gamma, background)
+  rendered = _render(settings, face_vertices, color_vertices, textures, sigma, gamma, background)
   face_ids, face_depth, landing = lax.stop_gradient(rendered[2:])
   visible = visible_faces(face_ids, num_faces=num_faces)
-  face_ids = _pool_ids(face_ids, face_depth, antialias)
+  face_ids = pool_ids(face_ids, face_depth, antialias)
   return Fragments(
     rgba=_rgba(rendered, antialias, lead),
     face_ids=face_ids.reshape(*lead, *face_ids.shape[1:]),
@@ -208,6 +219,7 @@ def rasterize(
 def _render(
   settings: Settings,
   face_vertices: Array,
+  color_vertices: Array | None,
   textures: Array,
   sigma: Scalar,
   gamma: Scalar,
@@ -221,12 +233,18 @@ def _render(
     raise ValueError(
       f"found textures with T = {texels}; texture_type 'surface' needs a square, T = R * R"
     )
+  chosen = settings.geometry_channels
+  if chosen is not None and len(chosen) != channels:
+    raise ValueError(f"found {len(chosen)} geometry_channels for {channels} channels of textures")
   background = jnp.broadcast_to(jnp.asarray(background, jnp.float32), (channels,))
+  color_vertices = _flat(face_vertices if color_vertices is None else color_vertices, 3)
   face_vertices, textures = _flat(face_vertices, 3), _flat(textures, 3)
   if face_vertices.size == 0:
     return _nothing(settings, face_vertices.shape, background)
   sigma, gamma = jnp.asarray(sigma, jnp.float32), jnp.asarray(gamma, jnp.float32)
-  return derivative.render(settings, face_vertices, textures, sigma, gamma, background)
+  return derivative.render(
+    settings, face_vertices, color_vertices, textures, sigma, gamma, background
+  )
 
 
 def _nothing(settings: Settings, shape: tuple[int, ...], background: Array) -> derivative.Rendered:
@@ -269,31 +287,7 @@ def _flat(array: Array, trailing: int) -> Array:
   return array.astype(jnp.float32).reshape(math.prod(array.shape[:-trailing]), *shape)
 
 
-def _pool(image: Array, factor: int) -> Array:
-  """The mean over blocks of factor x factor pixels of [B, H, W, ...]."""
-  if factor == 1:
-    return image
-  batch, height, width = image.shape[:3]
-  blocks = (batch, height // factor, factor, width // factor, factor, *image.shape[3:])
-  return jnp.mean(image.reshape(blocks), axis=(2, 4))
-
-
-def _pool_ids(face_ids: Array, depth: Array, factor: int) -> Array:
-  """The face of the nearest sample of each block."""
-  if factor == 1:
-    return face_ids
-  batch, height, width = face_ids.shape
-  blocks = (batch, height // factor, factor, width // factor, factor)
-
-  def samples(image: Array) -> Array:
-    image = jnp.swapaxes(image.reshape(blocks), 2, 3)
-    return image.reshape(*image.shape[:3], factor * factor)
-
-  nearest = jnp.argmin(samples(depth), axis=-1)
-  return jnp.take_along_axis(samples(face_ids), nearest[..., None], axis=-1)[..., 0]
-
-
 def _rgba(rendered: derivative.Rendered, antialias: int, lead: tuple[int, ...]) -> Array:
   image = jnp.concatenate([rendered.color, rendered.alpha[..., None]], axis=-1)
-  image = _pool(image, antialias)
+  image = pool(image, antialias)
   return image.reshape(*lead, *image.shape[1:])

@@ -35,14 +35,16 @@ from umr_jax.render.aggregate import (
   texel_index,
   visible_rows,
 )
-from umr_jax.render.binning import Bins, Rows, default_chunk, over_kept_rows, pixel_offsets
+from umr_jax.render.binning import Bins, pixel_offsets
+from umr_jax.render.rows import Rows, default_chunk, over_kept_rows
 
 
 @jax.tree_util.register_static
 class Wants(NamedTuple):
   """Which gradients somebody asked for. Static: known when the program is traced."""
 
-  geometry: bool
+  geometry: bool  # of alpha, on the corners
+  color_geometry: bool = False  # of colour, on the corners
   textures: bool = False
   sigma: bool = False
   gamma: bool = False
@@ -57,7 +59,7 @@ class Pixels(NamedTuple):
 
   inverse_total: Array  # one over the sum of weights, background included
   nearest: Array
-  shade: Array  # gradient on the colour dotted with the colour
+  shade: Array  # the colour dotted with what of its gradient reaches the geometry
   color_slope: Array  # [tiles, 16, C]
 
 
@@ -151,7 +153,7 @@ def color_slopes(
     if wants.sigma:
       lost = jnp.where(pairs.shown, slope * pairs.signed, 0.0)
       slopes = slopes._replace(sigma=slopes.sigma - jnp.sum(lost) / sigma)
-    if wants.geometry:
+    if wants.color_geometry:
       corners = _add_corners(slopes.corners, rows, slope, odds, sigma, settings)
       slopes = slopes._replace(corners=corners)
     return slopes
@@ -165,7 +167,7 @@ def color_slopes(
     zero,
     zero,
   )
-  if wants.color and (wants.geometry or wants.sigma or wants.textures or wants.gamma):
+  if wants.color and (wants.color_geometry or wants.sigma or wants.textures or wants.gamma):
     keep = visible_rows(pixels.nearest, settings, reach, gamma)
     steepest = jnp.max(jnp.abs(pixels.color_slope).reshape(pixels.nearest.shape[0], -1), axis=-1)
     keep = _in_live_tiles(keep, ~(steepest <= 0.0))  # what is not a number is alive
@@ -179,6 +181,14 @@ def _in_live_tiles(
 ) -> Callable[[Rows], Array]:
   """Leaves out, too, the rows of tiles that nothing is asked of."""
   return lambda rows: keep(rows) & live.at[rows.tile].get(mode="clip")
+
+
+def reaching(color_slope: Float[Array, "*N C"], settings: Settings) -> Float[Array, "*N C"]:
+  """What of the gradient on colours reaches the geometry."""
+  if settings.geometry_channels is None:
+    return color_slope
+  mask = np.array(settings.geometry_channels, np.float32)
+  return color_slope * mask.reshape((1,) * (color_slope.ndim - 1) + (-1,))
 
 
 def _add_color(
@@ -197,11 +207,11 @@ def _add_color(
     slopes = slopes._replace(
       textures=_add_texels(slopes.textures, rows, pairs, weights, at.color_slope, settings)
     )
-  if not (wants.geometry or wants.sigma or wants.gamma):
+  if not (wants.color_geometry or wants.sigma or wants.gamma):
     return slopes, jnp.zeros_like(weights)
   colors = colors_of(rows, pairs.weights, textures, settings)
-  pull = weights * (jnp.sum(colors * at.color_slope, axis=-1) - at.shade)
-  if wants.geometry:
+  pull = weights * (jnp.sum(colors * reaching(at.color_slope, settings), axis=-1) - at.shade)
+  if wants.color_geometry:
     slopes = slopes._replace(depths=_add_depths(slopes.depths, rows, pairs, pull))
   if wants.gamma:
     exponent = (at.nearest - pairs.depth) / (settings.far - settings.near) / gamma

@@ -8,15 +8,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from umr_jax.checking import checked
 from umr_jax.render import aggregate, distance
-from umr_jax.render.binning import (
-  PIXELS,
-  Bins,
-  Rows,
-  default_chunk,
-  over_kept_rows,
-  pixel_offsets,
-  rows_at_pixels,
-)
+from umr_jax.render.binning import PIXELS, Bins, pixel_offsets
+from umr_jax.render.rows import Rows, default_chunk, over_kept_rows, rows_at_pixels
 
 _CHUNK = 8192
 # Beside a triangle by less than this a pixel may, by rounding, still be on its border.

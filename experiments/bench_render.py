@@ -1,0 +1,56 @@
+"""Times the rasterizer, and prints one line of JSON for each case.
+
+  python -m experiments.bench_render
+  python -m experiments.bench_render --image_sizes=256 --faces=1280 --batches=16 --sigmas=1e-5
+  python -m experiments.bench_render --modes=silhouette --peer=pytorch3d
+
+Every case runs in a process of its own, in turns with a 2048 x 2048 float32 matrix product.
+"""
+
+import json
+import pathlib
+import sys
+from typing import Any
+
+from absl import flags
+
+from experiments import launch
+from umr_jax.files import write_text
+from umr_jax.render import benchmark, peers
+
+_SIZES = flags.DEFINE_list("image_sizes", ["64", "128", "256"], "Pixels a side.")
+_FACES = flags.DEFINE_list("faces", ["320", "1280", "5120"], "Faces of a mesh.")
+_BATCHES = flags.DEFINE_list("batches", ["1", "16"], "Images at a time.")
+_SIGMAS = flags.DEFINE_list("sigmas", ["1e-5", "1e-4"], "Softness of outlines.")
+_MODES = flags.DEFINE_list("modes", list(benchmark.MODES), "silhouette, rgb.")
+_REPEATS = flags.DEFINE_integer("repeats", 15, "Rounds of a case.", lower_bound=1)
+_MESH = flags.DEFINE_string("mesh", "", "An .npz of vertices [B, V, 3] and faces [F, 3] to draw.")
+_PEER = flags.DEFINE_enum("peer", "", ["", *peers.PEERS], "A library to time in the same rounds.")
+_WORKDIR = flags.DEFINE_string("workdir", "", "Where bench_render.jsonl is written, if anywhere.")
+
+
+def main() -> list[dict[str, Any]] | None:
+  """Runs the cases that the flags name."""
+  chosen = benchmark.cases(
+    image_sizes=[int(value) for value in _SIZES.value],
+    faces=[int(value) for value in _FACES.value],
+    batches=[int(value) for value in _BATCHES.value],
+    sigmas=[float(value) for value in _SIGMAS.value],
+    modes=_MODES.value,
+  )
+  lines = []
+  for case in chosen:
+    result = benchmark.measure_alone(
+      case, repeats=_REPEATS.value, mesh=_MESH.value, peer=_PEER.value
+    )
+    lines.append(json.dumps(result))
+    sys.stdout.write(lines[-1] + "\n")
+    sys.stdout.flush()
+  if _WORKDIR.value:
+    write_text(pathlib.Path(_WORKDIR.value) / "bench_render.jsonl", "\n".join(lines) + "\n")
+  # Under --json standard output holds these lines and nothing more.
+  return None
+
+
+if __name__ == "__main__":
+  launch.launch(main)

@@ -1,0 +1,206 @@
+"""How fast the rasterizer is, in numbers that hold on a noisy machine.
+
+Every case is timed in turns with a yardstick, a product of two 2048 x 2048 float32 matrices, in a
+process of its own: ratios of medians can be compared between machines and days, milliseconds
+cannot, and the peak memory is the case's.
+"""
+
+import concurrent.futures
+import dataclasses
+import functools
+import itertools
+import multiprocessing
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from umr_jax.geometry.icosphere import icosphere
+from umr_jax.render import aggregate, soft_rasterize, soft_silhouette
+from umr_jax.render.aggregate import Settings
+from umr_jax.render.binning import Grid, bin_faces
+from umr_jax.render.rows import over_rows
+
+MODES = ("silhouette", "rgb")
+_YARDSTICK = 2048
+_TEXELS = 36
+_LEVELS = {20 * 4**level: level for level in range(6)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """One workload."""
+
+  image_size: int
+  faces: int
+  batch: int
+  sigma: float
+  mode: str  # silhouette | rgb: three channels from 6 x 6 texels
+
+  @property
+  def name(self) -> str:
+    """A short name, unique among cases."""
+    return f"{self.mode}-{self.image_size}px-{self.faces}f-b{self.batch}-s{self.sigma:g}"
+
+
+def cases(
+  *,
+  image_sizes: Sequence[int] = (64, 128, 256),
+  faces: Sequence[int] = (320, 1280, 5120),
+  batches: Sequence[int] = (1, 16),
+  sigmas: Sequence[float] = (1e-5, 1e-4),
+  modes: Sequence[str] = MODES,
+) -> Iterator[Case]:
+  """Every combination."""
+  for values in itertools.product(image_sizes, faces, batches, sigmas, modes):
+    yield Case(*values)
+
+
+def scene(faces: int, batch: int) -> np.ndarray:
+  """Bent, bumpy spheres as seen by as many cameras: projected faces [batch, faces, 3, 3] float32.
+
+  Raises:
+    ValueError: unless `faces` is 20 times a power of four, the faces of an icosphere.
+  """
+  if faces not in _LEVELS:
+    raise ValueError(f"found {faces} faces; expected one of {', '.join(map(str, _LEVELS))}")
+  sphere, triangles = icosphere(_LEVELS[faces])
+  rng = np.random.default_rng(0)
+  meshes = []
+  for _ in range(batch):
+    direction, phase = rng.normal(size=(4, 3)), rng.uniform(0.0, 2.0 * np.pi, 4)
+    bumps = 1.0 + 0.08 * np.sin(4.0 * sphere @ direction.T + phase).sum(axis=-1, keepdims=True)
+    points = sphere * bumps * np.array([1.0, 0.55, 0.7])
+    points[:, 2] += 0.35 * points[:, 0] ** 2
+    rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    meshes.append(0.62 * points @ rotation.T + np.array([0.0, 0.0, 2.8]))
+  return np.stack(meshes)[:, triangles].astype(np.float32)
+
+
+def read_mesh(path: str, batch: int) -> np.ndarray:
+  """Projected faces from a file with `vertices` [B, V, 3] in image space and `faces` [F, 3]."""
+  with np.load(path) as file:
+    found = file["vertices"][:, file["faces"]].astype(np.float32)
+  return found[np.arange(batch) % len(found)]
+
+
+def measure(case: Case, *, repeats: int = 15, mesh: str = "", peer: str = "") -> dict[str, Any]:
+  """Times one case in this process.
+
+  Args:
+    case: the workload.
+    repeats: rounds; every round runs the yardstick, forward, and forward with gradient once.
+    mesh: a file for `read_mesh`, in place of `scene`.
+    peer: a module of the same functions by another library, timed in the same rounds.
+
+  Returns:
+    What one line of the benchmark says; medians in milliseconds.
+  """
+  corners = jnp.asarray(read_mesh(mesh, case.batch) if mesh else scene(case.faces, case.batch))
+  case = dataclasses.replace(case, faces=corners.shape[1])
+  side = jnp.asarray(np.random.default_rng(1).random((_YARDSTICK, _YARDSTICK)), jnp.float32)
+  product = jax.jit(jnp.dot)
+  forward, both = _functions(case)
+  timed: dict[str, Callable[[], Any]] = {
+    "yardstick_ms": lambda: product(side, side),
+    "forward_ms": lambda: forward(corners),
+    "forward_backward_ms": lambda: both(corners),
+  }
+  if peer:
+    from umr_jax.render import peers
+
+    timed |= peers.functions(peer, case, np.asarray(corners))
+  times = _interleaved(timed, repeats)
+  pairs = _count_pairs(corners, case)
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return {
+    "case": case.name,
+    "image_size": case.image_size,
+    "faces": case.faces,
+    "batch": case.batch,
+    "sigma": case.sigma,
+    "mode": case.mode,
+    **{name: round(value, 3) for name, value in times.items()},
+    "forward_ratio": round(times["forward_ms"] / times["yardstick_ms"], 4),
+    "forward_backward_ratio": round(times["forward_backward_ms"] / times["yardstick_ms"], 4),
+    "renders_per_s": round(1e3 * case.batch / times["forward_ms"], 1),
+    "pairs_per_s": round(1e3 * pairs / times["forward_ms"]),
+    # Kilobytes on Linux, bytes on macOS.
+    "peak_rss_mb": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
+    "device": f"{jax.devices()[0].device_kind} x{jax.device_count()}",
+    "versions": ", ".join(
+      (f"jax {jax.__version__}", f"numpy {np.__version__}", f"python {platform.python_version()}")
+    ),
+  }
+
+
+def measure_alone(case: Case, **options: Any) -> dict[str, Any]:
+  """`measure` in a fresh process, whose peak memory is the case's own."""
+  context = multiprocessing.get_context("spawn")
+  with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+    return pool.submit(measure, case, **options).result()
+
+
+def _functions(case: Case) -> tuple[Callable[..., Any], Callable[..., Any]]:
+  """The case's forward pass, and the same with gradients for a fixed cotangent, jitted."""
+  rng = np.random.default_rng(2)
+  shape = (case.batch, case.image_size, case.image_size)
+  if case.mode == "silhouette":
+    draw = functools.partial(soft_silhouette, image_size=case.image_size, sigma=case.sigma)
+    cotangent = jnp.asarray(rng.standard_normal(shape), jnp.float32)
+
+    def pulled(corners: jax.Array) -> Any:
+      image, pull = jax.vjp(draw, corners)
+      return image, pull(cotangent)
+
+    return jax.jit(draw), jax.jit(pulled)
+
+  textures = jnp.asarray(rng.random((case.batch, case.faces, _TEXELS, 3)), jnp.float32)
+  cotangent = jnp.asarray(rng.standard_normal((*shape, 4)), jnp.float32)
+  paint = functools.partial(soft_rasterize, image_size=case.image_size, sigma=case.sigma)
+  painted = jax.jit(paint)
+
+  @jax.jit
+  def pulled_back(corners: jax.Array, textures: jax.Array, cotangent: jax.Array) -> Any:
+    image, pull = jax.vjp(paint, corners, textures)
+    return image, pull(cotangent)
+
+  return lambda c: painted(c, textures), lambda c: pulled_back(c, textures, cotangent)
+
+
+def _interleaved(timed: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+  """The median time of each, in milliseconds; all are run in turns, and once before, to compile."""
+  spent: dict[str, list[float]] = {name: [] for name in timed}
+  for name in timed:
+    jax.block_until_ready(timed[name]())
+  for _ in range(repeats):
+    for name, function in timed.items():
+      began = time.perf_counter()
+      jax.block_until_ready(function())
+      spent[name].append(1e3 * (time.perf_counter() - began))
+  return {name: statistics.median(values) for name, values in spent.items()}
+
+
+def _count_pairs(corners: jax.Array, case: Case) -> float:
+  """The (pixel, face) pairs that count."""
+  settings = Settings(Grid(case.image_size, case.image_size))
+
+  @jax.jit
+  def count(corners: jax.Array) -> jax.Array:
+    sigma = jnp.float32(case.sigma)
+    reach = aggregate.reach_of(sigma, settings.dist_eps)
+    bins = bin_faces(corners, reach, settings.grid)
+
+    def body(rows: Any, total: jax.Array) -> jax.Array:
+      return total + jnp.sum(aggregate.pairs_of(rows, settings, sigma, reach).felt)
+
+    return over_rows(bins, settings.grid, 16384, body, jnp.zeros((), jnp.int32))
+
+  return float(count(corners))
