@@ -17,7 +17,7 @@ from umr_jax.render import aggregate, visibility
 from umr_jax.render.aggregate import Settings
 from umr_jax.render.binning import bin_faces, tile_image, untile_image
 from umr_jax.render.folding import foldable, sequential
-from umr_jax.render.slopes import Pixels, Wants, alpha_slopes, color_slopes, reaching
+from umr_jax.render.slopes import Pixels, Wants, alpha_slopes, color_slopes, no_slopes, reaching
 
 _TINY = 1e-30
 # A transmittance that is as good as none.
@@ -27,8 +27,7 @@ _SATURATED = 1e-12
 class Rendered(NamedTuple):
   """One raster; the last three only where `Settings.fragments` asks for them, None otherwise."""
 
-  alpha: Float[Array, "B H W"]
-  color: Float[Array, "B H W C"]
+  rgba: Float[Array, "B H W C1"]  # any number of channels of colour, then alpha
   face_ids: Any  # Int [B, H, W], counted within each image; -1 for none
   face_depth: Any  # [B, H, W], of that face; infinite where there is none
   landing: Any  # [B, F, 2]
@@ -46,12 +45,12 @@ def silhouette(
   settings: Settings, face_vertices: Float[Array, "B F 3 3"], sigma: Float[Array, ""]
 ) -> Float[Array, "B H W"]:
   """Alpha alone, differentiable in the corners' x and y and in sigma."""
-  return _alpha(settings, _transmittance(settings, face_vertices, sigma), face_vertices)
+  passed = _transmittance(settings, face_vertices, sigma)
+  return untile_image(_alpha(settings, passed, face_vertices.shape[1]), settings.grid)
 
 
-def _alpha(settings: Settings, passed: Array, face_vertices: Array) -> Array:
-  image = untile_image(passed, settings.grid)
-  return image / face_vertices.shape[1] if settings.aggr_alpha == "sum" else 1.0 - image
+def _alpha(settings: Settings, passed: Array, faces: int) -> Array:
+  return passed / faces if settings.aggr_alpha == "sum" else 1.0 - passed
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -70,7 +69,7 @@ def _draw_transmittance(settings: Settings, face_vertices: Array, sigma: Array) 
 def _silhouette_forward(settings: Settings, face_vertices: Any, sigma: Any) -> tuple[Array, Any]:
   wants = Wants(geometry=face_vertices.perturbed, sigma=sigma.perturbed)
   passed = _transmittance(settings, face_vertices.value, sigma.value)
-  image = _alpha(settings, passed, face_vertices.value)
+  image = untile_image(_alpha(settings, passed, face_vertices.value.shape[1]), settings.grid)
   return image, (face_vertices.value, sigma.value, passed, wants)
 
 
@@ -96,6 +95,7 @@ def _pull_silhouette(
 ) -> tuple[Array, Array | None]:
   reach = aggregate.reach_of(sigma, settings.dist_eps)
   bins = bin_faces(face_vertices, reach, settings.grid)
+  slope = tile_image(slope, settings.grid)
   alpha_slope = _alpha_slope(settings, slope, passed, face_vertices.shape[1])
   corners, on_sigma = alpha_slopes(bins, settings, sigma, alpha_slope, wants, in_range=False)
   depths = jnp.zeros((corners.shape[0], 3), jnp.float32)
@@ -104,11 +104,10 @@ def _pull_silhouette(
 
 def _alpha_slope(settings: Settings, on_alpha: Array, passed: Array, faces: int) -> Array:
   """What a pixel's gradient on alpha gives to each of its pairs, but for the pair's own share."""
-  slope = tile_image(on_alpha, settings.grid)
   if settings.aggr_alpha == "sum":
-    return slope / faces
+    return on_alpha / faces
   # Where next to nothing passes, next to nothing would change: such tiles can be skipped.
-  return jnp.where(passed > _SATURATED, slope * passed, 0.0)
+  return jnp.where(passed > _SATURATED, on_alpha * passed, 0.0)
 
 
 silhouette.defvjp(_silhouette_forward, _silhouette_backward, symbolic_zeros=True)
@@ -127,7 +126,7 @@ def render(
   gamma: Float[Array, ""],
   background: Float[Array, "C"],
 ) -> Rendered:
-  """Alpha, colour and, on demand, fragments. Only alpha and colour are differentiable.
+  """Colour, alpha and, on demand, fragments. Only colour and alpha are differentiable.
 
   The corners come twice, so that each output has its own: alpha's gradient goes to `face_vertices`,
   whose values are drawn, and colour's to `color_vertices`, whose values are not read.
@@ -140,7 +139,7 @@ class _Saved(NamedTuple):
   """What the backward pass needs of the forward pass, tiled; None where the mode has no such."""
 
   passed: Array
-  color: Array
+  rgba: Array  # a pixel's channels stay together: to take them apart costs a pass over the image
   nearest: Any = None
   total: Any = None
   winner: Any = None  # the nearest face, counted within its image
@@ -170,10 +169,8 @@ def _draw(
     winner, depth = visibility.nearest_faces(bins, settings, sigma, tiles)
   if settings.aggr_rgb == "hard":
     color = visibility.hard_colors(bins, flat, winner, settings)
-    saved = _Saved(
-      passed=aggregate.transmittance(bins, settings, sigma, tiles),
-      color=jnp.where((winner >= 0)[..., None], color, background[None, None]),
-    )
+    color = jnp.where((winner >= 0)[..., None], color, background[None, None])
+    passed, nearest, total = aggregate.transmittance(bins, settings, sigma, tiles), None, None
     if settings.fragments:
       sums = visibility.winning_sums(winner, bins, settings)
   else:
@@ -182,18 +179,15 @@ def _draw(
     behind = jnp.exp(aggregate.background_exponent(nearest, settings, gamma))
     total = jnp.maximum(total + behind, _TINY)
     color = (color + behind[..., None] * background[None, None]) / total[..., None]
-    saved = _Saved(passed, color, nearest, total)
     if settings.fragments:
       on_image = tile_image(jnp.ones((batch, *settings.grid), jnp.float32), settings.grid)
       sums = visibility.landing_sums(bins, nearest, on_image / total, settings, sigma, gamma)
   if winner is not None:
     winner = jnp.where(winner < 0, -1, winner - _first_faces(settings, batch, faces))
-  rendered = Rendered(
-    _alpha(settings, saved.passed, face_vertices),
-    untile_image(saved.color, settings.grid),
-    *_fragments(settings, winner, depth, sums, (batch, faces)),
-  )
-  return rendered, saved._replace(winner=winner)
+  rgba = jnp.concatenate([color, _alpha(settings, passed, faces)[..., None]], axis=-1)
+  fragments = _fragments(settings, winner, depth, sums, (batch, faces))
+  rendered = Rendered(untile_image(rgba, settings.grid), *fragments)
+  return rendered, _Saved(passed, rgba, nearest, total, winner)
 
 
 def _first_faces(settings: Settings, batch: int, faces: int) -> np.ndarray:
@@ -222,16 +216,9 @@ def _render_forward(settings: Settings, *inputs: Any) -> tuple[Rendered, Any]:
 
 def _render_backward(settings: Settings, residuals: Any, slopes: Rendered) -> tuple[Any, ...]:
   values, saved, wants = residuals
-  asked = [
-    not isinstance(slope, jax.custom_derivatives.SymbolicZero)
-    for slope in (slopes.alpha, slopes.color)
-  ]
-  wants = wants._replace(alpha=asked[0], color=asked[1] and settings.aggr_rgb == "softmax")
-  alpha, color = (
-    slope if there else jnp.zeros(slope.shape, slope.dtype)
-    for slope, there in zip((slopes.alpha, slopes.color), asked, strict=True)
-  )
-  return _render_slopes(settings, wants, *values[:2], saved, alpha, color, *values[2:])
+  if isinstance(slopes.rgba, jax.custom_derivatives.SymbolicZero):
+    return (None,) * 6
+  return _render_slopes(settings, wants, *values[:2], saved, slopes.rgba, *values[2:])
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -248,8 +235,7 @@ def _pull(
   face_vertices: Array,
   textures: Array,
   saved: _Saved,
-  on_alpha: Array,
-  on_color: Array,
+  on_rgba: Array,
   sigma: Array,
   gamma: Array,
   background: Array,
@@ -257,28 +243,28 @@ def _pull(
   batch, faces = face_vertices.shape[:2]
   bins = bin_faces(face_vertices, aggregate.reach_of(sigma, settings.dist_eps), settings.grid)
   flat = textures.reshape(batch * faces, *textures.shape[2:])
-  on_color = tile_image(on_color, settings.grid)
-  alpha_slope = _alpha_slope(settings, on_alpha, saved.passed, faces)
+  on_rgba = tile_image(on_rgba, settings.grid)
+  alpha_slope = _alpha_slope(settings, on_rgba[..., -1], saved.passed, faces)
   corners, on_sigma = alpha_slopes(bins, settings, sigma, alpha_slope, wants, in_range=True)
   if settings.aggr_rgb == "hard":
-    zeros = jnp.zeros_like(alpha_slope)
-    pixels = Pixels(zeros, zeros, zeros, on_color)
-    on_background = jnp.where((saved.winner < 0)[..., None], on_color, 0.0)
+    slopes = no_slopes(bins, flat)
+    on_background = jnp.where((saved.winner < 0)[..., None], on_rgba[..., :-1], 0.0)
     on_gamma = jnp.zeros((), jnp.float32)
   else:
     behind = aggregate.background_exponent(saved.nearest, settings, gamma)
-    on_background = (jnp.exp(behind) / saved.total)[..., None] * on_color
-    shade = jnp.sum(saved.color * reaching(on_color, settings), axis=-1)
-    pixels = Pixels(1.0 / saved.total, saved.nearest, shade, on_color)
-    seen_through = background[None, None] - saved.color
-    lost = jnp.sum(reaching(on_background, settings) * seen_through, axis=-1)
+    on_background = (jnp.exp(behind) / saved.total)[..., None] * on_rgba[..., :-1]
+    shade = jnp.sum(saved.rgba * reaching(on_rgba, settings), axis=-1)
+    pixels = Pixels(1.0 / saved.total, saved.nearest, shade, on_rgba)
+    seen_through = background[None, None] - saved.rgba[..., :-1]
+    reached = reaching(on_rgba, settings)[..., :-1]
+    lost = jnp.sum(reached * seen_through, axis=-1) * jnp.exp(behind) / saved.total
     on_gamma = -jnp.sum(lost * behind) / gamma
-  slopes = color_slopes(bins, flat, pixels, settings, sigma, gamma, wants)
+    slopes = color_slopes(bins, flat, pixels, settings, sigma, gamma, wants)
   on_textures = slopes.textures
   if settings.aggr_rgb == "hard" and wants.textures:
     winner = jnp.where(saved.winner < 0, -1, saved.winner + _first_faces(settings, batch, faces))
     paint = functools.partial(visibility.hard_colors, bins, winner=winner, settings=settings)
-    (on_textures,) = jax.vjp(paint, flat)[1](on_color)
+    (on_textures,) = jax.vjp(paint, flat)[1](on_rgba[..., :-1])
   return (
     _on_corners(corners, jnp.zeros_like(slopes.depths), face_vertices) if wants.geometry else None,
     _on_corners(slopes.corners, slopes.depths, face_vertices) if wants.color_geometry else None,

@@ -205,7 +205,7 @@ def rasterize(
   )
   lead, num_faces = face_vertices.shape[:-3], face_vertices.shape[-3]
   rendered = _render(settings, face_vertices, color_vertices, textures, sigma, gamma, background)
-  face_ids, face_depth, landing = lax.stop_gradient(rendered[2:])
+  face_ids, face_depth, landing = lax.stop_gradient(rendered[1:])
   visible = visible_faces(face_ids, num_faces=num_faces)
   face_ids = pool_ids(face_ids, face_depth, antialias)
   return Fragments(
@@ -251,8 +251,7 @@ def _nothing(settings: Settings, shape: tuple[int, ...], background: Array) -> d
   """The image of no faces, or of no images."""
   image = (shape[0], *settings.grid)
   return derivative.Rendered(
-    alpha=jnp.zeros(image, jnp.float32),
-    color=jnp.broadcast_to(background, (*image, background.shape[0])),
+    rgba=jnp.broadcast_to(jnp.append(background, 0.0), (*image, background.shape[0] + 1)),
     face_ids=jnp.full(image, -1, jnp.int32),
     face_depth=jnp.full(image, jnp.inf, jnp.float32),
     landing=jnp.zeros((*shape[:2], 2), jnp.float32),
@@ -288,6 +287,5 @@ def _flat(array: Array, trailing: int) -> Array:
 
 
 def _rgba(rendered: derivative.Rendered, antialias: int, lead: tuple[int, ...]) -> Array:
-  image = jnp.concatenate([rendered.color, rendered.alpha[..., None]], axis=-1)
-  image = pool(image, antialias)
+  image = pool(rendered.rgba, antialias)
   return image.reshape(*lead, *image.shape[1:])

@@ -49,18 +49,15 @@ class Wants(NamedTuple):
   sigma: bool = False
   gamma: bool = False
   background: bool = False
-  # And of which outputs.
-  alpha: bool = True
-  color: bool = True
 
 
 class Pixels(NamedTuple):
-  """What the backward pass knows of each pixel; [tiles, 16] each but `color_slope`."""
+  """What the backward pass knows of each pixel; [tiles, 16] each but `rgba_slope`."""
 
   inverse_total: Array  # one over the sum of weights, background included
   nearest: Array
   shade: Array  # the colour dotted with what of its gradient reaches the geometry
-  color_slope: Array  # [tiles, 16, C]
+  rgba_slope: Array  # the gradient on the image [tiles, 16, C + 1]
 
 
 class Slopes(NamedTuple):
@@ -112,7 +109,7 @@ def alpha_slopes(
     return corners, on_sigma
 
   state = (jnp.zeros((bins.num_faces + 1, 6), jnp.float32), jnp.zeros((), jnp.float32))
-  if not (wants.alpha and (wants.geometry or wants.sigma)):
+  if not (wants.geometry or wants.sigma):
     return state
   live = ~(jnp.max(jnp.abs(alpha_slope), axis=-1) <= 0.0)  # what is not a number is alive
   keep = _in_live_tiles(felt_rows(settings, reach), live)
@@ -158,22 +155,23 @@ def color_slopes(
       slopes = slopes._replace(corners=corners)
     return slopes
 
-  faces = bins.num_faces + 1
-  zero = jnp.zeros((), jnp.float32)
-  slopes = Slopes(
-    jnp.zeros((faces, 6), jnp.float32),
-    jnp.zeros((faces, 3), jnp.float32),
-    jnp.zeros(textures.shape, jnp.float32),
-    zero,
-    zero,
-  )
-  if wants.color and (wants.color_geometry or wants.sigma or wants.textures or wants.gamma):
+  slopes = no_slopes(bins, textures)
+  if wants.color_geometry or wants.sigma or wants.textures or wants.gamma:
     keep = visible_rows(pixels.nearest, settings, reach, gamma)
-    steepest = jnp.max(jnp.abs(pixels.color_slope).reshape(pixels.nearest.shape[0], -1), axis=-1)
+    colors = np.arange(pixels.rgba_slope.shape[-1]) < textures.shape[-1]
+    slopes_of_color = pixels.rgba_slope * colors.astype(np.float32).reshape(1, 1, -1)
+    steepest = jnp.max(jnp.abs(slopes_of_color).reshape(pixels.nearest.shape[0], -1), axis=-1)
     keep = _in_live_tiles(keep, ~(steepest <= 0.0))  # what is not a number is alive
     chunk = default_chunk(bins.num_faces, COLOR_CHUNK)
     slopes = over_kept_rows(bins, settings.grid, chunk, keep, body, slopes)
   return slopes._replace(depths=slopes.depths / (gamma * (settings.near - settings.far)))
+
+
+def no_slopes(bins: Bins, textures: Float[Array, "N T C"]) -> Slopes:
+  """Gradients before any row was visited."""
+  faces, zero = bins.num_faces + 1, jnp.zeros((), jnp.float32)
+  corners, depths = jnp.zeros((faces, 6), jnp.float32), jnp.zeros((faces, 3), jnp.float32)
+  return Slopes(corners, depths, jnp.zeros(textures.shape, jnp.float32), zero, zero)
 
 
 def _in_live_tiles(
@@ -183,12 +181,11 @@ def _in_live_tiles(
   return lambda rows: keep(rows) & live.at[rows.tile].get(mode="clip")
 
 
-def reaching(color_slope: Float[Array, "*N C"], settings: Settings) -> Float[Array, "*N C"]:
-  """What of the gradient on colours reaches the geometry."""
-  if settings.geometry_channels is None:
-    return color_slope
-  mask = np.array(settings.geometry_channels, np.float32)
-  return color_slope * mask.reshape((1,) * (color_slope.ndim - 1) + (-1,))
+def reaching(rgba_slope: Float[Array, "*N C1"], settings: Settings) -> Float[Array, "*N C1"]:
+  """What of the gradient on an image reaches the geometry by way of colour; nothing of alpha's."""
+  channels = settings.geometry_channels or (True,) * (rgba_slope.shape[-1] - 1)
+  mask = np.array([*channels, False], np.float32)
+  return rgba_slope * mask.reshape((1,) * (rgba_slope.ndim - 1) + (-1,))
 
 
 def _add_color(
@@ -205,12 +202,13 @@ def _add_color(
   """Adds what softmax colour gives to texels, depths and gamma; returns k of the module's text."""
   if wants.textures:
     slopes = slopes._replace(
-      textures=_add_texels(slopes.textures, rows, pairs, weights, at.color_slope, settings)
+      textures=_add_texels(slopes.textures, rows, pairs, weights, at.rgba_slope[..., :-1], settings)
     )
   if not (wants.color_geometry or wants.sigma or wants.gamma):
     return slopes, jnp.zeros_like(weights)
   colors = colors_of(rows, pairs.weights, textures, settings)
-  pull = weights * (jnp.sum(colors * reaching(at.color_slope, settings), axis=-1) - at.shade)
+  reached = reaching(at.rgba_slope, settings)[..., :-1]
+  pull = weights * (jnp.sum(colors * reached, axis=-1) - at.shade)
   if wants.color_geometry:
     slopes = slopes._replace(depths=_add_depths(slopes.depths, rows, pairs, pull))
   if wants.gamma:
