@@ -40,6 +40,7 @@ class DataConfig:
   padding: float = 0.05  # of the mask's box, on every side
   jitter: float = 0.05  # of the box, uniformly on every side, in training only
   color_jitter: float = 0.0  # strength of colour changes of what the network sees, in training only
+  background: float = 0.0  # share of training images seen in front of another's background
   rotation: float = 0.0  # degrees to either side, in training only
   stretch: float = 0.0  # longer and lower, or taller and shorter, by exp(u); in training only
   mirror: bool = True  # flip training images left to right with probability 1/2

@@ -21,6 +21,7 @@ LIMITS = {
   "data.padding": (0.0, 1.0),
   "data.jitter": (0.0, 0.5),
   "data.color_jitter": (0.0, 2.0),
+  "data.background": (0.0, 1.0),
   "data.rotation": (0.0, 90.0),
   "data.stretch": (0.0, 1.0),
   "data.test_fraction": (0.01, 0.9),

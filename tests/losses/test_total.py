@@ -10,7 +10,8 @@ import pytest
 from umr_jax.config import LossConfig, RenderConfig
 from umr_jax.geometry.symmetry import halve
 from umr_jax.geometry.topology import build_topology
-from umr_jax.losses.total import average_pool, sample_hypothesis, term_weights, total_loss
+from umr_jax.losses.drawing import average_pool
+from umr_jax.losses.total import sample_hypothesis, term_weights, total_loss
 from umr_jax.types import Batch, EMState, Prediction, Template
 
 B, K, S, HU = 2, 3, 32, 16

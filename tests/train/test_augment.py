@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from umr_jax.train.augment import color_jitter, slant
+from umr_jax.train.augment import Strengths, augmented, color_jitter, slant, swap_backgrounds
 from umr_jax.types import Batch
 
 
@@ -142,3 +142,47 @@ def test_part_maps_are_refused(rng):
   batch = dataclasses.replace(make_batch(rng), parts=jnp.zeros((4, 32, 32, 3)))
   with pytest.raises(ValueError, match="part maps"):
     slant(batch, jax.random.key(0), rotation=1.0, stretch=0.0)
+
+
+def scenes_of(rng, count=4, size=32):
+  """Objects of one colour each, on backgrounds of another, in the middle."""
+  row, column = np.mgrid[:size, :size]
+  mask = ((np.abs(row - 16) < 5) & (np.abs(column - 16) < 7)).astype(np.float32)
+  masks = np.tile(mask, (count, 1, 1))
+  front, back = rng.random((2, count, 1, 1, 3)).astype(np.float32)
+  return jnp.asarray(np.where(masks[..., None] > 0, front, back)), jnp.asarray(masks), front, back
+
+
+def test_objects_stand_before_the_next_images_background(rng):
+  images, masks, front, back = scenes_of(rng)
+  moved = swap_backgrounds(images, masks, jnp.arange(4), jax.random.key(0), share=1.0)
+  expected = np.where(masks[..., None] > 0, front, np.roll(back, 1, axis=0))
+  # The other object left nothing behind, not even its outline.
+  np.testing.assert_allclose(moved, expected, atol=0.1)
+
+
+def test_the_share_of_images_that_change_is_kept(rng):
+  images, masks, _, _ = scenes_of(rng, count=8)
+  changed = 0
+  for seed in range(40):
+    moved = swap_backgrounds(images, masks, jnp.arange(8), jax.random.key(seed), share=0.3)
+    changed += int((np.abs(moved - images).max(axis=(1, 2, 3)) > 0.01).sum())
+  assert 0.2 < changed / 320 < 0.4
+  same = swap_backgrounds(images, masks, jnp.arange(8), jax.random.key(0), share=0.0)
+  np.testing.assert_array_equal(same, images)
+
+
+def test_a_full_mask_leaves_no_background_and_no_nan(rng):
+  images, masks, _, _ = scenes_of(rng)
+  masks = masks.at[1].set(1.0)
+  moved = swap_backgrounds(images, masks, jnp.arange(4), jax.random.key(0), share=1.0)
+  assert np.isfinite(moved).all()
+  np.testing.assert_allclose(moved[1], images[1], atol=1e-6)
+
+
+def test_only_what_the_network_sees_changes_its_background(rng):
+  images, masks, _, _ = scenes_of(rng)
+  batch = dataclasses.replace(make_batch(rng), image=images, mask=masks)
+  kept, seen = augmented(batch, jax.random.key(0), Strengths(background=1.0))
+  np.testing.assert_array_equal(kept.image, images)
+  assert np.abs(np.asarray(seen) - np.asarray(images)).max() > 0.05

@@ -84,7 +84,13 @@ def test_a_step_is_a_function_of_its_arguments(setting):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  "augment", [Strengths(color=0.5), Strengths(rotation=20.0), Strengths(stretch=0.3)]
+  "augment",
+  [
+    Strengths(color=0.5),
+    Strengths(background=0.9),
+    Strengths(rotation=20.0),
+    Strengths(stretch=0.3),
+  ],
 )
 def test_the_network_sees_changed_pictures(setting, augment):
   # Two images a device: BatchNorm makes all of a single one equal.

@@ -70,6 +70,7 @@ def make_round(config: Config, topology: Topology, *, index: int) -> Round:
     ema_decay=config.train.ema_decay,
     augment=Strengths(
       color=config.data.color_jitter,
+      background=config.data.background,
       rotation=config.data.rotation,
       stretch=config.data.stretch,
     ),

@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float, Int
 
 from umr_jax.config import RenderConfig
 from umr_jax.geometry import camera
+from umr_jax.losses.drawing import average_pool
 from umr_jax.losses.mask import soft_iou
 from umr_jax.losses.texture import TextureDistance, texture_distance
-from umr_jax.losses.total import average_pool
 from umr_jax.models.assemble import face_flow, sample_texels, uv_texture
 from umr_jax.models.infer import Infer
 from umr_jax.render import soft_rasterize

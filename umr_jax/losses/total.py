@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from umr_jax.config import LossConfig, RenderConfig
-from umr_jax.geometry import camera
 from umr_jax.losses.deformation import deformation_loss, deviation_loss
+from umr_jax.losses.drawing import Drawing, average_pool, choose_rows, draw, project_faces
 from umr_jax.losses.edge import edge_loss
 from umr_jax.losses.entropy import camera_entropy, posterior_loss, responsibilities
 from umr_jax.losses.flatten import flatten_loss
@@ -17,17 +17,8 @@ from umr_jax.losses.segmentation import segmentation_loss
 from umr_jax.losses.texture import TextureDistance, texture_distance
 from umr_jax.losses.texture_cycle import texture_cycle_loss
 from umr_jax.losses.texture_dt import texture_dt_loss
-from umr_jax.models.assemble import assemble_vertices, expand_rows, row_flow, sample_texels
-from umr_jax.render import rasterize, soft_silhouette
+from umr_jax.models.assemble import assemble_vertices, expand_rows
 from umr_jax.types import Batch, EMState, Prediction, Topology, checked
-
-
-@checked
-def average_pool(image: Float[Array, "B H W *C"], size: int) -> Float[Array, "B h w *C"]:
-  """The image at `size` pixels a side, each the mean of the pixels that it covers."""
-  batch, height, _, *channels = image.shape
-  block = height // size
-  return image.reshape(batch, size, block, size, block, *channels).mean(axis=(2, 4))
 
 
 @checked
@@ -42,91 +33,50 @@ def sample_hypothesis(
   return jax.vmap(jax.random.categorical)(keys, logits)
 
 
-def silhouettes(
-  vertices: Float[Array, "B V 3"],
-  cameras: Float[Array, "B K 7"],
-  *,
-  topology: Topology,
-  settings: RenderConfig,
-  image_size: int,
-) -> tuple[Float[Array, "B K H W"], Float[Array, "B K F 3 3"]]:
-  """Every image's soft silhouette under each of its camera hypotheses, and the projected faces."""
-  batch, count = cameras.shape[:2]
-  spread = jnp.broadcast_to(vertices[:, None], (batch, count, *vertices.shape[1:]))
-  faces = camera.face_vertices(camera.project(spread, cameras), topology.faces)
-  alpha = soft_silhouette(
-    faces.reshape(batch * count, *faces.shape[2:]),
-    image_size=image_size,
-    sigma=settings.sigma,
-    dist_eps=settings.dist_eps,
-    antialias=settings.antialias,
-  )
-  return alpha.reshape(batch, count, image_size, image_size), faces
-
-
 def texture_terms(
-  prediction: Prediction,
+  drawing: Drawing,
   *,
   batch: Batch,
   alpha: Float[Array, "B H W"],
-  faces: Float[Array, "B F 3 3"],
   mask: Float[Array, "B H W"],
   topology: Topology,
-  settings: RenderConfig,
   distance: TextureDistance,
 ) -> dict[str, Float[Array, "B"]]:
   """The three terms of the texture flow, under one camera per image.
 
-  The texture pass sees the geometry as given: its gradient reaches the flow, and through `alpha`
-  the silhouette, as in the released code.
+  The gradient reaches the flow, and through `alpha` the silhouette, as in the released code.
 
   Source: Li et al. 2020, section 3.3.
   """
-  size = mask.shape[-1]
-  # A left face's texels are its right partner's: what is sampled is sampled once.
-  rows = row_flow(prediction.flow_map, topology)
-  fragments = rasterize(
-    jax.lax.stop_gradient(faces),
-    expand_rows(sample_texels(batch.image, rows), topology),
-    image_size=size,
-    sigma=settings.sigma,
-    gamma=settings.gamma,
-    dist_eps=settings.dist_eps,
-    antialias=settings.antialias,
-  )
+  fragments = drawing.fragments
   return {
     "texture": distance(
       rendered=fragments.rgba[..., :3],
       alpha=alpha,
-      image=average_pool(batch.image, size),
+      image=average_pool(batch.image, mask.shape[-1]),
       mask=mask,
     ),
-    "texture_dt": texture_dt_loss(flow=rows, barrier=batch.barrier),
+    "texture_dt": texture_dt_loss(flow=drawing.flow, barrier=batch.barrier),
     "texture_cycle": texture_cycle_loss(
-      flow=expand_rows(rows, topology), landing=fragments.landing, visible=fragments.visible
+      flow=expand_rows(drawing.flow, topology),
+      landing=fragments.landing,
+      visible=fragments.visible,
     ),
   }
 
 
 def weigh_hypotheses(
-  mask_values: Float[Array, "B K"],
-  logits: Float[Array, "B K"],
-  index: Int[Array, "B"],
-  key: PRNGKeyArray,
-  weights: LossConfig,
-) -> tuple[Float[Array, "B K"], Int[Array, "B"]]:
-  """How much each camera hypothesis counts, and the one under which texture is rendered.
+  mask_values: Float[Array, "B K"], logits: Float[Array, "B K"], weights: LossConfig
+) -> Float[Array, "B K"]:
+  """How much each camera hypothesis counts.
 
-  By probability, and one drawn with it, as in the paper; or, with a `camera_temperature`, by
-  responsibility, and the most responsible one.
+  By probability, as in the paper; or, with a `camera_temperature`, by responsibility.
   """
   if not weights.camera_temperature:
-    return jax.nn.softmax(logits, axis=-1), sample_hypothesis(logits, index, key)
-  counting = responsibilities(
+    return jax.nn.softmax(logits, axis=-1)
+  return responsibilities(
     mask_values, logits, temperature=weights.camera_temperature, prior=weights.camera_prior
   )
-  # The best guess, rather than a draw: a flow asked to fit many views at once fits their mean.
-  return counting, jnp.argmax(counting, axis=-1)
 
 
 def term_weights(
@@ -199,33 +149,46 @@ def total_loss(
   Source: Li et al. 2020, section 3 and supplementary 2.2.
   """
   vertices = assemble_vertices(prediction.half_offsets, em_state.template, topology)
-  alpha, faces = silhouettes(
-    vertices, prediction.cameras, topology=topology, settings=settings, image_size=image_size
-  )
   mask = average_pool(batch.mask, image_size)
-  probs = jax.nn.softmax(prediction.camera_logits, axis=-1)
-  mask_values = mask_iou_loss(alpha=alpha, mask=jnp.broadcast_to(mask[:, None], alpha.shape))
-  counting, chosen = weigh_hypotheses(
-    mask_values, prediction.camera_logits, batch.index, key, weights
+  logits = prediction.camera_logits
+
+  def weigh(alpha: Float[Array, "B K H W"]) -> tuple[Float[Array, "B K"], Float[Array, "B K"]]:
+    values = mask_iou_loss(alpha=alpha, mask=jnp.broadcast_to(mask[:, None], alpha.shape))
+    return values, weigh_hypotheses(values, logits, weights)
+
+  # With responsibilities the best guess, rather than a draw: a flow asked to fit many views at once
+  # fits their mean.
+  late = weights.camera_temperature and logits.shape[1] > 1
+  chosen = None if late else sample_hypothesis(logits, batch.index, key)
+  drawing = draw(
+    project_faces(vertices, prediction.cameras, topology),
+    chosen,
+    prediction,
+    batch,
+    choose=lambda alpha: jnp.argmax(weigh(alpha)[1], axis=-1),
+    topology=topology,
+    settings=settings,
+    image_size=image_size,
   )
+  mask_values, counting = weigh(drawing.alpha)
+  if chosen is None:
+    chosen = jnp.argmax(counting, axis=-1)
   terms = {
     "mask": jnp.sum(counting * mask_values, axis=-1),
-    "camera_posterior": posterior_loss(prediction.camera_logits, jax.lax.stop_gradient(counting)),
+    "camera_posterior": posterior_loss(logits, jax.lax.stop_gradient(counting)),
     "laplacian": laplacian_loss(vertices, topology),
     "flatten": flatten_loss(vertices, topology),
     "edge": edge_loss(vertices, topology),
     "deformation": deformation_loss(prediction.half_offsets),
     "deviation": deviation_loss(prediction.half_offsets),
     "orientation": orientation_loss(vertices),
-    "camera_entropy": camera_entropy(prediction.camera_logits),
+    "camera_entropy": camera_entropy(logits),
     **texture_terms(
-      prediction,
+      drawing,
       batch=batch,
-      alpha=_choose(alpha, chosen),
-      faces=_choose(faces, chosen),
+      alpha=choose_rows(drawing.alpha, chosen),
       mask=mask,
       topology=topology,
-      settings=settings,
       distance=distance,
     ),
   }
@@ -240,10 +203,6 @@ def total_loss(
   metrics |= {
     "loss/total": total,
     "mask_iou": 1.0 - means["mask"],
-    "camera_confidence": jnp.mean(jnp.max(probs, axis=-1)),
+    "camera_confidence": jnp.mean(jnp.max(jax.nn.softmax(logits, axis=-1), axis=-1)),
   }
   return total, metrics
-
-
-def _choose(values: Float[Array, "B K *rest"], chosen: Int[Array, "B"]) -> Float[Array, "B *rest"]:
-  return jax.vmap(lambda row, k: row[k])(values, chosen)

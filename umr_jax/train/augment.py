@@ -18,10 +18,18 @@ from umr_jax.types import Batch, checked
 _LUMA = (0.299, 0.587, 0.114)
 
 
+# Around an object, pixels that go with it.
+_RIM = 3
+# Rows and columns of the maps that fill in for an object, and how much the coarser one counts.
+_FILLINGS = (1, 2, 4, 8)
+_COARSER = 0.05
+
+
 class Strengths(NamedTuple):
-  """How much training pictures change; see `color_jitter` and `slant`."""
+  """How much training pictures change; see `color_jitter`, `slant` and `swap_backgrounds`."""
 
   color: float = 0.0
+  background: float = 0.0  # the share of pictures
   rotation: float = 0.0  # degrees to either side
   stretch: float = 0.0
 
@@ -94,16 +102,71 @@ def slant(batch: Batch, key: PRNGKeyArray, *, rotation: float, stretch: float) -
   )
 
 
+@checked
+def swap_backgrounds(
+  images: Float[Array, "B H W 3"],
+  masks: Float[Array, "B H W"],
+  index: Int[Array, "B"],
+  key: PRNGKeyArray,
+  *,
+  share: float,
+) -> Float[Array, "B H W 3"]:
+  """Objects in front of the background of the batch's next photograph.
+
+  A background tells a photograph that was seen a hundred times from all others; in front of another
+  one, the object has to be found. Where the other object stood, its surroundings continue, blurred.
+
+  Args:
+    images: RGB in [0, 1], for the network's eyes only.
+    masks: of the objects.
+    index: of each image in the data set. Its draw does not depend on the rest of the batch, its
+      new background does.
+    key: of the step.
+    share: of the images that change.
+
+  Source: Ghiasi et al. 2021 ("Simple Copy-Paste"), of whom the pasting is; the filling is ours.
+  """
+  size = images.shape[1]
+  cover = masks[..., None]
+  # A rim of the object beside its mask would show where it stood.
+  window = (1, 2 * _RIM + 1, 2 * _RIM + 1, 1)
+  gone = jax.lax.reduce_window(cover, -jnp.inf, jax.lax.max, window, (1, 1, 1, 1), "SAME")
+  empty = gone * _continued(images, 1.0 - gone) + (1.0 - gone) * images
+  other = jnp.roll(empty, 1, axis=0)
+  moved = cover * images + (1.0 - cover) * other
+  chosen = _draws(index, key, 1) < 2.0 * share - 1.0
+  return jnp.where(chosen[..., None, None], moved, images).reshape(-1, size, size, 3)
+
+
+def _continued(
+  images: Float[Array, "B H W 3"], known: Float[Array, "B H W 1"]
+) -> Float[Array, "B H W 3"]:
+  """Blurred images of what is known; where nothing is, the surroundings continue."""
+  batch, height, width, _ = images.shape
+  filled = jnp.full((batch, 1, 1, 3), 0.5)
+  for size in _FILLINGS:
+    coarser = _COARSER * jax.image.resize(filled, (batch, size, size, 3), "linear")
+    weight = jax.image.resize(known, (batch, size, size, 1), "linear")
+    filled = jax.image.resize(images * known, (batch, size, size, 3), "linear") + coarser
+    filled /= weight + _COARSER
+  return jax.image.resize(filled, (batch, height, width, 3), "linear")
+
+
 def augmented(
   batch: Batch, key: PRNGKeyArray, strengths: Strengths
 ) -> tuple[Batch, Float[Array, "B H W 3"]]:
   """The batch that a step learns from, and the photographs as the network sees them."""
-  color_key, slant_key = jax.random.split(key)
+  color_key, slant_key, background_key = jax.random.split(key, 3)
   if strengths.rotation or strengths.stretch:
     batch = slant(batch, slant_key, rotation=strengths.rotation, stretch=strengths.stretch)
-  if not strengths.color:
-    return batch, batch.image
-  return batch, color_jitter(batch.image, batch.index, color_key, strengths.color)
+  images = batch.image
+  if strengths.background:
+    images = swap_backgrounds(
+      images, batch.mask, batch.index, background_key, share=strengths.background
+    )
+  if strengths.color:
+    images = color_jitter(images, batch.index, color_key, strengths.color)
+  return batch, images
 
 
 def _draws(index: Int[Array, "B"], key: PRNGKeyArray, count: int) -> Float[Array, "B N"]:

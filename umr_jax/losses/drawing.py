@@ -1,0 +1,106 @@
+"""What the terms look at: every camera hypothesis's silhouette, and one textured render."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from umr_jax.config import RenderConfig
+from umr_jax.geometry import camera
+from umr_jax.models.assemble import expand_rows, row_flow, sample_texels
+from umr_jax.render import Fragments, rasterize, soft_silhouette
+from umr_jax.types import Batch, Prediction, Topology, checked
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Drawing:
+  """What the terms see of the renders of a batch."""
+
+  alpha: Float[Array, "B K H W"]  # under every hypothesis
+  fragments: Fragments  # textured, under the chosen one
+  flow: Float[Array, "B U T 2"]  # where its texels look
+
+
+def project_faces(
+  vertices: Float[Array, "B V 3"], cameras: Float[Array, "B K 7"], topology: Topology
+) -> Float[Array, "B K F 3 3"]:
+  """Every image's faces under each of its camera hypotheses."""
+  shape = (*cameras.shape[:2], *vertices.shape[1:])
+  spread = jnp.broadcast_to(vertices[:, None], shape)
+  return camera.face_vertices(camera.project(spread, cameras), topology.faces)
+
+
+def draw(
+  faces: Float[Array, "B K F 3 3"],
+  chosen: Int[Array, "B"] | None,
+  prediction: Prediction,
+  batch: Batch,
+  *,
+  choose: Callable[[Float[Array, "B K H W"]], Int[Array, "B"]],
+  topology: Topology,
+  settings: RenderConfig,
+  image_size: int,
+) -> Drawing:
+  """Rasterizes every hypothesis, and one of each image with its texture.
+
+  Alpha teaches the geometry, colour the texture flow alone, as in the released code. Where the
+  hypothesis with texture is known beforehand, each is rasterized once.
+
+  Args:
+    faces: projected, under every hypothesis.
+    chosen: the hypothesis that is drawn with its texture, or None: `choose` says after all alphas.
+    prediction: the network's output.
+    batch: the photographs.
+    choose: from the alphas of all hypotheses to the one to draw with texture.
+    topology: the mesh.
+    settings: of the rasterizer.
+    image_size: pixels per side.
+
+  Source: Li et al. 2020, section 3.3.
+  """
+  options: dict[str, Any] = dict(
+    image_size=image_size,
+    sigma=settings.sigma,
+    dist_eps=settings.dist_eps,
+    antialias=settings.antialias,
+  )
+  count = faces.shape[1]
+  # A left face's texels are its right partner's: what is sampled is sampled once.
+  rows = row_flow(prediction.flow_map, topology)
+  texels = expand_rows(sample_texels(batch.image, rows), topology)
+
+  def paint(corners: Float[Array, "B F 3 3"]) -> Fragments:
+    still = jax.lax.stop_gradient(corners)
+    return rasterize(corners, texels, gamma=settings.gamma, color_vertices=still, **options)
+
+  if chosen is None:
+    alpha = soft_silhouette(faces, **options)
+    painted = paint(jax.lax.stop_gradient(choose_rows(faces, choose(alpha))))
+    return Drawing(alpha=alpha, fragments=painted, flow=rows)
+  painted = paint(choose_rows(faces, chosen))
+  # From the chosen one on: one, two, ... places further.
+  place = (chosen[:, None] + np.arange(1, count)[None]) % count
+  others = soft_silhouette(jax.vmap(lambda row, k: row[k])(faces, place), **options)
+  turned = jnp.concatenate([painted.rgba[:, None, ..., -1], others], axis=1)
+  back = (np.arange(count)[None] - chosen[:, None]) % count
+  alpha = jax.vmap(lambda row, k: row[k])(turned, back)
+  return Drawing(alpha=alpha, fragments=painted, flow=rows)
+
+
+def choose_rows(
+  values: Float[Array, "B K *rest"], chosen: Int[Array, "B"]
+) -> Float[Array, "B *rest"]:
+  """Of each image's hypotheses the one with the given number."""
+  return jax.vmap(lambda row, k: row[k])(values, chosen)
+
+
+@checked
+def average_pool(image: Float[Array, "B H W *C"], size: int) -> Float[Array, "B h w *C"]:
+  """The image at `size` pixels a side, each the mean of the pixels that it covers."""
+  batch, height, _, *channels = image.shape
+  block = height // size
+  return image.reshape(batch, size, block, size, block, *channels).mean(axis=(2, 4))
