@@ -22,9 +22,11 @@ def get_config() -> ml_collections.ConfigDict:
           source="folder",
           folder="$UMR_JAX_DATA/weizmann_horses",
           image_size=96,
-          color_jitter=0.5,
-          rotation=6.0,
-          stretch=0.06,
+          jitter=0.08,
+          color_jitter=0.4,
+          background=0.5,
+          rotation=10.0,
+          stretch=0.1,
         ),
         model=config.ModelConfig(
           encoder_width=16,
@@ -49,11 +51,11 @@ def get_config() -> ml_collections.ConfigDict:
           camera_posterior=0.5,
         ),
         train=config.TrainConfig(
-          steps=10_000, learning_rate=7e-4, schedule="cosine", warmup_steps=100, clip_norm=5.0
+          steps=12_000, learning_rate=7e-4, schedule="cosine", warmup_steps=100, clip_norm=5.0
         ),
-        em=config.EMConfig(hypotheses=(2,), restart=False, template_every=1000),
+        em=config.EMConfig(hypotheses=(2,), restart=False, template_every=2000),
         checkpoint=config.CheckpointConfig(every=500),
-        log=config.LogConfig(panel_every=500),
+        log=config.LogConfig(panel_every=1000),
       )
     )
   )
