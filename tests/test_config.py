@@ -38,7 +38,6 @@ def test_lists_from_json_become_tuples_and_ints_become_floats():
     ({"model": {"camera_elevation": [50.0, -20.0]}}, "rising angles"),
     ({"loss": {"camera_posterior": 1.0}}, "camera_temperature is 0"),
     ({"loss": {"camera_prior": 1.0}}, "camera_prior is set, but loss.camera_temperature is 0"),
-    ({"loss": {"camera_temperature": 0.1}}, "camera_posterior alone: it must not be 0"),
     ({"loss": {"deviation": 1.0}}, "loss.deviation_stop need each other"),
     ({"geometry": {"first": "cube"}}, "geometry.first"),
     ({"geometry": {"uv_height": 96}}, "power of two"),
@@ -89,3 +88,11 @@ def test_a_setting_that_is_newer_than_the_run_counts_as_its_default():
   turned = to_dict(Config())
   turned["data"] = {**turned["data"], "rotation": 5.0}
   assert differences(old, turned) == ["data.rotation: 0.0 in the work directory, 5.0 now"]
+
+
+def test_probabilities_that_nothing_teaches_are_readable_but_not_trainable():
+  config = from_dict({"loss": {"camera_temperature": 0.1, "camera_entropy": 1.0}})
+  with pytest.raises(ValueError, match="camera_posterior alone: it must not be 0"):
+    config_checks.check_trainable(config)
+  single = {"loss": {"camera_temperature": 0.1}, "em": {"hypotheses": [1]}}
+  config_checks.check_trainable(from_dict(single))

@@ -89,16 +89,24 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
   for name in ("camera_posterior", "camera_prior"):
     if values[f"loss.{name}"] and not config.loss.camera_temperature:
       yield f"loss.{name} is set, but loss.camera_temperature is 0: nothing would use it."
-  taught = config.loss.camera_posterior or config.loss.camera_entropy
-  if config.loss.camera_temperature and max(config.em.hypotheses, default=1) > 1 and not taught:
-    yield (
-      "loss.camera_temperature is set, so the probabilities of the hypotheses learn from "
-      "loss.camera_posterior alone: it must not be 0."
-    )
   yield from _data_problems(config.data)
   yield from _em_problems(config.em)
   if config.loss.perceptual_weights != "none" and not config.loss.texture:
     yield "loss.perceptual_weights is given, but loss.texture is 0: nothing would use them."
+
+
+def check_trainable(config: Any) -> None:
+  """Refuses what can be read from an earlier run, but should not be trained.
+
+  Raises:
+    ValueError: with the reason.
+  """
+  loss = config.loss
+  if loss.camera_temperature and max(config.em.hypotheses) > 1 and not loss.camera_posterior:
+    raise ValueError(
+      "loss.camera_temperature is set, so the probabilities of the hypotheses learn from "
+      "loss.camera_posterior alone: it must not be 0."
+    )
 
 
 def _data_problems(data: Any) -> Iterator[str]:

@@ -14,6 +14,7 @@ from absl import logging
 from umr_jax import parallel, report
 from umr_jax.checkpoint import Checkpointer, read_checkpoint, saved_steps
 from umr_jax.config import Config, differences, from_dict, to_dict
+from umr_jax.config_checks import check_trainable
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, load_dataset, shown_split
 from umr_jax.em.loop import EMLoop
@@ -55,6 +56,7 @@ def run(config: Config, workdir: pathlib.Path) -> RunResult:
   began = time.monotonic()
   parallel.initialize_hosts()
   parallel.local_batch_size(config.train.batch_size)
+  check_trainable(config)
   prepare_workdir(workdir, config)
   dataset = load_dataset(config.data)
   topology = build_topology_from(config)

@@ -33,6 +33,8 @@ VERSION = 2
 _ANNOTATIONS = ("splits.json", "keypoints.json", "cameras.json", "shapes.json")
 # An object must be this many pixels long to say anything about shape.
 _SMALLEST_OBJECT = 8
+# Names that a message lists.
+_NAMED = 10
 # What is stored of a picture: the square around its object, at most this many pixels a side.
 _LARGEST_STORED = 512
 
@@ -63,32 +65,34 @@ class FolderBuilder:
     self._masks = self._list("masks", (".png",))
     self._parts = self._list("parts", (".npz",))
     self._mesh_files = self._list("meshes", (".npz",))
-    for kind, listed in (("masks", self._masks), ("parts", self._parts)):
-      self._skipped += [
-        (name, f"{kind}/{path.name} has no partner in images/")
-        for name, path in listed.items()
-        if name not in self._images
-      ]
+    self._skipped += [
+      (name, f"masks/{path.name} has no partner in images/")
+      for name, path in self._masks.items()
+      if name not in self._images
+    ]
     self._splits = annotations.parse_splits(annotations.read_json(folder / "splits.json"), folder)
     self._keypoint_names, self._keypoint_flip, self._points = annotations.parse_keypoint_file(
       annotations.read_json(folder / "keypoints.json"), folder
     )
     self._cameras = annotations.read_json(folder / "cameras.json") or {}
     self._shapes = annotations.read_json(folder / "shapes.json") or {}
-    named = (
-      ("keypoints.json", self._points),
-      ("cameras.json", self._cameras),
-      ("shapes.json", self._shapes),
-    )
-    self._skipped += [
-      (name, f"{file} names it, but images/ does not hold it")
-      for file, entries in named
-      for name in entries
-      if name not in self._images
-    ]
+    self._note_strangers()
     self._meshes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     self._channels = 0
     self._usable: list[str] = []
+
+  def _note_strangers(self) -> None:
+    """Lists, a line for each source, what is annotated but no photograph of the folder."""
+    sources = {
+      "parts": self._parts,
+      "keypoints.json": self._points,
+      "cameras.json": self._cameras,
+      "shapes.json": self._shapes,
+    }
+    for source, entries in sources.items():
+      if strangers := [name for name in entries if name not in self._images]:
+        what = f"names what images/ does not hold: {_some(strangers)}"
+        self._skipped.append((source, what))
 
   def _list(
     self, kind: str, suffixes: tuple[str, ...], *, required: bool = False
@@ -143,7 +147,8 @@ class FolderBuilder:
     """
     self._usable = []
     self._read_meshes()
-    self._channels = files.count_part_channels(list(self._parts.values()))
+    maps = [path for name, path in self._parts.items() if name in self._images]
+    self._channels = files.count_part_channels(maps)
     items = ordered_map(self._try_item, self._images)
     for name, (example, reasons) in zip(self._images, items, strict=True):
       self._skipped += [(name, reason) for reason in reasons]
@@ -152,6 +157,9 @@ class FolderBuilder:
         yield example
     if not self._usable:
       raise ValueError(self._nothing("no image of it is usable"))
+    lacking = [name for name in self._usable if name not in self._parts]
+    if self._channels and lacking:
+      self._skipped.append(("parts", f"used without part map: {_some(lacking)}"))
 
   def _nothing(self, what: str) -> str:
     reasons = "".join(f"\n  {name}: {reason}" for name, reason in self._skipped[:30])
@@ -249,10 +257,8 @@ class FolderBuilder:
     return _shrink(example, self._margin)
 
   def _read_parts(self, name: str, image: np.ndarray) -> np.ndarray | None:
-    if self._channels == 0:
+    if self._channels == 0 or name not in self._parts:
       return None
-    if name not in self._parts:
-      raise BadItemError(f"used without part map: there is no parts/{name}.npz")
     parts = files.read_parts(self._parts[name], channels=self._channels)
     _check_size(parts, image, "the part map")
     return parts
@@ -273,6 +279,12 @@ def _tried(reasons: list[str], read: Callable[[], np.ndarray | None]) -> np.ndar
   except BadItemError as error:
     reasons.append(str(error))
     return None
+
+
+def _some(names: list[str]) -> str:
+  """The first names of a list, and how many more there are."""
+  more = len(names) - _NAMED
+  return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _check_size(values: np.ndarray, image: np.ndarray, what: str) -> None:

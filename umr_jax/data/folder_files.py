@@ -138,7 +138,7 @@ def count_part_channels(paths: list[pathlib.Path]) -> int:
     try:
       arrays = _load_parts(path)
     except BadItemError:
-      continue  # reported with its item
+      continue  # listed with its item, unless no map at all can be read
     if "probs" in arrays and arrays["probs"].ndim == 3:
       return int(arrays["probs"].shape[-1])
     if "parts" in arrays:

@@ -25,7 +25,7 @@ _NEAREST_DEPTH, _FARTHEST_DEPTH = 1e-12, 1e15
 # An edge that is not longer has no direction. A sliver's determinant is pushed away from zero.
 _SHORTEST_EDGE = 1e-10
 _SMALLEST_DETERMINANT = 1e-10
-# Floats of a face's record before its four integers.
+# Floats of a face's record before its five integers.
 NUMBERS = 19
 
 

@@ -135,13 +135,16 @@ def may_reach(
 ) -> Bool[Array, "R 1"]:
   """False for rows whose tile lies wholly beyond one of the edges, farther than `reach`."""
   middle_x, middle_y = dx[:, -1:] * 0.5, dy[:, -1:] * 0.5
+  # Of a sliver, rounding may have turned the inside out.
+  area = rows.length[0] * rows.length[1] * jnp.abs(rows.inverse_determinant)
+  sliver = area >= 1.0 / _ROUNDING
   result = rows.active
   for i, height in enumerate(heights(rows, edges, middle_x, middle_y)):
     # The tile's pixel that lies farthest to the inside.
     most = height + jnp.abs(edges.normal_x[i]) * middle_x + jnp.abs(edges.normal_y[i]) * middle_y
     rounding = _ROUNDING * (jnp.abs(rows.x[i]) + jnp.abs(rows.y[i]) + rows.length[i])
     # The line through an edge of no length is none.
-    result = result & ((most >= -(reach + rounding)) | (rows.length[i] == 0.0))
+    result = result & ((most >= -(reach + rounding)) | (rows.length[i] == 0.0) | sliver)
   return result
 
 

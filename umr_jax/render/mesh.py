@@ -15,6 +15,8 @@ from umr_jax.render.rasterize import Scalar, TextureType, rasterize, soft_raster
 # What "hard" looks at around a face, in squared samples: enough for the faces on whose border a
 # sample lies, and little more.
 _HARD_SIGMA = 0.1
+# Figures show whatever lies in front of the viewer.
+_NEAR, _FAR = 1e-12, 1e12
 
 
 @checked
@@ -129,15 +131,17 @@ def hard_rasterize(
     face_vertices,
     textures,
     image_size=samples,
-    sigma=_HARD_SIGMA / max(samples) ** 2,
+    sigma=_HARD_SIGMA / max(*samples, 1) ** 2,
     aggr_rgb="hard",
+    near=_NEAR,
+    far=_FAR,
     texture_type=texture_type,
   )
   covered = (fragments.face_ids >= 0).astype(jnp.float32)[..., None]
-  blocks = (*face_vertices.shape[:-3], height, antialias, width, antialias, -1)
+  blocks = (*face_vertices.shape[:-3], height, antialias, width, antialias)
   # Averaged as light, multiplied by alpha: uncovered samples would darken the edges.
-  light = jnp.mean((fragments.rgba[..., :-1] * covered).reshape(blocks), axis=(-4, -2))
-  alpha = jnp.mean(covered.reshape(blocks), axis=(-4, -2))
+  light = (fragments.rgba[..., :-1] * covered).reshape(*blocks, textures.shape[-1])
+  light, alpha = (jnp.mean(v, axis=(-4, -2)) for v in (light, covered.reshape(*blocks, 1)))
   color = light / jnp.maximum(alpha, 0.5 / antialias**2)
   behind = jnp.broadcast_to(jnp.asarray(background, jnp.float32), color.shape)
   return jnp.concatenate([jnp.where(alpha > 0.0, color, behind), alpha], axis=-1)

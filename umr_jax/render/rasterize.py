@@ -227,6 +227,8 @@ def _render(
 ) -> derivative.Rendered:
   """Checks the textures and calls the differentiable core on flat, float32 arrays."""
   texels, channels = textures.shape[-2:]
+  if channels == 0:
+    raise ValueError("found textures of no channels; soft_silhouette draws alpha alone")
   if settings.texture_type == "vertex" and texels != 3:
     raise ValueError(f"found textures with T = {texels}; texture_type 'vertex' needs T = 3")
   if settings.texture_type == "surface" and math.isqrt(texels) ** 2 != texels:

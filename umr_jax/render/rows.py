@@ -69,7 +69,7 @@ def over_rows(
   Args:
     bins: the faces.
     grid: size of the raster.
-    chunk: rows per step, at most 2 ** 15.
+    chunk: rows per step.
     body: takes a chunk of rows and the state, returns the new state.
     state: a pytree of arrays of fixed shapes.
   """
@@ -100,7 +100,7 @@ def over_kept_rows(
   Args:
     bins: the faces.
     grid: size of the raster.
-    chunk: kept rows per step, at most 2 ** 15.
+    chunk: kept rows per step.
     keep: says of rows which to keep; it sees several chunks at a time.
     body: takes a chunk of kept rows and the state, returns the new state. Rows that fill up the
       last chunk are of the face that stands for unused rows.

@@ -111,7 +111,7 @@ def swap_backgrounds(
   *,
   share: float,
 ) -> Float[Array, "B H W 3"]:
-  """Objects in front of the background of the batch's next photograph.
+  """Objects in front of the background of the photograph before them in the batch.
 
   A background tells a photograph that was seen a hundred times from all others; in front of another
   one, the object has to be found. Where the other object stood, its surroundings continue, blurred.
@@ -124,9 +124,15 @@ def swap_backgrounds(
     key: of the step.
     share: of the images that change.
 
+  Raises:
+    ValueError: for a single image, which has no other.
+
   Source: Ghiasi et al. 2021 ("Simple Copy-Paste"), of whom the pasting is; the filling is ours.
   """
-  size = images.shape[1]
+  if images.shape[0] < 2:
+    raise ValueError(
+      "found one image on a device; data.background needs a larger train.batch_size, or to be 0"
+    )
   cover = masks[..., None]
   # A rim of the object beside its mask would show where it stood.
   window = (1, 2 * _RIM + 1, 2 * _RIM + 1, 1)
@@ -135,7 +141,7 @@ def swap_backgrounds(
   other = jnp.roll(empty, 1, axis=0)
   moved = cover * images + (1.0 - cover) * other
   chosen = _draws(index, key, 1) < 2.0 * share - 1.0
-  return jnp.where(chosen[..., None, None], moved, images).reshape(-1, size, size, 3)
+  return jnp.where(chosen[..., None, None], moved, images)
 
 
 def _continued(

@@ -1,0 +1,86 @@
+"""Fitting a mesh to silhouettes from known cameras: the rasterizer's own example."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from umr_jax.checking import checked
+from umr_jax.geometry import camera
+from umr_jax.render.rasterize import soft_silhouette
+
+# Adam's, of Kingma and Ba 2015.
+_FIRST, _SECOND, _EPS = 0.9, 0.999, 1e-8
+
+
+@checked
+def views_of(
+  vertices: Float[Array, "V 3"],
+  faces: Int[Array | np.ndarray, "F 3"],
+  cameras: Float[Array, "N 7"],
+  *,
+  image_size: int,
+  sigma: float = 1e-4,
+) -> Float[Array, "N H W"]:
+  """One mesh's silhouettes under N cameras."""
+  spread = jnp.broadcast_to(vertices, (cameras.shape[0], *vertices.shape))
+  corners = camera.face_vertices(camera.project(spread, cameras), faces)
+  return soft_silhouette(corners, image_size=image_size, sigma=sigma)
+
+
+@checked
+def silhouette_iou(a: Float[Array, "N H W"], b: Float[Array, "N H W"]) -> Float[Array, ""]:
+  """The mean over images of the soft intersection over union, min over max."""
+  both, either = (jnp.sum(f(a, b), axis=(1, 2)) for f in (jnp.minimum, jnp.maximum))
+  return jnp.mean(both / jnp.maximum(either, 1e-6))
+
+
+@checked
+def fit_silhouettes(
+  target: Float[Array, "N H W"],
+  cameras: Float[Array, "N 7"],
+  vertices: Float[Array, "V 3"],
+  faces: Int[np.ndarray, "F 3"],
+  *,
+  steps: int = 300,
+  rate: float = 0.01,
+  smoothness: float = 0.1,
+  sigma: float = 1e-4,
+) -> Float[Array, "V 3"]:
+  """Moves a mesh's vertices until its silhouettes are the given ones.
+
+  Args:
+    target: square silhouettes in [0, 1].
+    cameras: of each image.
+    vertices: where to start.
+    faces: corners of each face.
+    steps: gradient steps, of Adam.
+    rate: of the steps, in object units.
+    smoothness: weight of how unlike each other the offsets of neighbours are, against 1 - IoU.
+    sigma: of the rasterizer.
+
+  Returns:
+    The vertices moved.
+  """
+  sides = np.asarray(faces)[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
+  edges = np.unique(np.sort(sides, axis=-1), axis=0)
+  size = target.shape[-1]
+
+  def loss(offsets: Array) -> Array:
+    seen = views_of(vertices + offsets, faces, cameras, image_size=size, sigma=sigma)
+    bent = jnp.sum(jnp.square(offsets[edges[:, 0]] - offsets[edges[:, 1]]), axis=-1)
+    rough = 0.1 * vertices.shape[0] * jnp.mean(bent)
+    return 1.0 - silhouette_iou(seen, target) + smoothness * rough
+
+  def step(i: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    offsets, mean, square = state
+    slope = jax.grad(loss)(offsets)
+    mean = _FIRST * mean + (1.0 - _FIRST) * slope
+    square = _SECOND * square + (1.0 - _SECOND) * slope * slope
+    done = i.astype(jnp.float32) + 1.0
+    unbiased = jnp.sqrt(square / (1.0 - _SECOND**done)) + _EPS
+    return offsets - rate * mean / (1.0 - _FIRST**done) / unbiased, mean, square
+
+  nothing = jnp.zeros_like(vertices)
+  offsets, _, _ = jax.lax.fori_loop(0, steps, step, (nothing, nothing, nothing))
+  return vertices + offsets
