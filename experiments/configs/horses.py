@@ -1,7 +1,8 @@
 """Real horses: the 263 photographs of `weizmann_horses`, nearly all from the side.
 
 What: silhouettes and pictures only, from an untrained encoder; a seeded fifth is held out.
-Hardware and time: 2 CPU cores, about 25 minutes.
+Hardware and time: 2 CPU cores, about 30 minutes.
+Expected: mask IoU 0.70 on the 53 held-out photographs (best constant mask: 0.57).
 Data: the environment variable UMR_JAX_DATA names a folder that holds weizmann_horses/.
 Command: python -m experiments.train --config=horses
 """
