@@ -2,7 +2,7 @@
 
 What: 2000 training pictures; no keypoints, cameras, parts or 3D truth train the network. Not the
   paper's settings: what was measured to find cameras within minutes on a CPU (BUILD_NOTES.md).
-Hardware and time: 2 CPU cores, about 15 minutes.
+Hardware and time: 2 CPU cores, about 13 minutes.
 Expected: mask IoU 0.76 and 3D IoU 0.45 on 120 unseen birds (a sphere with the true camera: 0.47 and
   0.295).
 Command: python -m experiments.train
