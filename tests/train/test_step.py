@@ -94,7 +94,7 @@ def test_a_step_is_a_function_of_its_arguments(setting):
 )
 def test_the_network_sees_changed_pictures(setting, augment):
   # Two images a device: BatchNorm makes all of a single one equal.
-  batch = jax.tree.map(lambda rows: np.concatenate([rows, rows]), setting[3])
+  batch = jax.tree.map(lambda rows: np.concatenate([rows, rows]), setting[3].replace(parts=None))
   losses = []
   for strengths in (Strengths(), augment):
     step, state, em_state = build(setting, optax.sgd(1e-2), augment=strengths)
