@@ -36,7 +36,7 @@ from umr_jax.render.aggregate import (
   visible_rows,
 )
 from umr_jax.render.binning import Bins, pixel_offsets
-from umr_jax.render.rows import Rows, default_chunk, over_kept_rows
+from umr_jax.render.rows import Rows, default_chunk, over_kept_rows, over_rows
 
 
 @jax.tree_util.register_static
@@ -114,6 +114,9 @@ def alpha_slopes(
   live = ~(jnp.max(jnp.abs(alpha_slope), axis=-1) <= 0.0)  # what is not a number is alive
   keep = _in_live_tiles(felt_rows(settings, reach), live)
   chunk = default_chunk(bins.num_faces, ALPHA_CHUNK)
+  if alpha_slope.shape[0] < bins.num_faces:
+    # Faces of about a tile's size: hardly one of their few tiles could be left out.
+    return over_rows(bins, settings.grid, chunk, body, state)
   return over_kept_rows(bins, settings.grid, chunk, keep, body, state)
 
 
