@@ -7,6 +7,7 @@
 Every case runs in a process of its own, in turns with a 2048 x 2048 float32 matrix product.
 """
 
+import importlib.util
 import json
 import pathlib
 import sys
@@ -31,6 +32,8 @@ _WORKDIR = flags.DEFINE_string("workdir", "", "Where bench_render.jsonl is writt
 
 def main() -> list[dict[str, Any]] | None:
   """Runs the cases that the flags name."""
+  if _PEER.value and importlib.util.find_spec(_PEER.value) is None:
+    raise launch.UsageError(f"--peer={_PEER.value}: it is not installed here")
   chosen = benchmark.cases(
     image_sizes=[int(value) for value in _SIZES.value],
     faces=[int(value) for value in _FACES.value],
