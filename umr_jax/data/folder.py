@@ -12,7 +12,6 @@ The layout of the folder, all but the first two lines optional:
 """
 
 import dataclasses
-import math
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,10 +21,10 @@ from absl import logging
 
 from umr_jax.data import folder_annotations as annotations
 from umr_jax.data import folder_files as files
-from umr_jax.data.example import Contents, Example, frame_square, mask_box
+from umr_jax.data.example import Contents, Example, mask_box
 from umr_jax.data.folder_files import BadItemError
+from umr_jax.data.shrink import shrink
 from umr_jax.data.threads import ordered_map
-from umr_jax.data.transforms import Square, crop, move_camera, square_box
 
 # Part of a prepared data set's fingerprint: raise it whenever what is stored would change.
 VERSION = 2
@@ -35,8 +34,6 @@ _ANNOTATIONS = ("splits.json", "keypoints.json", "cameras.json", "shapes.json")
 _SMALLEST_OBJECT = 8
 # Names that a message lists.
 _NAMED = 10
-# What is stored of a picture: the square around its object, at most this many pixels a side.
-_LARGEST_STORED = 512
 
 
 class FolderBuilder:
@@ -254,7 +251,7 @@ class FolderBuilder:
     if self._keypoint_names and example.keypoints is None:
       hidden = np.zeros((len(self._keypoint_names), 3), np.float32)
       example = dataclasses.replace(example, keypoints=hidden)
-    return _shrink(example, self._margin)
+    return shrink(example, self._margin)
 
   def _read_parts(self, name: str, image: np.ndarray) -> np.ndarray | None:
     if self._channels == 0 or name not in self._parts:
@@ -291,55 +288,3 @@ def _check_size(values: np.ndarray, image: np.ndarray, what: str) -> None:
   if values.shape[:2] != image.shape[:2]:
     found, expected = (f"{a.shape[1]} x {a.shape[0]}" for a in (values, image))
     raise BadItemError(f"{what} is {found} pixels, the image (upright by its EXIF) {expected}")
-
-
-def _shrink(example: Example, margin: float) -> Example:
-  """Keeps of a picture the square around its object, at most `_LARGEST_STORED` pixels a side."""
-  square = square_box(example.box, padding=margin)
-  # The margin is a share of the longer side in both directions: training squares are square.
-  if square[2] > _LARGEST_STORED:
-    return _resized(example, square)
-  height, width = example.mask.shape
-  left, top = max(math.floor(square[0]), 0), max(math.floor(square[1]), 0)
-  right = min(math.ceil(square[0] + square[2]), width)
-  bottom = min(math.ceil(square[1] + square[2]), height)
-  window = (slice(top, bottom), slice(left, right))
-  keypoints, camera = example.keypoints, example.camera
-  if keypoints is not None:
-    keypoints = keypoints - np.array([left, top, 0.0], np.float32)
-  if camera is not None:
-    x0, y0, side = frame_square(bottom - top, right - left)
-    kept = (left + x0, top + y0, side)
-    camera = move_camera(camera, source=frame_square(height, width), target=kept)
-  x0, y0, x1, y1 = example.box
-  return dataclasses.replace(
-    example,
-    image=example.image[window],
-    mask=example.mask[window],
-    parts=None if example.parts is None else example.parts[window],
-    keypoints=keypoints,
-    camera=camera,
-    box=(x0 - left, y0 - top, x1 - left, y1 - top),
-  )
-
-
-def _resized(example: Example, square: Square) -> Example:
-  """The square as a stored picture of `_LARGEST_STORED` pixels a side."""
-  size = _LARGEST_STORED
-  cut = crop(example, square, image_size=size)
-  keypoints = cut.keypoints
-  if keypoints is not None:
-    pixels = (keypoints[:, :2] + 1.0) * (size / 2.0)
-    keypoints = np.column_stack([pixels, keypoints[:, 2]]).astype(np.float32)
-  box = mask_box(cut.mask)
-  if box is None:
-    raise BadItemError(f"the object is too thin to be seen at {size} pixels")
-  return dataclasses.replace(
-    example,
-    image=np.round(255.0 * cut.image).astype(np.uint8),
-    mask=cut.mask,
-    parts=cut.parts,
-    keypoints=keypoints,
-    camera=cut.camera,
-    box=box,
-  )
