@@ -29,6 +29,7 @@ COLOR_CHUNK = 4096
 _BORDER = 1e-6
 # The largest exponent of the background's weight: beyond it the background is all that is seen.
 _LARGEST_EXPONENT = 60.0
+_TINY = 1e-30
 
 
 class Settings(NamedTuple):
@@ -59,7 +60,8 @@ class Pairs(NamedTuple):
   signed: Float[Array, "R 16"]  # signed distance over sigma
   felt: Bool[Array, "R 16"]  # counts for alpha
   in_range: Bool[Array, "R 16"]  # and lies between near and far
-  shown: Bool[Array, "R 16"]  # and its side is shown: counts for colour
+  in_view: Bool[Array, "R 16"]  # lies between near and far, and its side is shown
+  shown: Bool[Array, "R 16"]  # is felt and in view: counts for colour
   hit: Bool[Array, "R 16"]  # and the pixel is on the face, borders included
   weights: distance.Triple  # clipped barycentric
   depth: Float[Array, "R 16"]
@@ -70,22 +72,29 @@ def reach_of(sigma: Array, dist_eps: float) -> Array:
   return jnp.sqrt(sigma * np.float32(np.log(1.0 / dist_eps - 1.0)))
 
 
-def pairs_of(rows: Rows, settings: Settings, sigma: Array, reach: Array) -> Pairs:
+def pairs_of(
+  rows: Rows,
+  settings: Settings,
+  sigma: Array,
+  reach: Array,
+  gap: distance.Gap | None = None,
+) -> Pairs:
   """Evaluates everything that alpha and colour need. What is not used costs nothing once jitted."""
   dx, dy = pixel_offsets(settings.grid)
   edges = distance.edges_of(rows)
   squared, felt = distance.signed_distance(
-    rows, edges, dx, dy, dist_func=settings.dist_func, reach=reach
+    rows, edges, dx, dy, dist_func=settings.dist_func, reach=reach, gap=gap
   )
   raw = distance.barycentric(distance.heights(rows, edges, dx, dy), rows)
   clipped, total = distance.clipped(raw)
   weights = tuple(value / total for value in clipped)
   depth = distance.depth_at(clipped, total, rows)
-  in_range = felt & (depth >= settings.near) & (depth <= settings.far)
-  shown = in_range if settings.double_sided else in_range & (edges.side > 0.0)
+  in_range = (depth >= settings.near) & (depth <= settings.far)
+  in_view = in_range if settings.double_sided else in_range & (edges.side > 0.0)
+  shown = felt & in_view
   least = jnp.minimum(jnp.minimum(raw[0], raw[1]), raw[2])
   hit = shown & (least >= -_BORDER)
-  return Pairs(squared / sigma, felt, in_range, shown, hit, weights, depth)
+  return Pairs(squared / sigma, felt, felt & in_range, in_view, shown, hit, weights, depth)
 
 
 def odds_against(pairs: Pairs, counted: Array) -> Float[Array, "R 16"]:
@@ -98,10 +107,16 @@ def coverage(odds: Array) -> Float[Array, "R 16"]:
   return 1.0 / (1.0 + odds)
 
 
-def softmax_weights(pairs: Pairs, nearest: Array, settings: Settings, gamma: Array) -> Array:
-  """exp((zeta - m) / gamma) of SoftRas: a pair's weight, but for D."""
+def softmax_weights(
+  pairs: Pairs, odds: Array, nearest: Array, settings: Settings, gamma: Array
+) -> Array:
+  """exp((zeta - m) / gamma) of SoftRas: a pair's weight, but for D.
+
+  Which pairs are shown is read off the odds against them, which are stored: asked again it would
+  be computed again, with the search for the nearest edge.
+  """
   exponent = (nearest - pairs.depth) * (1.0 / (settings.far - settings.near)) / gamma
-  return jnp.exp(jnp.where(pairs.shown, exponent, -jnp.inf))
+  return jnp.exp(jnp.where(odds < jnp.inf, exponent, -jnp.inf))
 
 
 def background_exponent(nearest: Array, settings: Settings, gamma: Array) -> Array:
@@ -155,7 +170,7 @@ def transmittance(bins: Bins, settings: Settings, sigma: Array, tiles: int) -> A
 
   def body(rows: Rows, image: Array) -> Array:
     pairs = pairs_of(rows, settings, sigma, reach)
-    return _accumulate_alpha(image, rows, pairs, additive)
+    return _accumulate_alpha(image, rows, pairs, additive)[0]
 
   image = jnp.full((tiles, PIXELS), 0.0 if additive else 1.0, jnp.float32)
   chunk = default_chunk(bins.num_faces, ALPHA_CHUNK)
@@ -163,13 +178,17 @@ def transmittance(bins: Bins, settings: Settings, sigma: Array, tiles: int) -> A
   return image if additive else 1.0 / image
 
 
-def _accumulate_alpha(image: Array, rows: Rows, pairs: Pairs, additive: bool) -> Array:
+def _accumulate_alpha(
+  image: Array, rows: Rows, pairs: Pairs, additive: bool
+) -> tuple[Array, Bool[Array, "R 16"]]:
+  """The image with the faces' shares, and again which pairs are felt, at no cost."""
   at = image.at[rows.tile]
   if additive:
-    return at.add(coverage(odds_against(pairs, pairs.felt)), mode="drop")
-  # 1 / (1 - D); infinite deep inside, where the product's inverse is 0.
-  blocked = 1.0 + jnp.exp(jnp.where(pairs.felt, pairs.signed, -jnp.inf))
-  return at.multiply(blocked, mode="drop")
+    odds = odds_against(pairs, pairs.felt)
+    return at.add(coverage(odds), mode="drop"), odds < jnp.inf
+  # D / (1 - D), infinite deep inside; 1 plus that is 1 / (1 - D), and the product's inverse is 0.
+  odds = jnp.exp(jnp.where(pairs.felt, pairs.signed, -jnp.inf))
+  return at.multiply(1.0 + odds, mode="drop"), odds > 0.0
 
 
 def transmittance_and_depth(
@@ -181,8 +200,8 @@ def transmittance_and_depth(
 
   def body(rows: Rows, state: tuple[Array, Array]) -> tuple[Array, Array]:
     pairs = pairs_of(rows, settings, sigma, reach)
-    image = _accumulate_alpha(state[0], rows, pairs, additive)
-    depth = jnp.where(pairs.shown, pairs.depth, settings.farthest)
+    image, felt = _accumulate_alpha(state[0], rows, pairs, additive)
+    depth = jnp.where(felt & pairs.in_view, pairs.depth, settings.farthest)
     return image, state[1].at[rows.tile].min(depth, mode="drop")
 
   image = jnp.full((tiles, PIXELS), 0.0 if additive else 1.0, jnp.float32)
@@ -226,29 +245,29 @@ def softmax_colors(
   bins: Bins,
   textures: Float[Array, "N T C"],
   nearest: Float[Array, "tiles 16"],
+  background: Float[Array, "C"],
   settings: Settings,
   sigma: Array,
   gamma: Array,
 ) -> tuple[Float[Array, "tiles 16 C"], Float[Array, "tiles 16"]]:
-  """Sums of weight times colour, and of weights, over the faces of each pixel."""
+  """The colour of each pixel, and one over the sum of the weights of its faces and background."""
   reach = reach_of(sigma, settings.dist_eps)
-  channels = textures.shape[-1]
 
   def body(rows: Rows, state: tuple[Array, Array]) -> tuple[Array, Array]:
     sums, total = state
     pairs = pairs_of(rows, settings, sigma, reach)
     depth = nearest.at[rows.tile].get(mode="clip")
-    weights = softmax_weights(pairs, depth, settings, gamma)
-    weights *= coverage(odds_against(pairs, pairs.shown))
+    odds = odds_against(pairs, pairs.shown)
+    weights = softmax_weights(pairs, odds, depth, settings, gamma) * coverage(odds)
     colors = colors_of(rows, pairs.weights, textures, settings) * weights[..., None]
-    colors = colors.reshape(-1, PIXELS * channels)
     sums = sums.at[rows.tile].add(colors, mode="drop")
     return sums, total.at[rows.tile].add(weights, mode="drop")
 
-  sums = jnp.zeros((nearest.shape[0], PIXELS * channels), jnp.float32)
+  # The background is the first thing that a pixel sees.
+  total = jnp.exp(background_exponent(nearest, settings, gamma))
+  state = (total[..., None] * background[None, None], total)
   chunk = default_chunk(bins.num_faces, COLOR_CHUNK)
   keep = visible_rows(nearest, settings, reach, gamma)
-  sums, total = over_kept_rows(
-    bins, settings.grid, chunk, keep, body, (sums, jnp.zeros(nearest.shape, jnp.float32))
-  )
-  return sums.reshape(*nearest.shape, channels), total
+  sums, total = over_kept_rows(bins, settings.grid, chunk, keep, body, state)
+  inverse = 1.0 / jnp.maximum(total, _TINY)
+  return sums * inverse[..., None], inverse

@@ -11,6 +11,7 @@ the faces of a chunk cheap, however large the batch.
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -25,8 +26,6 @@ _NEAREST_DEPTH, _FARTHEST_DEPTH = 1e-12, 1e15
 # An edge that is not longer has no direction. A sliver's determinant is pushed away from zero.
 _SHORTEST_EDGE = 1e-10
 _SMALLEST_DETERMINANT = 1e-10
-# Floats of a face's record before its five integers.
-NUMBERS = 19
 
 
 class Grid(NamedTuple):
@@ -54,15 +53,15 @@ class Grid(NamedTuple):
 class Bins(NamedTuple):
   """Every face of the batch, and the rectangle of tiles that it can touch.
 
-  `table` holds per face what `face_numbers` says (float32 seen as int32), then the first tile of
-  the face's image, first column, first row and width of the rectangle, and the number of the face's
-  first row. Integers hold floats and not the reverse: a small integer seen as a float is denormal,
-  which arithmetic may flush to zero. One last face stands for the rows that fill up the last chunk.
+  One last face stands for the rows that fill up the last chunk.
 
   Rows are numbered through all faces, modulo 2 ** 32: only differences count.
   """
 
-  table: Int[Array, "N1 24"]
+  shapes: Float[Array, "N1 19"]  # what `face_numbers` says
+  # The first tile of the face's image, first column, first row and width of the rectangle, and the
+  # number of the face's first row.
+  places: Int[Array, "N1 5"]
   starts: Int[Array, "N1"]  # the first row of each face, which has at least one
 
   @property
@@ -107,11 +106,14 @@ def bin_faces(face_vertices: Float[Array, "B F 3 3"], reach: Float[Array, ""], g
   width, height = jnp.where(touches, width, 1), jnp.where(touches, height, 1)
   image = jnp.repeat(jnp.arange(batch, dtype=jnp.int32) * grid.tiles, faces)
   starts = jnp.concatenate([np.zeros(1, np.int32), jnp.cumsum(width * height, dtype=jnp.int32)])
-  floats = [lax.bitcast_convert_type(v, jnp.int32) for v in face_numbers(x, y, z)]
-  table = jnp.stack([*floats, image, first_column, first_row, width, starts[:-1]], axis=-1)
-  unused = np.zeros((1, table.shape[1]), np.int32)
-  unused[0, NUMBERS + 2], unused[0, NUMBERS + 3] = grid.tile_rows, 1
-  return Bins(jnp.concatenate([table, unused]), starts)
+  shapes = jnp.stack(face_numbers(x, y, z), axis=-1)
+  places = jnp.stack([image, first_column, first_row, width, starts[:-1]], axis=-1)
+  nowhere = np.array([[0, 0, grid.tile_rows, 1, 0]], np.int32)
+  return Bins(
+    jnp.concatenate([shapes, np.zeros((1, shapes.shape[1]), np.float32)]),
+    jnp.concatenate([places, nowhere]),
+    starts,
+  )
 
 
 def drawable(columns: Float[Array, "N 9"]) -> Bool[Array, "N"]:
@@ -165,11 +167,27 @@ def face_numbers(x: tuple[Array, ...], y: tuple[Array, ...], z: tuple[Array, ...
 def tile_image(image: Float[Array, "B H W *C"], grid: Grid) -> Float[Array, "tiles 16 *C"]:
   """An image as tiles, zero beyond its edges."""
   batch, channels = image.shape[0], image.shape[3:]
-  rows, columns = grid.tile_rows, grid.tile_columns
-  pad = ((0, 0), (0, rows * TALL - grid.height), (0, columns * WIDE - grid.width))
-  image = jnp.pad(image, pad + ((0, 0),) * len(channels))
-  image = image.reshape(batch, rows, TALL, columns, WIDE, *channels)
+  image = _pad(image, grid)
+  image = image.reshape(batch, grid.tile_rows, TALL, grid.tile_columns, WIDE, *channels)
   return jnp.swapaxes(image, 2, 3).reshape(batch * grid.tiles, PIXELS, *channels)
+
+
+def tiles_at(
+  image: Float[Array, "B H W C"], grid: Grid, tile: Int[Array, "R"]
+) -> Float[Array, "R 16 C"]:
+  """`tile_image(image, grid)[tile]`, without a copy of the image for whole numbers of tiles."""
+  channels = image.shape[3]
+  lines = _pad(image, grid).reshape(-1, grid.tile_columns * WIDE * channels)
+  line = TALL * (tile // grid.tile_columns)
+  column = WIDE * channels * (tile % grid.tile_columns)
+  window = jax.vmap(lambda *start: lax.dynamic_slice(lines, start, (TALL, WIDE * channels)))
+  return window(line, column).reshape(-1, PIXELS, channels)
+
+
+def _pad(image: Float[Array, "B H W *C"], grid: Grid) -> Array:
+  """Zeros below and to the right, up to a whole number of tiles."""
+  down, right = grid.tile_rows * TALL - grid.height, grid.tile_columns * WIDE - grid.width
+  return jnp.pad(image, ((0, 0), (0, down), (0, right)) + ((0, 0),) * (image.ndim - 3))
 
 
 def untile_image(tiles: Array, grid: Grid) -> Array:

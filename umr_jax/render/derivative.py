@@ -139,9 +139,9 @@ class _Saved(NamedTuple):
   """What the backward pass needs of the forward pass, tiled; None where the mode has no such."""
 
   passed: Array
-  rgba: Array  # a pixel's channels stay together: to take them apart costs a pass over the image
+  rgba: Array  # the image itself, not tiled
   nearest: Any = None
-  total: Any = None
+  inverse_total: Any = None  # of the weights, background included
   winner: Any = None  # the nearest face, counted within its image
 
 
@@ -170,24 +170,30 @@ def _draw(
   if settings.aggr_rgb == "hard":
     color = visibility.hard_colors(bins, flat, winner, settings)
     color = jnp.where((winner >= 0)[..., None], color, background[None, None])
-    passed, nearest, total = aggregate.transmittance(bins, settings, sigma, tiles), None, None
+    passed, nearest, inverse_total = (
+      aggregate.transmittance(bins, settings, sigma, tiles),
+      None,
+      None,
+    )
     if settings.fragments:
       sums = visibility.winning_sums(winner, bins, settings)
   else:
     passed, nearest = aggregate.transmittance_and_depth(bins, settings, sigma, tiles)
-    color, total = aggregate.softmax_colors(bins, flat, nearest, settings, sigma, gamma)
-    behind = jnp.exp(aggregate.background_exponent(nearest, settings, gamma))
-    total = jnp.maximum(total + behind, _TINY)
-    color = (color + behind[..., None] * background[None, None]) / total[..., None]
+    color, inverse_total = aggregate.softmax_colors(
+      bins, flat, nearest, background, settings, sigma, gamma
+    )
     if settings.fragments:
       on_image = tile_image(jnp.ones((batch, *settings.grid), jnp.float32), settings.grid)
-      sums = visibility.landing_sums(bins, nearest, on_image / total, settings, sigma, gamma)
+      sums = visibility.landing_sums(
+        bins, nearest, on_image * inverse_total, settings, sigma, gamma
+      )
   if winner is not None:
     winner = jnp.where(winner < 0, -1, winner - _first_faces(settings, batch, faces))
   rgba = jnp.concatenate([color, _alpha(settings, passed, faces)[..., None]], axis=-1)
   fragments = _fragments(settings, winner, depth, sums, (batch, faces))
-  rendered = Rendered(untile_image(rgba, settings.grid), *fragments)
-  return rendered, _Saved(passed, rgba, nearest, total, winner)
+  rgba = untile_image(rgba, settings.grid)
+  rendered = Rendered(rgba, *fragments)
+  return rendered, _Saved(passed, rgba, nearest, inverse_total, winner)
 
 
 def _first_faces(settings: Settings, batch: int, faces: int) -> np.ndarray:
@@ -243,35 +249,36 @@ def _pull(
   batch, faces = face_vertices.shape[:2]
   bins = bin_faces(face_vertices, aggregate.reach_of(sigma, settings.dist_eps), settings.grid)
   flat = textures.reshape(batch * faces, *textures.shape[2:])
-  on_rgba = tile_image(on_rgba, settings.grid)
-  alpha_slope = _alpha_slope(settings, on_rgba[..., -1], saved.passed, faces)
+  on_alpha = tile_image(on_rgba[..., -1], settings.grid)
+  alpha_slope = _alpha_slope(settings, on_alpha, saved.passed, faces)
   corners, on_sigma = alpha_slopes(bins, settings, sigma, alpha_slope, wants, in_range=True)
   if settings.aggr_rgb == "hard":
     slopes = no_slopes(bins, flat)
-    on_background = jnp.where((saved.winner < 0)[..., None], on_rgba[..., :-1], 0.0)
+    nobody = untile_image(saved.winner < 0, settings.grid)
+    on_background = jnp.where(nobody[..., None], on_rgba[..., :-1], 0.0)
     on_gamma = jnp.zeros((), jnp.float32)
   else:
-    behind = aggregate.background_exponent(saved.nearest, settings, gamma)
-    on_background = (jnp.exp(behind) / saved.total)[..., None] * on_rgba[..., :-1]
-    shade = jnp.sum(saved.rgba * reaching(on_rgba, settings), axis=-1)
-    pixels = Pixels(1.0 / saved.total, saved.nearest, shade, on_rgba)
-    seen_through = background[None, None] - saved.rgba[..., :-1]
-    reached = reaching(on_rgba, settings)[..., :-1]
-    lost = jnp.sum(reached * seen_through, axis=-1) * jnp.exp(behind) / saved.total
-    on_gamma = -jnp.sum(lost * behind) / gamma
+    shade = tile_image(reaching(settings, saved.rgba, on_rgba), settings.grid)
+    pixels = Pixels(saved.inverse_total, saved.nearest, shade, on_rgba)
+    exponent = aggregate.background_exponent(saved.nearest, settings, gamma)
+    share = jnp.exp(exponent) * saved.inverse_total
+    exponent, share = (untile_image(x, settings.grid) for x in (exponent, share))
+    on_background = share[..., None] * on_rgba[..., :-1]
+    lost = share * reaching(settings, background[None, None, None] - saved.rgba[..., :-1], on_rgba)
+    on_gamma = -jnp.sum(lost * exponent) / gamma
     slopes = color_slopes(bins, flat, pixels, settings, sigma, gamma, wants)
   on_textures = slopes.textures
   if settings.aggr_rgb == "hard" and wants.textures:
     winner = jnp.where(saved.winner < 0, -1, saved.winner + _first_faces(settings, batch, faces))
     paint = functools.partial(visibility.hard_colors, bins, winner=winner, settings=settings)
-    (on_textures,) = jax.vjp(paint, flat)[1](on_rgba[..., :-1])
+    (on_textures,) = jax.vjp(paint, flat)[1](tile_image(on_rgba[..., :-1], settings.grid))
   return (
     _on_corners(corners, jnp.zeros_like(slopes.depths), face_vertices) if wants.geometry else None,
     _on_corners(slopes.corners, slopes.depths, face_vertices) if wants.color_geometry else None,
     on_textures.reshape(textures.shape) if wants.textures else None,
     on_sigma + slopes.sigma if wants.sigma else None,
     slopes.gamma + on_gamma if wants.gamma else None,
-    jnp.sum(on_background, axis=(0, 1)) if wants.background else None,
+    jnp.sum(on_background, axis=(0, 1, 2)) if wants.background else None,
   )
 
 

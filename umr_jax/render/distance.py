@@ -167,7 +167,14 @@ def depth_at(weights: Triple, total: Array, rows: Rows) -> Float[Array, "R 16"]:
 
 
 def signed_distance(
-  rows: Rows, edges: Edges, dx: Offsets, dy: Offsets, *, dist_func: str, reach: Array
+  rows: Rows,
+  edges: Edges,
+  dx: Offsets,
+  dy: Offsets,
+  *,
+  dist_func: str,
+  reach: Array,
+  gap: Gap | None = None,
 ) -> tuple[Float[Array, "R 16"], Bool[Array, "R 16"]]:
   """SoftRas's signed distance to a face, positive inside, and where the face is felt at all.
 
@@ -179,11 +186,15 @@ def signed_distance(
     dist_func: "euclidean", the squared distance in image space to the outline, or "barycentric",
       the square of the least weight.
     reach: the square root of the value at which SoftRas stops looking outside the face.
+    gap: to the nearest point of the outline, if that is known: it saves another search.
   """
   height = heights(rows, edges, dx, dy)
   inside = strictly_inside(height, edges)
   if dist_func == "euclidean":
-    squared = locate_nearest(rows, edges, dx, dy).squared
+    if gap is None:
+      squared = locate_nearest(rows, edges, dx, dy).squared
+    else:
+      squared = gap.x * gap.x + gap.y * gap.y
     near = inside | (squared < reach * reach)
   else:
     a, b, c = barycentric(height, rows)
@@ -205,7 +216,7 @@ def in_box(rows: Rows, dx: Offsets, dy: Offsets, reach: Array) -> Bool[Array, "R
 
 
 def corner_gradients(
-  rows: Rows, edges: Edges, dx: Offsets, dy: Offsets, slope: Array, *, dist_func: str
+  rows: Rows, edges: Edges, dx: Offsets, dy: Offsets, slope: Array, gap: Gap | None
 ) -> tuple[Float[Array, "R"], ...]:
   """Pulls a gradient on the squared distance back to the corners, summed over each row's pixels.
 
@@ -215,15 +226,14 @@ def corner_gradients(
     dx: offsets of a tile's pixels.
     dy: offsets of a tile's pixels.
     slope: the gradient on the distance, squared, without its sign; zero where it is not felt.
-    dist_func: see `signed_distance`.
+    gap: to the nearest point of the outline; None stands for the barycentric distance.
 
   Returns:
     x0 y0 x1 y1 x2 y2 of the gradient on the corners.
   """
-  if dist_func == "barycentric":
+  if gap is None:
     return _barycentric_gradients(rows, edges, dx, dy, slope)
   # d(squared)/d(corner) = 2 (q - p) b, with b the weights of the nearest point q in its edge.
-  gap = gap_to(rows, dx, dy, locate_nearest(rows, edges, dx, dy).place)
   sums = []
   for share in gap.shares:
     pull = 2.0 * slope * share

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from umr_jax.render.binning import NUMBERS, TALL, WIDE, Bins, Grid, pixel_offsets
+from umr_jax.render.binning import TALL, WIDE, Bins, Grid, pixel_offsets
 
 # The tile of rows that have none.
 _NOWHERE = np.int32(1 << 30)
@@ -196,9 +196,9 @@ def _running_count(marks: Bool[Array, "R"]) -> Int[Array, "R"]:
 
 def _locate(bins: Bins, grid: Grid, face: Int[Array, "R"], number: Int[Array, "R"]) -> Rows:
   """The tiles of rows of these numbers, and their faces' corners as seen from there."""
-  record = bins.table.at[face].get(mode="promise_in_bounds")
-  floats = lax.bitcast_convert_type(record[:, :NUMBERS], jnp.float32)
-  image, first_column, first_row, width, start = (record[:, NUMBERS + i] for i in range(5))
+  floats = bins.shapes.at[face].get(mode="promise_in_bounds")
+  place = bins.places.at[face].get(mode="promise_in_bounds")
+  image, first_column, first_row, width, start = (place[:, i] for i in range(5))
   nth = jnp.where(face < bins.num_faces, number - start, 0)
   # An integer division by way of floats, which vectorises; exact below 2 ** 22 tiles.
   down = jnp.floor((nth.astype(jnp.float32) + 0.5) / width.astype(jnp.float32)).astype(jnp.int32)
@@ -215,7 +215,7 @@ def rows_from(
   face: Array, tile: Array, floats: Array, left: Array, top: Array, active: Array
 ) -> Rows:
   """Rows from the faces' records [..., floats] and the places from which they are seen."""
-  numbers = [floats[..., i] for i in range(NUMBERS)]
+  numbers = [floats[..., i] for i in range(floats.shape[-1])]
   return Rows(
     face=face,
     tile=tile,
@@ -237,8 +237,8 @@ def rows_at_pixels(bins: Bins, grid: Grid, face: Int[Array, "tiles 16"]) -> Rows
 
   Where `face` is negative the result is that of the face which fills up the last chunk.
   """
-  record = bins.table.at[jnp.where(face < 0, bins.num_faces, face)].get(mode="promise_in_bounds")
-  floats = lax.bitcast_convert_type(record[..., :NUMBERS], jnp.float32)
+  shown = jnp.where(face < 0, bins.num_faces, face)
+  floats = bins.shapes.at[shown].get(mode="promise_in_bounds")
   index = np.arange(face.shape[0], dtype=np.int32) % grid.tiles
   dx, dy = pixel_offsets(grid)
   column, row = index % grid.tile_columns, index // grid.tile_columns

@@ -11,13 +11,14 @@ pairs instead of having stored them.
 Source: Liu et al. 2019, "Soft Rasterizer", section 3.4 and the supplementary.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from umr_jax.render import distance
 from umr_jax.render.aggregate import (
@@ -35,7 +36,7 @@ from umr_jax.render.aggregate import (
   texel_index,
   visible_rows,
 )
-from umr_jax.render.binning import Bins, pixel_offsets
+from umr_jax.render.binning import Bins, pixel_offsets, tile_image, tiles_at
 from umr_jax.render.rows import Rows, default_chunk, over_kept_rows, over_rows
 
 
@@ -57,7 +58,16 @@ class Pixels(NamedTuple):
   inverse_total: Array  # one over the sum of weights, background included
   nearest: Array
   shade: Array  # the colour dotted with what of its gradient reaches the geometry
-  rgba_slope: Array  # the gradient on the image [tiles, 16, C + 1]
+  rgba_slope: Array  # the gradient on the image [B, H, W, C + 1], not tiled: a copy costs more
+
+  def at(self, tile: Int[Array, "R"], settings: Settings) -> "Pixels":
+    """The pixels of given tiles: [R, 16], and the gradient [R, 16, C + 1]."""
+    return Pixels(
+      inverse_total=self.inverse_total.at[tile].get(mode="clip"),
+      nearest=self.nearest.at[tile].get(mode="clip"),
+      shade=self.shade.at[tile].get(mode="clip"),
+      rgba_slope=tiles_at(self.rgba_slope, settings.grid, tile),
+    )
 
 
 class Slopes(NamedTuple):
@@ -95,7 +105,8 @@ def alpha_slopes(
 
   def body(rows: Rows, state: tuple[Array, Array]) -> tuple[Array, Array]:
     corners, on_sigma = state
-    pairs = pairs_of(rows, settings, sigma, reach)
+    gap = _gap(rows, settings)
+    pairs = pairs_of(rows, settings, sigma, reach, gap)
     counted = pairs.in_range if in_range else pairs.felt
     odds = odds_against(pairs, counted)
     covered = coverage(odds)
@@ -105,7 +116,7 @@ def alpha_slopes(
     if wants.sigma:
       on_sigma -= jnp.sum(jnp.where(counted, slope * pairs.signed, 0.0)) / sigma
     if wants.geometry:
-      corners = _add_corners(corners, rows, slope, odds, sigma, settings)
+      corners = _add_corners(corners, rows, slope, odds, sigma, settings, gap)
     return corners, on_sigma
 
   state = (jnp.zeros((bins.num_faces + 1, 6), jnp.float32), jnp.zeros((), jnp.float32))
@@ -143,28 +154,31 @@ def color_slopes(
   reach = reach_of(sigma, settings.dist_eps)
 
   def body(rows: Rows, slopes: Slopes) -> Slopes:
-    pairs = pairs_of(rows, settings, sigma, reach)
-    at = jax.tree.map(lambda x: x.at[rows.tile].get(mode="clip"), pixels)
+    gap = _gap(rows, settings)
+    pairs = pairs_of(rows, settings, sigma, reach, gap)
+    at = pixels.at(rows.tile, settings)
     odds = odds_against(pairs, pairs.shown)
     covered = coverage(odds)
-    weights = softmax_weights(pairs, at.nearest, settings, gamma) * covered * at.inverse_total
+    weights = softmax_weights(pairs, odds, at.nearest, settings, gamma) * covered * at.inverse_total
     slopes, pull = _add_color(slopes, rows, pairs, weights, at, textures, settings, gamma, wants)
     slope = pull * (1.0 - covered)
     if wants.sigma:
       lost = jnp.where(pairs.shown, slope * pairs.signed, 0.0)
       slopes = slopes._replace(sigma=slopes.sigma - jnp.sum(lost) / sigma)
     if wants.color_geometry:
-      corners = _add_corners(slopes.corners, rows, slope, odds, sigma, settings)
+      corners = _add_corners(slopes.corners, rows, slope, odds, sigma, settings, gap)
       slopes = slopes._replace(corners=corners)
     return slopes
 
   slopes = no_slopes(bins, textures)
   if wants.color_geometry or wants.sigma or wants.textures or wants.gamma:
     keep = visible_rows(pixels.nearest, settings, reach, gamma)
-    colors = np.arange(pixels.rgba_slope.shape[-1]) < textures.shape[-1]
-    slopes_of_color = pixels.rgba_slope * colors.astype(np.float32).reshape(1, 1, -1)
-    steepest = jnp.max(jnp.abs(slopes_of_color).reshape(pixels.nearest.shape[0], -1), axis=-1)
-    keep = _in_live_tiles(keep, ~(steepest <= 0.0))  # what is not a number is alive
+    steepest = functools.reduce(
+      jnp.maximum, [jnp.abs(pixels.rgba_slope[..., i]) for i in range(textures.shape[-1])]
+    )
+    steepest = jnp.max(tile_image(steepest, settings.grid), axis=-1)
+    live = ~(steepest <= 0.0)  # what is not a number is alive
+    keep = _in_live_tiles(keep, live)
     chunk = default_chunk(bins.num_faces, COLOR_CHUNK)
     slopes = over_kept_rows(bins, settings.grid, chunk, keep, body, slopes)
   return slopes._replace(depths=slopes.depths / (gamma * (settings.near - settings.far)))
@@ -184,11 +198,19 @@ def _in_live_tiles(
   return lambda rows: keep(rows) & live.at[rows.tile].get(mode="clip")
 
 
-def reaching(rgba_slope: Float[Array, "*N C1"], settings: Settings) -> Float[Array, "*N C1"]:
-  """What of the gradient on an image reaches the geometry by way of colour; nothing of alpha's."""
+def reaching(
+  settings: Settings, colors: Float[Array, "*N D"], rgba_slope: Float[Array, "*N C1"]
+) -> Float[Array, "*N"]:
+  """Colours dotted with what of the gradient on an image reaches the geometry through them.
+
+  Channel by channel: a reduction over a short last axis costs several times as much.
+  """
   channels = settings.geometry_channels or (True,) * (rgba_slope.shape[-1] - 1)
-  mask = np.array([*channels, False], np.float32)
-  return rgba_slope * mask.reshape((1,) * (rgba_slope.ndim - 1) + (-1,))
+  result = jnp.zeros(rgba_slope.shape[:-1], jnp.float32)
+  for i, chosen in enumerate(channels):
+    if chosen:
+      result += colors[..., i] * rgba_slope[..., i]
+  return result
 
 
 def _add_color(
@@ -210,8 +232,7 @@ def _add_color(
   if not (wants.color_geometry or wants.sigma or wants.gamma):
     return slopes, jnp.zeros_like(weights)
   colors = colors_of(rows, pairs.weights, textures, settings)
-  reached = reaching(at.rgba_slope, settings)[..., :-1]
-  pull = weights * (jnp.sum(colors * reached, axis=-1) - at.shade)
+  pull = weights * (reaching(settings, colors, at.rgba_slope) - at.shade)
   if wants.color_geometry:
     slopes = slopes._replace(depths=_add_depths(slopes.depths, rows, pairs, pull))
   if wants.gamma:
@@ -221,16 +242,29 @@ def _add_color(
   return slopes, pull
 
 
+def _gap(rows: Rows, settings: Settings) -> distance.Gap | None:
+  """To the nearest point of the outline, for a Euclidean distance; the other one has none."""
+  if settings.dist_func == "barycentric":
+    return None
+  dx, dy = pixel_offsets(settings.grid)
+  place = distance.locate_nearest(rows, distance.edges_of(rows), dx, dy).place
+  return distance.gap_to(rows, dx, dy, place)
+
+
 def _add_corners(
-  corners: Array, rows: Rows, slope: Array, odds: Array, sigma: Array, settings: Settings
+  corners: Array,
+  rows: Rows,
+  slope: Array,
+  odds: Array,
+  sigma: Array,
+  settings: Settings,
+  gap: distance.Gap | None,
 ) -> Array:
   """Adds the pull of a gradient on the signed distance over sigma."""
   dx, dy = pixel_offsets(settings.grid)
   # Inside a face the odds are against not covering, and the distance counts positive.
   slope = jnp.where(odds <= 1.0, slope, -slope) * (1.0 / sigma)
-  sums = distance.corner_gradients(
-    rows, distance.edges_of(rows), dx, dy, slope, dist_func=settings.dist_func
-  )
+  sums = distance.corner_gradients(rows, distance.edges_of(rows), dx, dy, slope, gap)
   return corners.at[rows.face].add(jnp.stack(sums, axis=-1), mode="promise_in_bounds")
 
 

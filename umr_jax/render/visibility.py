@@ -87,8 +87,9 @@ def landing_sums(
     pairs = aggregate.pairs_of(rows, settings, sigma, reach)
     depth = nearest.at[rows.tile].get(mode="clip")
     inverse = inverse_total.at[rows.tile].get(mode="clip")
-    share = aggregate.softmax_weights(pairs, depth, settings, gamma) * inverse
-    share *= aggregate.coverage(aggregate.odds_against(pairs, pairs.shown))
+    odds = aggregate.odds_against(pairs, pairs.shown)
+    share = aggregate.softmax_weights(pairs, odds, depth, settings, gamma) * inverse
+    share *= aggregate.coverage(odds)
     total = jnp.sum(share, axis=-1, keepdims=True)
     x = rows.left * total + jnp.sum(share * dx, axis=-1, keepdims=True)
     y = rows.top * total + jnp.sum(share * dy, axis=-1, keepdims=True)
