@@ -96,7 +96,8 @@ def measure(case: Case, *, repeats: int = 15, mesh: str = "", peer: str = "") ->
 
   Args:
     case: the workload.
-    repeats: rounds; every round runs the yardstick, forward, and forward with gradient once.
+    repeats: rounds; every round runs the yardstick, forward, and forward with gradient once, and
+      for colour the silhouette's two as well, so that their ratio is of times side by side.
     mesh: a file for `read_mesh`, in place of `scene`.
     peer: a module of the same functions by another library, timed in the same rounds.
 
@@ -113,6 +114,10 @@ def measure(case: Case, *, repeats: int = 15, mesh: str = "", peer: str = "") ->
     "forward_ms": lambda: forward(corners),
     "forward_backward_ms": lambda: both(corners),
   }
+  if case.mode == "rgb":
+    silhouette, outlined = _functions(dataclasses.replace(case, mode="silhouette"))
+    timed["silhouette_forward_ms"] = lambda: silhouette(corners)
+    timed["silhouette_forward_backward_ms"] = lambda: outlined(corners)
   if peer:
     from umr_jax.render import peers
 
@@ -130,6 +135,7 @@ def measure(case: Case, *, repeats: int = 15, mesh: str = "", peer: str = "") ->
     **{name: round(value, 3) for name, value in times.items()},
     "forward_ratio": round(times["forward_ms"] / times["yardstick_ms"], 4),
     "forward_backward_ratio": round(times["forward_backward_ms"] / times["yardstick_ms"], 4),
+    **_against_silhouette(times),
     "renders_per_s": round(1e3 * case.batch / times["forward_ms"], 1),
     "pairs_per_s": round(1e3 * pairs / times["forward_ms"]),
     # Kilobytes on Linux, bytes on macOS.
@@ -173,6 +179,15 @@ def _functions(case: Case) -> tuple[Callable[..., Any], Callable[..., Any]]:
     return image, pull(cotangent)
 
   return lambda c: painted(c, textures), lambda c: pulled_back(c, textures, cotangent)
+
+
+def _against_silhouette(times: dict[str, float]) -> dict[str, float]:
+  """How many times as long as the silhouette colour takes, where that was timed."""
+  return {
+    f"{name}_over_silhouette": round(times[f"{name}_ms"] / times[f"silhouette_{name}_ms"], 2)
+    for name in ("forward", "forward_backward")
+    if f"silhouette_{name}_ms" in times
+  }
 
 
 def _interleaved(timed: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:

@@ -53,8 +53,7 @@ class _Kept(NamedTuple):
   """Rows that wait for their chunk to fill up."""
 
   waiting: Int[Array, ""]
-  face: Int[Array, "R2"]
-  number: Int[Array, "R2"]
+  rows: Int[Array, "R2 2"]  # face and number
 
 
 def over_rows(
@@ -119,8 +118,7 @@ def over_kept_rows(
     place = jnp.where(wanted, kept.waiting + counted - 1, room)
     kept = _Kept(
       kept.waiting + counted[-1],
-      kept.face.at[place].set(face, mode="drop"),
-      kept.number.at[place].set(number, mode="drop"),
+      kept.rows.at[place].set(jnp.stack([face, number], axis=-1), mode="drop"),
     )
     return cursor, kept
 
@@ -131,16 +129,16 @@ def over_kept_rows(
     cursor, kept, state = carry
     cursor, kept = lax.while_loop(searching, search, (cursor, kept))
     used = np.arange(chunk, dtype=np.int32) < kept.waiting
-    face = jnp.where(used, kept.face[:chunk], total)
-    state = body(_locate(bins, grid, face, kept.number[:chunk]), state)
-    rest = (jnp.roll(kept.face, -chunk), jnp.roll(kept.number, -chunk))
-    return cursor, _Kept(jnp.maximum(kept.waiting - chunk, 0), *rest), state
+    face = jnp.where(used, kept.rows[:chunk, 0], total)
+    state = body(_locate(bins, grid, face, kept.rows[:chunk, 1]), state)
+    rest = jnp.roll(kept.rows, -chunk, axis=0)
+    return cursor, _Kept(jnp.maximum(kept.waiting - chunk, 0), rest), state
 
   def unfinished(carry: tuple[_Cursor, _Kept, State]) -> Array:
     return (carry[0].face < total) | (carry[1].waiting > 0)
 
-  none = jnp.zeros(room, jnp.int32)
-  carry = (_beginning(), _Kept(jnp.zeros((), jnp.int32), none, none), state)
+  nobody = _Kept(jnp.zeros((), jnp.int32), jnp.zeros((room, 2), jnp.int32))
+  carry = (_beginning(), nobody, state)
   return lax.while_loop(unfinished, step, carry)[2]
 
 
