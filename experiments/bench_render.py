@@ -3,6 +3,7 @@
   python -m experiments.bench_render
   python -m experiments.bench_render --image_sizes=256 --faces=1280 --batches=16 --sigmas=1e-5
   python -m experiments.bench_render --modes=silhouette --peer=pytorch3d
+  python -m experiments.bench_render --image_sizes=256 --batches=1 --modes=rgb --accuracy
 
 Every case runs in a process of its own, in turns with a 2048 x 2048 float32 matrix product.
 """
@@ -27,6 +28,9 @@ _MODES = flags.DEFINE_list("modes", list(benchmark.MODES), "silhouette, rgb.")
 _REPEATS = flags.DEFINE_integer("repeats", 15, "Rounds of a case.", lower_bound=1)
 _MESH = flags.DEFINE_string("mesh", "", "An .npz of vertices [B, V, 3] and faces [F, 3] to draw.")
 _PEER = flags.DEFINE_enum("peer", "", ["", *peers.PEERS], "A library to time in the same rounds.")
+_ACCURACY = flags.DEFINE_bool(
+  "accuracy", False, "Also compare each case's first image and gradients with float64 (slow)."
+)
 _WORKDIR = flags.DEFINE_string("workdir", "", "Where bench_render.jsonl is written, if anywhere.")
 
 
@@ -44,7 +48,11 @@ def main() -> list[dict[str, Any]] | None:
   lines = []
   for case in chosen:
     result = benchmark.measure_alone(
-      case, repeats=_REPEATS.value, mesh=_MESH.value, peer=_PEER.value
+      case,
+      repeats=_REPEATS.value,
+      mesh=_MESH.value,
+      peer=_PEER.value,
+      compare=_ACCURACY.value,
     )
     lines.append(json.dumps(result))
     sys.stdout.write(lines[-1] + "\n")

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from umr_jax.geometry.icosphere import icosphere
-from umr_jax.render import aggregate, soft_rasterize, soft_silhouette
+from umr_jax.render import accuracy, aggregate, soft_rasterize, soft_silhouette
 from umr_jax.render.aggregate import Settings
 from umr_jax.render.binning import Grid, bin_faces
 from umr_jax.render.rows import over_rows
@@ -91,7 +91,9 @@ def read_mesh(path: str, batch: int) -> np.ndarray:
   return found[np.arange(batch) % len(found)]
 
 
-def measure(case: Case, *, repeats: int = 15, mesh: str = "", peer: str = "") -> dict[str, Any]:
+def measure(
+  case: Case, *, repeats: int = 15, mesh: str = "", peer: str = "", compare: bool = False
+) -> dict[str, Any]:
   """Times one case in this process.
 
   Args:
@@ -100,6 +102,7 @@ def measure(case: Case, *, repeats: int = 15, mesh: str = "", peer: str = "") ->
       for colour the silhouette's two as well, so that their ratio is of times side by side.
     mesh: a file for `read_mesh`, in place of `scene`.
     peer: a module of the same functions by another library, timed in the same rounds.
+    compare: whether to add the `accuracy.errors` of the first image.
 
   Returns:
     What one line of the benchmark says; medians in milliseconds.
@@ -144,7 +147,16 @@ def measure(case: Case, *, repeats: int = 15, mesh: str = "", peer: str = "") ->
     "versions": ", ".join(
       (f"jax {jax.__version__}", f"numpy {np.__version__}", f"python {platform.python_version()}")
     ),
+    **(_compared(case, corners) if compare else {}),
   }
+
+
+def _compared(case: Case, corners: jax.Array) -> dict[str, float]:
+  textures = np.random.default_rng(2).random((case.faces, _TEXELS, 3))
+  found = accuracy.errors(
+    np.asarray(corners[0]), textures, image_size=case.image_size, sigma=case.sigma
+  )
+  return {name: float(f"{value:.3g}") for name, value in found.items()}
 
 
 def measure_alone(case: Case, **options: Any) -> dict[str, Any]:
