@@ -1,4 +1,4 @@
-"""The comparison with float64: its crops are the whole image, and the rasterizer is within its bars."""
+"""The comparison with float64: its crops are the whole image, the rasterizer is near it."""
 
 import numpy as np
 import pytest

@@ -14,6 +14,7 @@ from umr_jax.render.binning import (
   bin_faces,
   pixel_offsets,
   tile_image,
+  tiles_at,
   untile_image,
 )
 from umr_jax.render.rows import over_kept_rows, over_rows
@@ -144,6 +145,14 @@ def test_tiles_give_the_image_back_and_are_zero_beyond_it(rng):
   assert tiles.shape == (3 * GRID.tiles, TALL * WIDE, 2)
   np.testing.assert_array_equal(untile_image(tiles, GRID), image)
   assert int((np.asarray(tiles) != 0.0).sum()) == image.size
+
+
+@pytest.mark.parametrize("size", [(8, 12), (9, 14)])
+def test_single_tiles_are_those_of_the_tiled_image(rng, size):
+  grid = Grid(*size)
+  image = jnp.asarray(rng.random((3, *size, 2)), jnp.float32)
+  tile = jnp.asarray(rng.integers(0, 3 * grid.tiles, 20), jnp.int32)
+  np.testing.assert_array_equal(tiles_at(image, grid, tile), tile_image(image, grid)[tile])
 
 
 def test_pixel_offsets_follow_the_order_of_a_tile(rng):

@@ -337,13 +337,20 @@ def test_jit_changes_nothing(rng):
 
 
 def test_every_device_of_a_pmap_draws_its_share(rng):
-  faces = jnp.asarray(scenes.triangles(rng, 4, 2, 5))
+  faces, texels = scenes.jax_arrays(
+    scenes.triangles(rng, 4, 2, 5), scenes.textures(rng, 4, 2, 5, 4, 3)
+  )
 
-  def total(f):
-    return jnp.sum(jnp.square(soft_silhouette(f, image_size=12, sigma=1e-3)))
+  def total(f, t):
+    alpha = soft_silhouette(f, image_size=12, sigma=1e-3)
+    image = rasterize(f, t, image_size=12, sigma=1e-3, gamma=1e-2).rgba
+    return jnp.sum(jnp.square(alpha)) + jnp.sum(jnp.square(image))
 
-  found = jax.pmap(jax.grad(total))(faces)
-  np.testing.assert_allclose(found, compiled(jax.grad(total))(faces), rtol=1e-4, atol=1e-4)
+  slopes = jax.grad(total, (0, 1))
+  for found, expected in zip(
+    jax.pmap(slopes)(faces, texels), compiled(slopes)(faces, texels), strict=True
+  ):
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
