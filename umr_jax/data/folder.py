@@ -21,8 +21,9 @@ from absl import logging
 
 from umr_jax.data import folder_annotations as annotations
 from umr_jax.data import folder_files as files
-from umr_jax.data.example import Contents, Example, mask_box
+from umr_jax.data.example import Contents, Example
 from umr_jax.data.folder_files import BadItemError
+from umr_jax.data.records import check_size, file_stamps, make_example
 from umr_jax.data.shrink import shrink
 from umr_jax.data.threads import ordered_map
 
@@ -30,8 +31,6 @@ from umr_jax.data.threads import ordered_map
 VERSION = 2
 
 _ANNOTATIONS = ("splits.json", "keypoints.json", "cameras.json", "shapes.json")
-# An object must be this many pixels long to say anything about shape.
-_SMALLEST_OBJECT = 8
 # Names that a message lists.
 _NAMED = 10
 
@@ -122,18 +121,13 @@ class FolderBuilder:
     paths = [self._folder / name for name in _ANNOTATIONS if (self._folder / name).exists()]
     for listed in (self._images, self._masks, self._parts, self._mesh_files):
       paths += listed.values()
-    stamps = []
-    for path in sorted(paths):
-      status = path.stat()
-      name = str(path.relative_to(self._folder))
-      stamps.append([name, status.st_size, status.st_mtime_ns])
     return {
       "source": "folder",
       "version": VERSION,
       "test_fraction": self._test_fraction,
       "split_seed": self._split_seed,
       "margin": self._margin,
-      "files": stamps,
+      "files": file_stamps(self._folder, paths),
     }
 
   def examples(self) -> Iterator[Example]:
@@ -228,21 +222,11 @@ class FolderBuilder:
       raise BadItemError(
         f"no masks/{name}.png, and the image has no alpha channel that is not full"
       )
-    _check_size(mask, image, "the mask")
-    box = mask_box(mask)
-    if box is None:
-      raise BadItemError("the mask is empty (no value of at least half)")
-    length = max(box[2] - box[0], box[3] - box[1])
-    if length < _SMALLEST_OBJECT:
-      raise BadItemError(
-        f"the object is {length:.0f} pixels long, expected at least {_SMALLEST_OBJECT}"
-      )
     shape = str(self._shapes[name]) if name in self._shapes else None
-    example = Example(
-      name=name,
-      image=image,
-      mask=mask,
-      box=box,
+    example = make_example(
+      name,
+      image,
+      mask,
       parts=_tried(reasons, lambda: self._read_parts(name, image)),
       keypoints=_tried(reasons, lambda: self._read_keypoints(name)),
       camera=_tried(reasons, lambda: self._read_camera(name)),
@@ -257,7 +241,7 @@ class FolderBuilder:
     if self._channels == 0 or name not in self._parts:
       return None
     parts = files.read_parts(self._parts[name], channels=self._channels)
-    _check_size(parts, image, "the part map")
+    check_size(parts, image, "the part map")
     return parts
 
   def _read_keypoints(self, name: str) -> np.ndarray | None:
@@ -282,9 +266,3 @@ def _some(names: list[str]) -> str:
   """The first names of a list, and how many more there are."""
   more = len(names) - _NAMED
   return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _check_size(values: np.ndarray, image: np.ndarray, what: str) -> None:
-  if values.shape[:2] != image.shape[:2]:
-    found, expected = (f"{a.shape[1]} x {a.shape[0]}" for a in (values, image))
-    raise BadItemError(f"{what} is {found} pixels, the image (upright by its EXIF) {expected}")
