@@ -9,6 +9,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
+from umr_jax.eval.landmarks import nearest_covered, nearest_rows
 from umr_jax.geometry import camera as camera_lib
 from umr_jax.models.assemble import face_flow
 from umr_jax.reconstruction import Reconstruction
@@ -121,16 +122,9 @@ def by_camera(
 
   Source: Li et al. 2020, section 4.3, keypoint transfer by camera; Kulkarni et al. 2019 (CSM).
   """
-  size = target_silhouette.shape[0]
-  rows, columns = np.nonzero(target_silhouette > 0.0)
-  covered = (2.0 * np.stack([columns, rows], axis=-1) + 1.0 - size) / size
-  positions, confidence = np.zeros((len(points), 2)), np.zeros(len(points))
-  for n, point in enumerate(points):
-    to_vertex = np.sum(np.square(source_vertices - point), axis=-1)
-    vertex = int(np.argmin(to_vertex))
-    positions[n], off = target_vertices[vertex], np.inf
-    if len(covered):
-      to_pixel = np.sum(np.square(covered - target_vertices[vertex]), axis=-1)
-      positions[n], off = covered[np.argmin(to_pixel)], to_pixel.min()
-    confidence[n] = np.exp(-(to_vertex[vertex] + off) / (2 * _DOUBT**2))
-  return positions, confidence
+  chosen = nearest_rows(points, source_vertices)
+  carried = target_vertices[chosen]
+  positions = nearest_covered(carried, target_silhouette)
+  off = np.square(source_vertices[chosen] - points) + np.square(positions - carried)
+  confidence = np.exp(-off.sum(axis=-1) / (2 * _DOUBT**2))
+  return positions, confidence if (target_silhouette > 0.0).any() else np.zeros(len(points))

@@ -10,6 +10,8 @@ from umr_jax.data.dataset import Dataset
 from umr_jax.eval.bootstrap import STATISTICS, bootstrap_interval
 from umr_jax.eval.camera_error import camera_errors
 from umr_jax.eval.collect import ANTIALIAS, SIGMA, collect, make_score
+from umr_jax.eval.collect_landmarks import collect_landmarks
+from umr_jax.eval.keypoint_metrics import PAIRS, keypoint_metrics
 from umr_jax.eval.shape_error import GRID, fit_alignment, shape_errors
 from umr_jax.types import Batch, Template, Topology
 
@@ -63,8 +65,9 @@ def evaluate(
   Returns:
     `mask_iou` and `mask_iou_hard` (means); with true cameras `camera_error_deg` and
     `camera_error_twin_deg` (medians); with true meshes too `iou_3d`, `iou_3d_instance` and
-    `chamfer_l1` (means). Each KEY has `KEY_ci`, its 95% interval; further `split`, `n`, `seed`,
-    `step` and `protocol`.
+    `chamfer_l1` (means). With keypoints, what `keypoint_metrics` says of both ways of carrying
+    them. Each KEY has `KEY_ci`, its 95% interval; further `split`, `n`, `seed`, `step` and
+    `protocol`.
 
   Raises:
     ValueError: for a split that the data set does not have, or predictions that are not finite.
@@ -72,10 +75,10 @@ def evaluate(
   Source: Li et al. 2020, section 4.2 (mask IoU), in the soft form of the released evaluation. The
     measures in 3D are this project's own: the paper has no 3D truth.
   """
-  infer = jax.jit(infer)
+  reconstruct = jax.jit(infer)
 
   def predict(batch: Batch, _: np.ndarray) -> tuple[Any, Any]:
-    inferred = infer(params, batch_stats, template, batch.image)
+    inferred = reconstruct(params, batch_stats, template, batch.image)
     return inferred.vertices, inferred.camera
 
   crops: dict[str, Any] = {"batch_size": batch_size, "image_size": image_size, "padding": padding}
@@ -100,12 +103,32 @@ def evaluate(
         judged, topology.outward_faces, dataset.meshes, alignment, limit=max_meshes, seed=seed
       )
   report = summarize(values, seed=seed)
+  carried = collect_landmarks(
+    infer,
+    params,
+    batch_stats,
+    template,
+    _split(dataset, split),
+    topology=topology,
+    batch_size=batch_size,
+    image_size=image_size,
+    padding=padding,
+  )
+  for name, landmarks in carried.items():
+    report |= keypoint_metrics(
+      landmarks, name=name, padding=padding, flip=dataset.keypoint_flip, seed=seed
+    )
   protocol = (
     f"crops by mask box + {padding:g} a side at {image_size} px, not mirrored; mean code, most "
     f"probable camera; silhouettes with sigma {sigma:g}, antialias {antialias}; cameras and shapes "
     f"after one similarity per category fixed on the training split; {len(shapes)} images with "
     f"true meshes, of which at most {max_meshes} as solids on a {GRID}^3 grid"
   )
+  if carried:
+    protocol += (
+      f"; keypoints over {PAIRS} random pairs in both directions, where both images show them, "
+      "errors over the box's longer side (csm: the crop's), mean over keypoints"
+    )
   return report | {
     "split": split,
     "n": len(judged.shapes),

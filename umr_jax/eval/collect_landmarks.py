@@ -1,0 +1,79 @@
+"""One pass over a split for its keypoints: where the network puts faces and template vertices."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from umr_jax.data.batching import evaluation_batches
+from umr_jax.data.dataset import Split
+from umr_jax.eval.landmarks import Landmarks, landmarks_by_camera, landmarks_by_flow
+from umr_jax.geometry import camera
+from umr_jax.geometry.symmetry import symmetrize
+from umr_jax.models.assemble import face_flow
+from umr_jax.render import soft_silhouette
+from umr_jax.types import Template, Topology
+
+# The size at which silhouettes are drawn for the protocol, whatever the crops' size.
+_SILHOUETTE = 256
+
+
+def collect_landmarks(
+  infer: Callable[..., Any],
+  params: Any,
+  batch_stats: Any,
+  template: Template,
+  split: Split,
+  *,
+  topology: Topology,
+  batch_size: int,
+  image_size: int,
+  padding: float,
+) -> dict[str, Landmarks]:
+  """The keypoints of a split's images on the mesh, by texture flow and by camera.
+
+  Args:
+    infer: from `models.infer.make_infer`, not jitted.
+    params: of the network; unreplicated.
+    batch_stats: likewise.
+    template: the category's mean shape, whose vertices carry keypoints by camera.
+    split: images without keypoints are left out.
+    topology: of the meshes.
+    batch_size: images at a time.
+    image_size: of the crops.
+    padding: of the crops.
+
+  Returns:
+    "flow" and "camera"; empty if no image has a visible keypoint.
+  """
+
+  @jax.jit
+  def see(images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    found = infer(params, batch_stats, template, images)
+    whole = symmetrize(template.half_vertices, num_center=topology.num_center)
+    whole = jnp.broadcast_to(whole, found.vertices.shape)
+    corners = camera.face_vertices(camera.project(found.vertices, found.camera), topology.faces)
+    silhouette = soft_silhouette(corners, image_size=_SILHOUETTE)
+    flow = face_flow(found.flow_map, topology)
+    return flow, camera.project(whole, found.camera)[..., :2], silhouette
+
+  rows: dict[str, list[Landmarks]] = {"flow": [], "camera": []}
+  for batch, crops in evaluation_batches(
+    split, batch_size=batch_size, image_size=image_size, padding=padding, parts=False
+  ):
+    known = [(i, c.keypoints) for i, c in enumerate(crops) if c.keypoints is not None]
+    if not known:
+      continue
+    flow, vertices, silhouettes = (np.asarray(x, np.float64) for x in see(batch.image))
+    index, given = [i for i, _ in known], np.stack([k for _, k in known]).astype(np.float64)
+    points, visible = given[..., :2], given[..., 2] > 0.5
+    rows["flow"].append(landmarks_by_flow(points, visible, flow[index]))
+    rows["camera"].append(landmarks_by_camera(points, visible, vertices[index], silhouettes[index]))
+  joined = {
+    name: Landmarks(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    for name, parts in rows.items()
+    if parts
+  }
+  return joined if joined and joined["flow"].visible.any() else {}

@@ -1,0 +1,180 @@
+"""Keypoint transfer in numbers: PCK and APK over random pairs of images."""
+
+from typing import Any
+
+import numpy as np
+
+from umr_jax.eval.landmarks import Landmarks
+
+PAIRS = 10_000
+# The share of the object's box, along its longer side, within which a transfer is right.
+ALPHA, WIDE_ALPHA = 0.1, 0.15
+_PREFIXES = 100
+_RESAMPLES, _APK_RESAMPLES = 1000, 200
+_CHUNK = 1 << 24  # weights held at once
+
+
+def draw_pairs(count: int, *, number: int = PAIRS) -> np.ndarray:
+  """Pairs of images (source, target), each in both directions: [2 number, 2].
+
+  Two independent draws with replacement, seeded with the number of images: an image may be paired
+  with itself.
+
+  Source: Kulkarni et al. 2019 (CSM), whose pairs the released evaluation uses.
+  """
+  rng = np.random.RandomState(count)
+  first, second = rng.randint(0, count, number), rng.randint(0, count, number)
+  forth = np.stack([first, second], axis=-1)
+  return np.concatenate([forth, forth[:, ::-1]])
+
+
+def transfer_errors(landmarks: Landmarks, pairs: np.ndarray) -> np.ndarray:
+  """How far each keypoint of each pair's source lands from the target's own: [P, K], in [-1, 1]."""
+  source, target = pairs[:, 0], pairs[:, 1]
+  moved = landmarks.positions[target[:, None], landmarks.chosen[source]]
+  return np.linalg.norm(moved - landmarks.points[target], axis=-1)
+
+
+def keypoint_metrics(
+  landmarks: Landmarks,
+  *,
+  name: str,
+  padding: float,
+  flip: tuple[int, ...],
+  seed: int,
+  pairs: int = PAIRS,
+) -> dict[str, Any]:
+  """PCK and APK of one way of carrying keypoints, with intervals.
+
+  Args:
+    landmarks: of the split's images.
+    name: of the way, "flow" or "camera".
+    padding: of the crops, as a share of the box: with it errors are shares of the tight box's
+      longer side.
+    flip: for each keypoint its mirror partner; itself where it has none.
+    seed: of the bootstrap over images.
+    pairs: how many are drawn.
+
+  Returns:
+    `kt_NAME_pck` (within 0.1 of the box's longer side), `kt_NAME_pck_15` (0.15), `kt_NAME_pck_csm`
+    and `kt_NAME_pck_csm_15` (the same shares of the crop's side, CSM's larger radius),
+    `kt_NAME_pck_paired` and `kt_NAME_pck_unpaired` (0.1; keypoints with and without a mirror
+    partner), `apk` by flow or `apk_camera` at 0.1; each KEY with `KEY_ci`; and `apk_curve` or
+    `apk_camera_curve`, {precision, recall}.
+    PCK is the unweighted mean over keypoints. What no pair shows is absent.
+
+  Source: Li et al. 2020, section 4.3; Kulkarni et al. 2019 (CSM) for APK.
+  """
+  drawn = draw_pairs(len(landmarks.points), number=pairs)
+  errors = transfer_errors(landmarks, drawn)
+  counted = landmarks.visible[drawn[:, 0]] & landmarks.visible[drawn[:, 1]]
+  of_box, of_crop = errors * (1.0 + 2.0 * padding) / 2.0, errors / 2.0
+  partner = np.array(flip) != np.arange(len(flip)) if flip else np.zeros(counted.shape[1], bool)
+  every = np.ones_like(partner)
+  kinds = {
+    "pck": (of_box < ALPHA, every),
+    "pck_15": (of_box < WIDE_ALPHA, every),
+    "pck_csm": (of_crop < ALPHA, every),
+    "pck_csm_15": (of_crop < WIDE_ALPHA, every),
+    "pck_paired": (of_box < ALPHA, partner),
+    "pck_unpaired": (of_box < ALPHA, ~partner),
+  }
+  report: dict[str, Any] = {}
+  weights = _resampled(drawn, len(landmarks.points), _RESAMPLES, seed)
+  for kind, (right, which) in kinds.items():
+    if not counted[:, which].any():
+      continue
+    right, of = (x[:, which].astype(np.float32) for x in (right & counted, counted))
+    key = f"kt_{name}_{kind}"
+    report[key] = float(_mean_of_ratios(right.sum(axis=0)[None], of.sum(axis=0)[None])[0])
+    draws = np.concatenate([_mean_of_ratios(w @ right, w @ of) for w in weights()])
+    report[f"{key}_ci"] = np.percentile(draws, [2.5, 97.5]).tolist()
+  if counted.any():
+    report |= _apk(landmarks, drawn, (of_box < ALPHA) & counted, counted, name=name, seed=seed)
+  return report
+
+
+def _resampled(pairs: np.ndarray, count: int, resamples: int, seed: int) -> Any:
+  """Weights [R, P] of the pairs in test sets drawn from the test set, a chunk at a time.
+
+  A pair counts as often as its two images were drawn, multiplied.
+  """
+
+  def chunks() -> Any:
+    rng = np.random.default_rng(seed)
+    rows = max(1, _CHUNK // len(pairs))
+    for start in range(0, resamples, rows):
+      drawn = rng.multinomial(count, np.full(count, 1.0 / count), min(rows, resamples - start))
+      drawn = drawn.astype(np.float32)
+      yield drawn[:, pairs[:, 0]] * drawn[:, pairs[:, 1]]
+
+  return chunks
+
+
+def _mean_of_ratios(right: np.ndarray, of: np.ndarray) -> np.ndarray:
+  """The mean over keypoints of right / of, [R], leaving out keypoints that never count."""
+  ratio = np.divide(right, of, out=np.full(right.shape, np.nan), where=of > 0)
+  known = np.isfinite(ratio).any(axis=-1)
+  return np.nanmean(np.where(known[:, None], ratio, 0.0), axis=-1)
+
+
+def _apk(
+  landmarks: Landmarks,
+  pairs: np.ndarray,
+  right: np.ndarray,
+  positive: np.ndarray,
+  *,
+  name: str,
+  seed: int,
+) -> dict[str, Any]:
+  """APK with its interval and curve; items are all keypoints that a pair's source shows."""
+  items = np.argwhere(landmarks.visible[pairs[:, 0]])
+  score = landmarks.distance[pairs[items[:, 0], 0], items[:, 1]]
+  items = items[np.argsort(score, kind="stable")]
+  pair, keypoint = items[:, 0], items[:, 1]
+  right, positive = right[pair, keypoint], positive[pair, keypoint]
+  precision, recall = precision_recall(right, positive, np.ones(len(items)))
+  draws = [
+    average_precision(*precision_recall(right, positive, row[pair]))
+    for weights in _resampled(pairs, len(landmarks.points), _APK_RESAMPLES, seed)()
+    for row in weights
+    if (row[pair] * positive).any()
+  ]
+  key = apk_key(name)
+  return {
+    key: average_precision(precision, recall),
+    f"{key}_ci": np.percentile(draws, [2.5, 97.5]).tolist(),
+    f"{key}_curve": {"precision": precision.tolist(), "recall": recall.tolist()},
+  }
+
+
+def apk_key(name: str) -> str:
+  """The report's key of APK by one way; the way by flow is the one that the paper reports."""
+  return "apk" if name == "flow" else f"apk_{name}"
+
+
+def precision_recall(
+  right: np.ndarray, positive: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Precision and recall [100] of ever longer prefixes of items sorted by confidence.
+
+  Args:
+    right: [M], whether the keypoint is in the target too and the transfer is right.
+    positive: [M], whether it is in the target.
+    weights: [M], how often the item counts; one each for the items themselves.
+
+  Source: Kulkarni et al. 2019 (CSM), evaluation of keypoint transfer by precision and recall.
+  """
+  seen, found = np.cumsum(weights, dtype=np.float64), np.cumsum(weights * right, dtype=np.float64)
+  wanted = seen[-1] * np.arange(1, _PREFIXES + 1) / _PREFIXES
+  last = np.minimum(np.searchsorted(seen, wanted - 1e-6 * seen[-1]), len(seen) - 1)
+  return found[last] / np.maximum(seen[last], 1e-12), found[last] / np.sum(weights * positive)
+
+
+def average_precision(precision: np.ndarray, recall: np.ndarray) -> float:
+  """The sum of precision times the gain of recall, from the empty prefix on.
+
+  A wrong transfer never counts, so that recall, and with it APK, stays below PCK.
+  """
+  before = np.concatenate([precision[:1], precision[:-1]])
+  return float(np.sum(before * np.diff(recall, prepend=0.0)))
