@@ -19,7 +19,9 @@ from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, load_dataset, shown_split
 from umr_jax.em.loop import EMLoop
 from umr_jax.em.monitor import Monitor
-from umr_jax.eval.evaluate import evaluate, format_table
+from umr_jax.eval.evaluate import evaluate
+from umr_jax.eval.references import references
+from umr_jax.eval.summary import format_table
 from umr_jax.files import write_text
 from umr_jax.models.infer import build_net, build_topology_from, make_infer
 from umr_jax.types import Batch, EMState, TrainState, network_round
@@ -117,6 +119,31 @@ def evaluate_workdir(
   if jax.process_index() == 0:
     write_text(workdir / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
   return evaluation
+
+
+def references_workdir(workdir: pathlib.Path, *, split: str) -> dict[str, Any]:
+  """What can be reached on a run's data without learning; writes references.json.
+
+  Args:
+    workdir: the run, whose data, crops and protocol are taken.
+    split: "train" or "test".
+
+  Returns:
+    A report for each reference; see `eval.references.references`.
+  """
+  config = from_dict(read_checkpoint(workdir).config)
+  found = references(
+    load_dataset(config.data),
+    topology=build_topology_from(config),
+    split=split,
+    image_size=config.data.image_size,
+    padding=config.data.padding,
+    batch_size=config.train.batch_size,
+    seed=config.train.seed,
+  )
+  if jax.process_index() == 0:
+    write_text(workdir / "references.json", json.dumps(found, indent=2) + "\n")
+  return found
 
 
 def watched_images(dataset: Dataset, config: Config) -> Batch:

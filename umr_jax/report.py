@@ -7,7 +7,7 @@ from typing import Any
 
 from umr_jax.config import Config, flatten, to_dict
 from umr_jax.data.dataset import Dataset, shown_split
-from umr_jax.eval.evaluate import format_table
+from umr_jax.eval.summary import format_table
 from umr_jax.files import write_text
 from umr_jax.predict import load_predictor
 

@@ -14,8 +14,10 @@ from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, Split
 from umr_jax.data.example import Example, mask_box
 from umr_jax.data.zbuffer import zbuffer
-from umr_jax.eval.baselines import baselines, best_constant_mask
-from umr_jax.eval.evaluate import evaluate, format_table
+from umr_jax.eval.constant_mask import best_constant_mask
+from umr_jax.eval.evaluate import evaluate
+from umr_jax.eval.references import medoid_shape, references
+from umr_jax.eval.summary import format_rows, format_table
 from umr_jax.geometry import camera
 from umr_jax.geometry.topology import build_topology
 
@@ -182,7 +184,8 @@ def test_a_known_rotation_gives_that_error(dataset, topology, degrees):
 def test_the_report_has_the_agreed_keys_and_is_json(dataset, topology):
   report = json.loads(json.dumps(run(make_infer(dataset, topology), dataset, topology)))
   metrics = {"mask_iou", "mask_iou_hard", "iou_3d", "iou_3d_instance", "chamfer_l1"}
-  metrics |= {"camera_error_deg", "camera_error_twin_deg"}
+  metrics |= {"f_score", "camera_error_deg", "camera_error_twin_deg"}
+  metrics |= {"camera_within_30", "camera_within_30_twin"}
   expected = metrics | {f"{key}_ci" for key in metrics}
   assert set(report) == expected | {"split", "n", "seed", "step", "protocol"}
   assert (report["split"], report["n"], report["seed"], report["step"]) == ("test", 12, 0, 7)
@@ -248,20 +251,33 @@ def test_predictions_that_are_not_finite_are_refused(dataset, topology):
 def test_the_table_shows_every_metric_with_its_interval(dataset, topology):
   report = run(make_infer(dataset, topology), dataset, topology)
   lines = format_table(report).splitlines()
-  assert len(lines) == 1 + 7 + 1
+  assert len(lines) == 1 + 10 + 1
   assert lines[1].split()[:2] == ["mask_iou", f"{report['mask_iou']:.3f}"]
   assert "12 images, step 7" in lines[-1]
 
 
-def test_baselines_are_beaten_by_the_truth(dataset, topology):
-  options = {"topology": topology, "split": "test", "seed": 0, **CROPS}
-  base = baselines(dataset, **options)
-  truth = run(make_infer(dataset, topology), dataset, topology)
-  assert 0.2 < base["constant_mask_iou"] < truth["mask_iou_hard"]
-  assert 0.2 < base["sphere_mask_iou"] < truth["mask_iou"]
-  assert 0.1 < base["sphere_iou_3d"] <= base["sphere_iou_3d_instance"] + 0.05 < truth["iou_3d"]
-  assert base["sphere_chamfer_l1"] > truth["chamfer_l1"]
-  assert all(f"{key}_ci" in base for key in base if not key.endswith("_ci"))
+def test_references_lie_below_the_truth(dataset, topology):
+  rows = references(dataset, topology=topology, split="test", seed=0, **CROPS)
+  assert set(rows) == {"constant mask", "sphere", "medoid", "truth"}
+  truth, sphere, medoid = rows["truth"], rows["sphere"], rows["medoid"]
+  run_on_truth = run(make_infer(dataset, topology), dataset, topology)
+  assert truth["iou_3d"] == truth["iou_3d_instance"] == truth["f_score"] == 1.0
+  assert truth["chamfer_l1"] == 0.0 and truth["camera_error_deg"] < 1e-3
+  assert truth["mask_iou"] == pytest.approx(run_on_truth["mask_iou"], abs=1e-3)
+  for metric in ("mask_iou", "iou_3d"):
+    assert 0.1 < sphere[metric] < medoid[metric] < truth[metric]
+  assert sphere["chamfer_l1"] > medoid["chamfer_l1"] > 0.0
+  assert 0.2 < rows["constant mask"]["mask_iou_hard"] < truth["mask_iou_hard"]
+  lines = format_rows(rows).splitlines()
+  assert lines[0].split()[1:] == ["constant", "mask", "sphere", "medoid", "truth"]
+  assert any(line.startswith("iou_3d ") and line.endswith("1.000") for line in lines)
+
+
+def test_the_medoid_is_the_shape_in_the_middle(topology):
+  meshes = {
+    f"{size}": (topology.sphere * size, topology.outward_faces) for size in (0.5, 0.7, 0.75, 0.8, 1)
+  }
+  assert medoid_shape(meshes, sorted(meshes)) == "0.75"
 
 
 def test_the_best_constant_mask_matches_a_search_over_all_masks(rng):

@@ -5,6 +5,8 @@ from jaxtyping import Float
 
 from umr_jax.types import checked
 
+NEAR_DEG = 30.0
+
 
 @checked
 def camera_errors(
@@ -32,6 +34,19 @@ def camera_errors(
   plain = angles_deg(predicted @ alignment, true)
   twin = angles_deg(twin_rotations(predicted) @ alignment, true)
   return plain, np.minimum(plain, twin)
+
+
+def camera_values(
+  *, predicted: np.ndarray, true: np.ndarray, alignment: np.ndarray
+) -> dict[str, np.ndarray]:
+  """`camera_errors` as a report has them, and whether they are below `NEAR_DEG`; [N] each."""
+  plain, twin = camera_errors(predicted=predicted, true=true, alignment=alignment)
+  return {
+    "camera_error_deg": plain,
+    "camera_error_twin_deg": twin,
+    "camera_within_30": (plain < NEAR_DEG).astype(np.float64),
+    "camera_within_30_twin": (twin < NEAR_DEG).astype(np.float64),
+  }
 
 
 @checked

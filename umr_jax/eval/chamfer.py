@@ -1,13 +1,18 @@
-"""How far apart two surfaces lie on average."""
+"""How far apart two surfaces lie: on average, and how much of them lies close together."""
 
 import numpy as np
 from scipy.spatial import KDTree
 
 from umr_jax.eval.solid import Mesh
 
+# Points that lie nearer to the other surface, in diagonals of the true mesh's box, are close.
+CLOSE = 0.02
 
-def chamfer_l1(*, predicted: Mesh, true: Mesh, points: int = 10000, seed: int = 0) -> float:
-  """The mean distance between two surfaces, over both directions.
+
+def surface_errors(
+  *, predicted: Mesh, true: Mesh, points: int = 10000, seed: int = 0
+) -> tuple[float, float]:
+  """Chamfer-L1 and F-score of two surfaces.
 
   Args:
     predicted: one mesh.
@@ -18,18 +23,22 @@ def chamfer_l1(*, predicted: Mesh, true: Mesh, points: int = 10000, seed: int = 
 
   Returns:
     Half the sum of the mean distances from each surface's points to the nearest of the other's, in
-    diagonals of the true mesh's box.
+    diagonals of the true mesh's box; and the harmonic mean of the shares of each surface's points
+    that lie nearer than `CLOSE` diagonals to the other's.
 
   Raises:
     ValueError: for a mesh without area.
 
-  Source: Mescheder et al. 2019 (Occupancy Networks), Chamfer-L1, with the box's diagonal as unit.
+  Source: Mescheder et al. 2019 (Occupancy Networks), Chamfer-L1, with the box's diagonal as unit;
+    Knapitsch et al. 2017 (Tanks and Temples), F-score.
   """
   a, b = (sample_surface(mesh, points=points, seed=seed) for mesh in (predicted, true))
   corners = np.asarray(true.vertices, np.float64)[np.asarray(true.faces)].reshape(-1, 3)
   diagonal = np.linalg.norm(corners.max(axis=0) - corners.min(axis=0))
-  distances = [KDTree(x).query(y)[0].mean() for x, y in ((a, b), (b, a))]
-  return float(np.mean(distances) / diagonal)
+  distances = [KDTree(x).query(y)[0] / diagonal for x, y in ((a, b), (b, a))]
+  recall, precision = (float((d < CLOSE).mean()) for d in distances)
+  score = 2.0 * precision * recall / (precision + recall) if precision + recall else 0.0
+  return float(np.mean([d.mean() for d in distances])), score
 
 
 def sample_surface(mesh: Mesh, *, points: int, seed: int) -> np.ndarray:

@@ -7,16 +7,13 @@ import jax
 import numpy as np
 
 from umr_jax.data.dataset import Dataset
-from umr_jax.eval.bootstrap import STATISTICS, bootstrap_interval
-from umr_jax.eval.camera_error import camera_errors
+from umr_jax.eval.camera_error import camera_values
 from umr_jax.eval.collect import ANTIALIAS, SIGMA, collect, make_score
 from umr_jax.eval.collect_landmarks import collect_landmarks
 from umr_jax.eval.keypoint_metrics import PAIRS, keypoint_metrics
 from umr_jax.eval.shape_error import GRID, fit_alignment, shape_errors
+from umr_jax.eval.summary import Report, summarize
 from umr_jax.types import Batch, Template, Topology
-
-Report = dict[str, Any]
-_MEDIANS = ("camera_error_deg", "camera_error_twin_deg")
 
 
 def evaluate(
@@ -64,10 +61,10 @@ def evaluate(
 
   Returns:
     `mask_iou` and `mask_iou_hard` (means); with true cameras `camera_error_deg` and
-    `camera_error_twin_deg` (medians); with true meshes too `iou_3d`, `iou_3d_instance` and
-    `chamfer_l1` (means). With keypoints, what `keypoint_metrics` says of both ways of carrying
-    them. Each KEY has `KEY_ci`, its 95% interval; further `split`, `n`, `seed`, `step` and
-    `protocol`.
+    `camera_error_twin_deg` (medians), `camera_within_30` and `camera_within_30_twin` (shares); with
+    true meshes too what `mesh_errors` says (means); with keypoints what `keypoint_metrics` says of
+    both ways of carrying them. Each KEY has `KEY_ci`, its 95% interval; further `split`, `n`,
+    `seed`, `step` and `protocol`.
 
   Raises:
     ValueError: for a split that the data set does not have, or predictions that are not finite.
@@ -93,7 +90,7 @@ def evaluate(
     )
     alignment = fit_alignment(training, dataset.meshes)
     if alignment is not None and seen.any():
-      values["camera_error_deg"], values["camera_error_twin_deg"] = camera_errors(
+      values |= camera_values(
         predicted=judged.rotations[seen],
         true=judged.true_rotations[seen],
         alignment=alignment.rotation,
@@ -136,37 +133,6 @@ def evaluate(
     "step": step,
     "protocol": protocol,
   }
-
-
-def summarize(values: dict[str, np.ndarray], *, seed: int) -> Report:
-  """Each metric's mean (for camera errors: median) as KEY, and its 95% interval as KEY_ci.
-
-  Args:
-    values: [N] per metric, one value per image.
-    seed: of the bootstrap.
-  """
-  report: Report = {}
-  for key, column in values.items():
-    statistic = "median" if key in _MEDIANS else "mean"
-    report[key] = float(STATISTICS[statistic](column))
-    report[f"{key}_ci"] = list(bootstrap_interval(column, statistic=statistic, seed=seed))
-  return report
-
-
-def format_table(report: Report) -> str:
-  """A report as lines of text: every metric with its interval, then how it was measured."""
-  metrics = [key for key in report if f"{key}_ci" in report]
-  width = max([len("metric"), *map(len, metrics)])
-  lines = [f"{'metric':<{width}}  {'value':>7}  95% interval"]
-  for key in metrics:
-    digits = 1 if key.endswith("_deg") else 3
-    low, high = report[f"{key}_ci"]
-    lines.append(
-      f"{key:<{width}}  {report[key]:>7.{digits}f}  [{low:.{digits}f}, {high:.{digits}f}]"
-    )
-  if "split" in report:
-    lines.append(f"{report['split']} split, {report['n']} images, step {report['step']}")
-  return "\n".join(lines)
 
 
 def _split(dataset: Dataset, name: str) -> Any:

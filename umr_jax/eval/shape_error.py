@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from umr_jax.eval.alignment import Alignment, box_similarity, boxes, global_rotation
-from umr_jax.eval.chamfer import chamfer_l1
+from umr_jax.eval.chamfer import surface_errors
 from umr_jax.eval.collect import Collected
 from umr_jax.eval.solid import Mesh, solid_iou
 
@@ -66,26 +66,45 @@ def shape_errors(
     seed: of the points drawn for the Chamfer distance.
 
   Returns:
-    `iou_3d` and `chamfer_l1` after the category's alignment, and `iou_3d_instance` after aligning
-    box centre and box volume of each mesh by itself. Empty where no true mesh is known.
+    [N] per metric of `mesh_errors`, after the category's alignment. Empty where no true mesh is
+    known.
   """
   rows = known_shapes(collected, meshes)
   if not rows.size:
     return {}
-  rows = rows[np.linspace(0, rows.size - 1, min(limit, rows.size)).round().astype(np.int64)]
-  values: dict[str, list[float]] = {"iou_3d": [], "iou_3d_instance": [], "chamfer_l1": []}
-  for row in rows:
-    key = collected.shapes[row]
-    true = Mesh(*meshes[key or ""])
+  errors = []
+  for row in rows[spread(rows.size, limit)]:
     predicted = Mesh(alignment.apply(collected.vertices[row]), faces)
-    translation, scale = box_similarity(
-      predicted=boxes(predicted.vertices)[None], true=_box(true)[None]
-    )
-    own = Mesh((predicted.vertices + translation) * scale, faces)
-    values["iou_3d"].append(solid_iou(predicted, true, resolution=GRID))
-    values["iou_3d_instance"].append(solid_iou(own, true, resolution=GRID))
-    values["chamfer_l1"].append(chamfer_l1(predicted=predicted, true=true, seed=seed))
-  return {name: np.array(column) for name, column in values.items()}
+    errors.append(mesh_errors(predicted, Mesh(*meshes[collected.shapes[row] or ""]), seed=seed))
+  return {name: np.array([e[name] for e in errors]) for name in errors[0]}
+
+
+def mesh_errors(predicted: Mesh, true: Mesh, *, seed: int) -> dict[str, float]:
+  """How far one mesh is from another, in the frame of both.
+
+  Args:
+    predicted: one mesh.
+    true: the other.
+    seed: of the points drawn for the Chamfer distance.
+
+  Returns:
+    `iou_3d`, `chamfer_l1` and `f_score` as the meshes lie, and `iou_3d_instance` after aligning box
+    centre and box volume of the predicted one.
+  """
+  translation, scale = box_similarity(predicted=_box(predicted)[None], true=_box(true)[None])
+  own = Mesh((predicted.vertices + translation) * scale, predicted.faces)
+  chamfer, score = surface_errors(predicted=predicted, true=true, seed=seed)
+  return {
+    "iou_3d": solid_iou(predicted, true, resolution=GRID),
+    "iou_3d_instance": solid_iou(own, true, resolution=GRID),
+    "chamfer_l1": chamfer,
+    "f_score": score,
+  }
+
+
+def spread(count: int, limit: int) -> np.ndarray:
+  """At most `limit` of `count` rows, evenly spaced."""
+  return np.linspace(0, count - 1, min(limit, count)).round().astype(np.int64)
 
 
 def _box(mesh: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
