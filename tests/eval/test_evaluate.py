@@ -14,12 +14,16 @@ from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, Split
 from umr_jax.data.example import Example, mask_box
 from umr_jax.data.zbuffer import zbuffer
+from umr_jax.eval.collect_landmarks import collect_landmarks
 from umr_jax.eval.constant_mask import best_constant_mask
 from umr_jax.eval.evaluate import evaluate
 from umr_jax.eval.references import medoid_shape, references
 from umr_jax.eval.summary import format_rows, format_table
 from umr_jax.geometry import camera
+from umr_jax.geometry.symmetry import halve
 from umr_jax.geometry.topology import build_topology
+from umr_jax.models.assemble import face_flow
+from umr_jax.types import Template
 
 SIZE = 32
 STORED = 48
@@ -31,6 +35,7 @@ CROPS = {"image_size": SIZE, "padding": 0.05, "batch_size": 5}
 class Told:
   vertices: Any
   camera: Any
+  flow_map: Any = None
 
 
 @pytest.fixture(scope="module")
@@ -291,3 +296,73 @@ def test_the_best_constant_mask_matches_a_search_over_all_masks(rng):
   every = [np.array(list(f"{code:06b}"), np.float32).reshape(2, 3) for code in range(64)]
   best = max(mean_iou(mask) for mask in every)
   assert mean_iou(best_constant_mask(masks)) > best - 0.02
+
+
+@pytest.fixture(scope="module")
+def pinned(topology, dataset):
+  """Every picture shows shape0; its keypoints are six vertices as the true camera sees them."""
+  chosen = [0, 40, 80, 100, 130, 161]
+  vertices = dataset.meshes["shape0"][0]
+
+  def pin(example):
+    seen = np.asarray(camera.project(jnp.asarray(vertices), jnp.asarray(example.camera)))
+    pixels = (seen[chosen, :2] + 1.0) * STORED / 2.0
+    points = np.column_stack([pixels, np.ones(6)]).astype(np.float32)
+    return dataclasses.replace(example, keypoints=points, shape="shape0")
+
+  splits = {
+    name: Split([pin(example) for example in split], range(len(split)), keypoint_flip=range(6))
+    for name, split in dataset.splits.items()
+  }
+  return dataclasses.replace(
+    dataset, splits=splits, keypoint_names=tuple("abcdef"), keypoint_flip=tuple(range(6))
+  )
+
+
+def with_flow(infer, flow):
+  def told(*inputs):
+    found = infer(*inputs)
+    maps = jnp.broadcast_to(jnp.asarray(flow, jnp.float32), (len(inputs[-1]), *flow.shape))
+    return found.replace(flow_map=maps)
+
+  return told
+
+
+def test_true_cameras_carry_keypoints_and_shuffled_ones_do_not(pinned, topology):
+  half = halve(pinned.meshes["shape0"][0], num_center=topology.num_center)
+  template = Template(half_vertices=jnp.asarray(half))
+  flow = np.zeros((8, 16, 2))
+  right = with_flow(make_infer(pinned, topology), flow)
+  report = evaluate_with(right, template, pinned, topology)
+  # The nearest covered pixel is at most a pixel from the vertex.
+  assert report["kt_camera_pck"] > 0.99 and report["apk_camera"] > 0.95
+  assert "kt_camera_pck_paired" not in report and "keypoints over" in report["protocol"]
+  order = np.roll(np.arange(COUNT["test"]), 5)
+  wrong = with_flow(make_infer(pinned, topology, order=order), flow)
+  assert evaluate_with(wrong, template, pinned, topology)["kt_camera_pck"] < 0.5
+  rows = references(pinned, topology=topology, split="test", seed=0, **CROPS)
+  assert rows["truth"]["kt_camera_pck"] == 1.0 > rows["sphere"]["kt_camera_pck"]
+
+
+def evaluate_with(infer, template, dataset, topology):
+  options = dict(topology=topology, split="test", seed=0, step=0, **CROPS)
+  return evaluate(infer, jnp.ones(()), {}, template, dataset, **options)
+
+
+def test_faces_lie_where_the_networks_flow_sends_them(pinned, topology):
+  v, u = np.mgrid[0:16, 0:32]
+  flow = np.stack([(u + 0.5) / 16 - 1.0, (v + 0.5) / 8 - 1.0], axis=-1)
+  half = halve(pinned.meshes["shape0"][0], num_center=topology.num_center)
+  template = Template(half_vertices=jnp.asarray(half))
+  found = collect_landmarks(
+    with_flow(make_infer(pinned, topology), flow),
+    jnp.ones(()),
+    {},
+    template,
+    pinned.splits["test"],
+    topology=topology,
+    **CROPS,
+  )["flow"]
+  expected = face_flow(jnp.asarray(flow, jnp.float32)[None], topology).mean(axis=2)
+  np.testing.assert_allclose(found.positions, np.repeat(expected, 12, axis=0), atol=1e-5)
+  assert found.visible.all() and found.chosen.max() < 320
