@@ -10,7 +10,7 @@ import pytest
 import render_scenes as scenes
 from render_scenes import compiled, pull_back, relative
 
-from umr_jax.render import rasterize, reference, soft_rasterize, soft_silhouette
+from umr_jax.render import aggregate, rasterize, reference, soft_rasterize, soft_silhouette
 
 SIZE = (20, 28)
 # Every value of every option meets every value of every other one.
@@ -472,3 +472,18 @@ def test_tiles_that_saturate_are_no_loss(rng):
     cotangent=cotangent,
   )[1]
   assert relative(found[..., :2], expected[..., :2]) < 1e-4
+
+
+def test_a_pair_nearer_than_the_nearest_weighs_no_more_than_one():
+  """Where faces stop being felt, rounding may show the backward pass a pair that no depth knows."""
+  depth = jnp.array([[2.0, 3.0, 2.0]])
+  fields = dict.fromkeys(aggregate.Pairs._fields) | {"depth": depth}
+  settings = aggregate.Settings(aggregate.Grid(4, 4))
+  weights = aggregate.softmax_weights(
+    aggregate.Pairs(**fields),
+    jnp.array([[1e4, 1e4, jnp.inf]]),
+    jnp.full((1, 3), 3.0),
+    settings,
+    jnp.float32(1e-7),
+  )
+  np.testing.assert_array_equal(weights, [[1.0, 1.0, 0.0]])

@@ -116,7 +116,9 @@ def softmax_weights(
   be computed again, with the search for the nearest edge.
   """
   exponent = (nearest - pairs.depth) * (1.0 / (settings.far - settings.near)) / gamma
-  return jnp.exp(jnp.where(odds < jnp.inf, exponent, -jnp.inf))
+  # No pair is nearer than the nearest one. But at the distance where faces are ignored rounding may
+  # let the backward pass see a pair that the forward pass did not.
+  return jnp.exp(jnp.where(odds < jnp.inf, jnp.minimum(exponent, 0.0), -jnp.inf))
 
 
 def background_exponent(nearest: Array, settings: Settings, gamma: Array) -> Array:
