@@ -33,8 +33,13 @@ class GeometryConfig:
 class DataConfig:
   """Which images, and the square crop that the network sees."""
 
-  source: str = "synthetic"  # synthetic | folder
-  folder: str = ""  # for source=folder; a leading $UMR_JAX_DATA is expanded
+  source: str = "synthetic"  # synthetic | folder | cub | pascal3d | imagenet | openimages | tfds
+  folder: str = ""  # where the source's files are; a leading $UMR_JAX_DATA is expanded
+  category: str = ""  # car, horse, Penguin, ...: for pascal3d, imagenet, openimages and tfds
+  tfds_name: str = ""  # tfds only: the prepared set, such as caltech_birds2011
+  cub_annotations: str = ""  # cub only: CMR's cachedir/cub, for its cleaned lists and cameras
+  # cub only: pictures with fewer visible keypoints are left out, in training and in testing.
+  cub_keypoints: tuple[int, ...] = (0, 0)
   cache: str = "~/.cache/umr_jax"  # prepared data sets, keyed by a fingerprint
   image_size: int = 96
   padding: float = 0.05  # of the mask's box, on every side
@@ -44,7 +49,7 @@ class DataConfig:
   rotation: float = 0.0  # degrees to either side, in training only
   stretch: float = 0.0  # longer and lower, or taller and shorter, by exp(u); in training only
   mirror: bool = True  # flip training images left to right with probability 1/2
-  test_fraction: float = 0.2  # for a folder without splits.json
+  test_fraction: float = 0.2  # for data without a split of their own
   split_seed: int = 0
   train_images: int = 1200  # synthetic only
   test_images: int = 120  # synthetic only

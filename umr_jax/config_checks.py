@@ -5,7 +5,7 @@ from typing import Any
 
 CHOICES = {
   "geometry.first": ("egg", "silhouettes"),
-  "data.source": ("synthetic", "folder"),
+  "data.source": ("synthetic", "folder", "cub", "pascal3d", "imagenet", "openimages", "tfds"),
   "model.texture_stem": ("conv", "dense"),
   "model.camera_pose": ("free", "upright"),
   "model.norm": ("batch", "group"),
@@ -109,14 +109,31 @@ def check_trainable(config: Any) -> None:
     )
 
 
+# Which sources read a setting that not all of them do, and whether they need it.
+_FILES = ("folder", "cub", "pascal3d", "imagenet", "openimages")
+_CLASSES = ("pascal3d", "imagenet", "openimages")
+_READ_BY = {
+  "folder": ((*_FILES, "tfds"), _FILES),
+  "category": ((*_CLASSES, "tfds"), _CLASSES),
+  "tfds_name": (("tfds",), ("tfds",)),
+  "cub_annotations": (("cub",), ()),
+}
+
+
 def _data_problems(data: Any) -> Iterator[str]:
-  if data.source == "folder" and not data.folder:
-    yield "data.source is 'folder', but data.folder is empty: set --config.data.folder=DIR."
-  if data.source != "folder" and data.folder:
-    yield (
-      f"data.folder is {data.folder!r}, but data.source is {data.source!r}: nothing would read it."
-      " Set --config.data.source=folder."
-    )
+  for name, (readers, needers) in _READ_BY.items():
+    value = getattr(data, name)
+    if value and data.source not in readers:
+      yield (
+        f"data.{name} is {value!r}, but data.source is {data.source!r}: nothing would read it. "
+        f"It belongs to --config.data.source={'|'.join(readers)}."
+      )
+    if not value and data.source in needers:
+      yield f"data.source is {data.source!r}, but data.{name} is empty: set --config.data.{name}."
+  if len(data.cub_keypoints) != 2 or not all(0 <= n <= 15 for n in data.cub_keypoints):
+    yield f"data.cub_keypoints is {data.cub_keypoints}; it must be two numbers from 0 to 15."
+  elif any(data.cub_keypoints) and data.source != "cub":
+    yield f"data.cub_keypoints is set, but data.source is {data.source!r}: nothing would read it."
 
 
 def _em_problems(em: Any) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -76,13 +77,13 @@ def test_other_settings_are_another_data_set(config):
 def test_a_damaged_cache_is_prepared_again(config, damage):
   expected = load_dataset(config).splits["test"][0]
   (prepared,) = _prepared(config)
-  records = next(p for p in module.pathlib.Path(prepared.path).rglob("*array_record*"))
+  records = next(p for p in pathlib.Path(prepared.path).rglob("*array_record*"))
   if damage == "truncate":
     records.write_bytes(records.read_bytes()[:-100])
   elif damage == "metadata":
-    (module.pathlib.Path(prepared.path) / "metadata.json").write_text("{")
+    (pathlib.Path(prepared.path) / "metadata.json").write_text("{")
   elif damage == "meshes":
-    path = module.pathlib.Path(prepared.path) / "meshes.npz"
+    path = pathlib.Path(prepared.path) / "meshes.npz"
     path.write_bytes(b"x" * path.stat().st_size)
   else:
     records.unlink()
@@ -103,9 +104,9 @@ def test_a_process_that_prepared_first_wins(config, monkeypatch):
   load_dataset(config)
   (prepared,) = _prepared(config)
   inode = prepared.inode()
-  builder = module._builder(config)
-  cache = module.pathlib.Path(config.cache)
-  module.prepare(builder, cache, module.pathlib.Path(prepared.path))
+  builder = module.make_builder(config)
+  cache = pathlib.Path(config.cache)
+  module.prepare(builder, cache, pathlib.Path(prepared.path))
   assert [p.inode() for p in _prepared(config)] == [inode]
 
 
@@ -141,8 +142,8 @@ def test_paths_may_begin_with_a_variable_or_the_home(monkeypatch, tmp_path):
 
 
 def test_wrong_sources_are_refused(config):
-  with pytest.raises(ValueError, match="'cub', expected 'synthetic' or 'folder'"):
-    load_dataset(dataclasses.replace(config, source="cub"))
+  with pytest.raises(ValueError, match=r"'shapenet', expected one of 'synthetic', 'folder', 'cub'"):
+    load_dataset(dataclasses.replace(config, source="shapenet"))
   with pytest.raises(ValueError, match=r"data.folder is empty"):
     load_dataset(dataclasses.replace(config, source="folder"))
 

@@ -7,8 +7,6 @@ user's folder every file's name, size and time.
 import dataclasses
 import hashlib
 import json
-import os
-import pathlib
 import re
 import shutil
 import threading
@@ -20,16 +18,12 @@ from absl import logging
 
 from umr_jax.config import DataConfig
 from umr_jax.data.cache import Prepared, open_prepared, prepare
-from umr_jax.data.example import Builder, Example
-from umr_jax.data.folder import FolderBuilder
-from umr_jax.data.synthetic import SyntheticBuilder
+from umr_jax.data.example import Example
+from umr_jax.data.sources import expand_path, make_builder
 from umr_jax.data.tfds_io import FORMAT_VERSION, CorruptDataError
 
 # Decoded examples kept in memory, over both splits of a data set.
 _MEMORY_BYTES = 1 << 29
-# Of a user's picture this much is kept around the object, as a share of its longer side: room for
-# other crops than the one that is trained on.
-_MARGIN = 0.25
 
 
 class _Source(Protocol):
@@ -118,7 +112,7 @@ def load_dataset(config: DataConfig) -> Dataset:
     FileNotFoundError: when the folder is not there or has no images.
     OSError: when the cache cannot be written.
   """
-  builder = _builder(config)
+  builder = make_builder(config)
   settings = {"format": FORMAT_VERSION, **builder.settings()}
   serialized = json.dumps(settings, sort_keys=True).encode()
   fingerprint = hashlib.sha256(serialized).hexdigest()[:16]
@@ -153,41 +147,3 @@ def _dataset(name: str, prepared: Prepared) -> Dataset:
     meshes=contents.meshes,
     skipped=contents.skipped,
   )
-
-
-def expand_path(path: str, setting: str) -> pathlib.Path:
-  """A path of the config with ~ and environment variables filled in.
-
-  Args:
-    path: as the user gave it.
-    setting: the setting's name, for the error.
-
-  Raises:
-    ValueError: when a variable in it is not set.
-  """
-  for braced, bare in re.findall(r"\$(?:\{(\w+)\}|(\w+))", path):
-    if (variable := braced or bare) not in os.environ:
-      raise ValueError(
-        f"{setting} is {path!r}, but the environment variable {variable} is not set; "
-        "set it, or give the path itself"
-      )
-  return pathlib.Path(os.path.expandvars(path)).expanduser()
-
-
-def _builder(config: DataConfig) -> Builder:
-  if config.source == "synthetic":
-    return SyntheticBuilder(
-      seed=config.synthetic_seed,
-      train_images=config.train_images,
-      test_images=config.test_images,
-    )
-  if config.source == "folder":
-    if not config.folder:
-      raise ValueError("data.source is 'folder', but data.folder is empty: name the folder")
-    return FolderBuilder(
-      expand_path(config.folder, "data.folder"),
-      test_fraction=config.test_fraction,
-      split_seed=config.split_seed,
-      margin=max(_MARGIN, config.padding + config.jitter),
-    )
-  raise ValueError(f"data.source is {config.source!r}, expected 'synthetic' or 'folder'")
