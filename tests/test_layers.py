@@ -24,6 +24,7 @@ ORDER = (
   ("scops",),
   ("em",),
   ("report", "pipeline"),
+  ("published", "reproduce"),
   ("experiments",),
 )
 # Beside the order: the loading of data, which knows no model, ...
@@ -57,9 +58,9 @@ def may_import() -> dict[str, set[str]]:
     for unit in step:
       allowed[unit] = set(left)
       # Training, and all after it, may load data; only what uses a model may also serve it.
-      if step[0] in ("train", "scops", "em", "report", "experiments"):
+      if step[0] in ("train", "scops", "em", "report", "published", "experiments"):
         allowed[unit].add(DATA)
-      if step[0] in ("em", "report", "experiments"):
+      if step[0] in ("em", "report", "published", "experiments"):
         allowed[unit] |= set(SERVING)
     if step == ("losses",):
       for unit in SERVING:
