@@ -1,0 +1,95 @@
+"""Figures of many small pictures: results, failures, photographs from elsewhere, templates."""
+
+import pathlib
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+import trimesh
+
+from umr_jax.figures.subjects import Subjects
+from umr_jax.gallery import find_photographs
+from umr_jax.geometry import camera
+from umr_jax.predict import load_predictor
+from umr_jax.reconstruction import Reconstruction
+from umr_jax.render import hard_rasterize
+from umr_jax.views import over
+from umr_jax.viz import labelled_grid, overlay, part_map
+
+CELL = 128
+_AZIMUTHS = (90.0, 180.0)
+_UPRIGHT = (0.70710678, 0.70710678, 0.0, 0.0)
+
+
+def results(subjects: Subjects, *, rows: int = 12) -> np.ndarray:
+  """A grid of results, evenly spread over how well the mask is met (supplementary 12 to 15)."""
+  order = subjects.best_first()
+  chosen = [
+    order[i] for i in np.linspace(0, len(order) - 1, min(rows, len(order))).round().astype(int)
+  ]
+  return _rows(subjects, chosen)
+
+
+def failures(subjects: Subjects, *, rows: int = 8) -> np.ndarray:
+  """The images whose mask is met worst (supplementary 8)."""
+  return _rows(subjects, subjects.best_first()[::-1][:rows])
+
+
+def _rows(subjects: Subjects, chosen: Sequence[int]) -> np.ndarray:
+  cells = []
+  for i in chosen:
+    mask = np.repeat(subjects.crops[i].mask[..., None], 3, axis=-1)
+    cells.append(
+      [subjects.reconstructions[i].image, mask, *_views(subjects.reconstructions[i])[1:]]
+    )
+  return labelled_grid(
+    cells, ["input", "mask", *_names(subjects.reconstructions[0])[1:]], cell=CELL
+  )
+
+
+def drawings(workdir: pathlib.Path, folder: pathlib.Path) -> np.ndarray:
+  """Pictures from elsewhere, such as drawings and paintings, one row each (supplementary 1)."""
+  found = load_predictor(workdir).batch(list(find_photographs(folder).values()))
+  return labelled_grid([_views(one) for one in found], _names(found[0]), cell=CELL)
+
+
+def _views(one: Reconstruction) -> list[np.ndarray]:
+  """The crop, the outline on it, the textured mesh from three sides, and its parts, if known."""
+  turned = [over(one.render(image_size=CELL, azimuth=angle)) for angle in (0.0, *_AZIMUTHS)]
+  parts = [] if one.part_probs is None else [part_map(one.part_probs) / np.float32(255.0)]
+  return [one.image, overlay(one.image, one.silhouette), *turned, *parts]
+
+
+def _names(one: Reconstruction) -> list[str]:
+  parts = [] if one.part_probs is None else ["parts"]
+  return ["input", "outline", "textured", *(f"turned {a:g}" for a in _AZIMUTHS), *parts]
+
+
+def templates(workdir: pathlib.Path) -> np.ndarray:
+  """The template of each round, from four sides (supplementary 7)."""
+  folders = [f for f in (workdir / "rounds").iterdir() if (f / "template.glb").is_file()]
+  folders.sort(key=lambda folder: int(folder.name))
+  cells = [list(_mesh_views(folder / "template.glb")) for folder in folders]
+  return labelled_grid(cells, ["template", "turned 90", "turned 180", "turned 270"], cell=CELL)
+
+
+def _mesh_views(path: pathlib.Path) -> np.ndarray:
+  """A GLB in grey from four sides: [4, S, S, 3]."""
+  mesh = trimesh.load_mesh(path, process=False)
+  # A file's y is up: (x, y, z) was written as (x, z, -y).
+  vertices, normals = (
+    np.asarray(rows)[:, [0, 2, 1]] * np.array([[1.0, -1.0, 1.0]])
+    for rows in (mesh.vertices, mesh.vertex_normals)
+  )
+  radius = float(np.linalg.norm(vertices, axis=-1).max())
+  upright = jnp.asarray([0.95 / max(radius, 1e-6), 0.0, 0.0, *_UPRIGHT], jnp.float32)
+  cameras = camera.spread_azimuth(upright, 4)
+  light = np.array([-0.4, -0.7, -0.8]) / np.linalg.norm([-0.4, -0.7, -0.8])
+  facing = np.einsum("vc,ndc,d->nv", normals, np.asarray(camera.rotation(cameras)), light)
+  grey = 0.25 + 0.7 * np.clip(facing, 0.0, 1.0)
+  faces = np.asarray(mesh.faces)
+  projected = camera.project(jnp.asarray(np.stack([vertices] * 4), jnp.float32), cameras)
+  colors = jnp.asarray(np.repeat(grey[:, faces, None], 3, axis=-1), jnp.float32)
+  corners = camera.face_vertices(projected, faces)
+  view = hard_rasterize(corners, colors, image_size=CELL, texture_type="vertex", antialias=3)
+  return over(np.clip(np.asarray(view), 0.0, 1.0))

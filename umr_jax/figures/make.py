@@ -1,0 +1,110 @@
+"""All figures of the supplementary that a run can show, and for the others the reason why not."""
+
+import dataclasses
+import io
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from umr_jax.figures import architecture, correspondence, grids
+from umr_jax.figures.subjects import Subjects, load_subjects
+from umr_jax.files import write_text
+from umr_jax.reproduce import draw_curves
+from umr_jax.viz import save_png
+
+_PARTS = "part segmentation and the semantic terms are not part of this version"
+LATER = {
+  2: ("vertices by part", _PARTS),
+  5: ("parts before and after improvement", _PARTS),
+  10: ("ablations, unseen views", "the ablations' terms are not part of this version"),
+}
+
+
+class MissingError(Exception):
+  """A figure that cannot be drawn of this run, with the reason."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Extras:
+  """What some figures need besides the run."""
+
+  images: pathlib.Path | None = None  # drawings and paintings
+  compare: pathlib.Path | None = None  # a run without the texture cycle
+
+
+def make_figures(
+  workdir: pathlib.Path, out: pathlib.Path, *, extras: Extras, limit: int = 60
+) -> dict[str, Any]:
+  """Draws what it can into a folder.
+
+  Args:
+    workdir: the run.
+    out: where figure_NN.png and figures.json are written.
+    extras: what some figures need besides.
+    limit: of the images that are reconstructed.
+
+  Returns:
+    By number: what the figure shows, with its `file`, or with `missing`, the reason.
+  """
+  subjects = load_subjects(workdir, limit=limit)
+  drawn: dict[int, tuple[str, Callable[[], np.ndarray]]] = {
+    1: ("drawings and paintings", lambda: _drawings(workdir, extras)),
+    3: ("the texture cycle", lambda: correspondence.texture_cycle(subjects)),
+    4: ("keypoint transfer", lambda: correspondence.transfers(subjects)),
+    6: ("architecture and objectives", lambda: architecture.draw(subjects.config)),
+    7: ("the template of each round", lambda: grids.templates(workdir)),
+    8: ("failures", lambda: grids.failures(subjects)),
+    9: ("precision and recall of keypoint transfer", lambda: _curves(workdir)),
+    11: ("transfer with and without the texture cycle", lambda: _compared(subjects, extras, limit)),
+    12: ("results", lambda: grids.results(subjects)),
+  }
+  made: dict[str, Any] = {}
+  for number in sorted({*drawn, *LATER}):
+    if number in LATER:
+      what, reason = LATER[number]
+      made[str(number)] = {"what": what, "missing": reason}
+      continue
+    what, draw = drawn[number]
+    try:
+      picture = draw()
+    except MissingError as reason:
+      made[str(number)] = {"what": what, "missing": str(reason)}
+      continue
+    file = f"figure_{number:02d}.png"
+    save_png(out / file, picture)
+    made[str(number)] = {"what": what, "file": file}
+  write_text(out / "figures.json", json.dumps(made, indent=2) + "\n")
+  return made
+
+
+def _drawings(workdir: pathlib.Path, extras: Extras) -> np.ndarray:
+  if extras.images is None:
+    raise MissingError("name a folder of pictures with --images")
+  return grids.drawings(workdir, extras.images)
+
+
+def _curves(workdir: pathlib.Path) -> np.ndarray:
+  path = workdir / "evaluation.json"
+  evaluation = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+  keys = (("by flow", "apk_curve"), ("by camera", "apk_camera_curve"))
+  curves = {name: evaluation[key] for name, key in keys if key in evaluation}
+  if not curves:
+    raise MissingError(
+      "evaluation.json holds no precision-recall curve: the data have no keypoints"
+    )
+  with Image.open(io.BytesIO(draw_curves(curves))) as image:
+    return np.asarray(image)
+
+
+def _compared(subjects: Subjects, extras: Extras, limit: int) -> np.ndarray:
+  if extras.compare is None:
+    raise MissingError("name a run that was trained without the texture cycle with --compare")
+  other = load_subjects(extras.compare, limit=limit)
+  if [c.name for c in other.crops] != [c.name for c in subjects.crops]:
+    raise MissingError("the run to compare with has other images")
+  both = [correspondence.transfers(one) for one in (subjects, other)]
+  return np.concatenate(both, axis=1)
