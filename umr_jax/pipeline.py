@@ -115,6 +115,7 @@ def evaluate_workdir(
     batch_size=config.train.batch_size,
     seed=config.train.seed,
     step=snapshot.step,
+    canonical_uv=snapshot.em_state.canonical_uv,
   )
   if jax.process_index() == 0:
     write_text(workdir / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")

@@ -366,3 +366,26 @@ def test_faces_lie_where_the_networks_flow_sends_them(pinned, topology):
   expected = face_flow(jnp.asarray(flow, jnp.float32)[None], topology).mean(axis=2)
   np.testing.assert_allclose(found.positions, np.repeat(expected, 12, axis=0), atol=1e-5)
   assert found.visible.all() and found.chosen.max() < 320
+
+
+def test_one_part_for_all_is_met_as_well_as_the_mask(dataset, topology):
+  splits = {
+    name: Split(
+      [
+        dataclasses.replace(e, parts=np.stack([1.0 - e.mask, e.mask], axis=-1), keypoints=None)
+        for e in split
+      ],
+      range(len(split)),
+    )
+    for name, split in dataset.splits.items()
+  }
+  parted = dataclasses.replace(dataset, splits=splits)
+  canonical = np.zeros((8, 16, 2), np.float32)
+  canonical[..., 1] = 1.0
+  order = np.roll(np.arange(COUNT["test"]), 5)
+  found = [
+    run(make_infer(dataset, topology, order=o), parted, topology, canonical_uv=canonical)
+    for o in (None, order)
+  ]
+  assert found[0]["part_iou"] == pytest.approx(found[0]["mask_iou_hard"], abs=0.03)
+  assert found[0]["part_iou"] > 0.9 > found[1]["part_iou"]

@@ -11,6 +11,7 @@ from umr_jax.eval.camera_error import camera_values
 from umr_jax.eval.collect import ANTIALIAS, SIGMA, collect, make_score
 from umr_jax.eval.collect_landmarks import collect_landmarks
 from umr_jax.eval.keypoint_metrics import PAIRS, keypoint_metrics
+from umr_jax.eval.part_iou import part_ious
 from umr_jax.eval.shape_error import GRID, fit_alignment, shape_errors
 from umr_jax.eval.summary import Report, summarize
 from umr_jax.types import Batch, Template, Topology
@@ -30,6 +31,7 @@ def evaluate(
   batch_size: int,
   seed: int,
   step: int,
+  canonical_uv: jax.Array | np.ndarray | None = None,
   sigma: float = SIGMA,
   antialias: int = ANTIALIAS,
   alignment_images: int = 600,
@@ -54,6 +56,7 @@ def evaluate(
     batch_size: images at a time.
     seed: of the bootstrap and of the Chamfer points.
     step: the gradient step that the parameters come from; it is only reported.
+    canonical_uv: the category's part map, if it has one.
     sigma: softness of the silhouettes, whatever it was in training.
     antialias: samples per pixel and axis of the silhouettes.
     alignment_images: at most how many training images, evenly spaced, fix the alignment.
@@ -62,7 +65,8 @@ def evaluate(
   Returns:
     `mask_iou` and `mask_iou_hard` (means); with true cameras `camera_error_deg` and
     `camera_error_twin_deg` (medians), `camera_within_30` and `camera_within_30_twin` (shares); with
-    true meshes too what `mesh_errors` says (means); with keypoints what `keypoint_metrics` says of
+    true meshes too what `mesh_errors` says (means); with true parts and a canonical map `part_iou`
+    (mean); with keypoints what `keypoint_metrics` says of
     both ways of carrying them. Each KEY has `KEY_ci`, its 95% interval; further `split`, `n`,
     `seed`, `step` and `protocol`.
 
@@ -99,6 +103,19 @@ def evaluate(
       values |= shape_errors(
         judged, topology.outward_faces, dataset.meshes, alignment, limit=max_meshes, seed=seed
       )
+  if canonical_uv is not None:
+    ious = part_ious(
+      infer,
+      params,
+      batch_stats,
+      template,
+      canonical_uv,
+      train=_split(dataset, "train"),
+      split=_split(dataset, split),
+      topology=topology,
+      **crops,
+    )
+    values |= {"part_iou": ious} if ious.size else {}
   report = summarize(values, seed=seed)
   carried = collect_landmarks(
     infer,
@@ -107,9 +124,7 @@ def evaluate(
     template,
     _split(dataset, split),
     topology=topology,
-    batch_size=batch_size,
-    image_size=image_size,
-    padding=padding,
+    **crops,
   )
   for name, landmarks in carried.items():
     report |= keypoint_metrics(

@@ -97,7 +97,8 @@ def keypoint_metrics(
 def _resampled(pairs: np.ndarray, count: int, resamples: int, seed: int) -> Any:
   """Weights [R, P] of the pairs in test sets drawn from the test set, a chunk at a time.
 
-  A pair counts as often as its two images were drawn, multiplied.
+  A pair counts as often as its two images were drawn, multiplied; one of an image with itself as
+  often as that image, or test sets with repetitions would hold more of them.
   """
 
   def chunks() -> Any:
@@ -106,7 +107,8 @@ def _resampled(pairs: np.ndarray, count: int, resamples: int, seed: int) -> Any:
     for start in range(0, resamples, rows):
       drawn = rng.multinomial(count, np.full(count, 1.0 / count), min(rows, resamples - start))
       drawn = drawn.astype(np.float32)
-      yield drawn[:, pairs[:, 0]] * drawn[:, pairs[:, 1]]
+      other = np.where(pairs[:, 0] == pairs[:, 1], np.float32(1.0), drawn[:, pairs[:, 1]])
+      yield drawn[:, pairs[:, 0]] * other
 
   return chunks
 
