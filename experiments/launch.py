@@ -1,6 +1,8 @@
 """What every launcher shares: flags in, exit code out."""
 
+import ast
 import hashlib
+import importlib
 import importlib.resources
 import json
 import os
@@ -14,6 +16,7 @@ from typing import Any
 import jax
 from absl import app, flags, logging
 
+from umr_jax.config import Config, from_dict
 from umr_jax.errors import Preempted
 from umr_jax.metrics import NonFiniteError
 
@@ -45,6 +48,31 @@ def config_path(name: str) -> str:
       f"--config={name} is neither a file nor a preset; the presets are {', '.join(preset_names())}"
     )
   return name
+
+
+def config_of(preset: str, changes: Sequence[str]) -> Config:
+  """A preset's configuration, with changes of the form GROUP.NAME=VALUE.
+
+  Raises:
+    UsageError: for a change that names no setting.
+    ValueError: for one that does not fit.
+  """
+  module = importlib.import_module(f"experiments.configs.{preset}")
+  settings = module.get_config().to_dict()
+  for change in changes:
+    name, equals, text = change.partition("=")
+    *groups, last = name.split(".")
+    group = settings
+    for key in groups:
+      group = group.get(key) if isinstance(group, dict) else None
+    known = isinstance(group, dict) and last in group and not isinstance(group[last], dict)
+    if not equals or not known:
+      raise UsageError(f"--set={change}: expected GROUP.NAME=VALUE of a known setting")
+    try:
+      group[last] = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+      group[last] = text  # a word or a path
+  return from_dict(settings)
 
 
 def _with_preset_paths(argv: Sequence[str]) -> list[str]:

@@ -13,11 +13,11 @@ from PIL import Image
 from tiny import tiny_config
 
 from experiments import launch
-from experiments.reproduce import _DATASETS, config_of
+from experiments.launch import config_of
 from umr_jax import config as config_lib
 from umr_jax.data.cub import KEYPOINT_NAMES
 from umr_jax.data.synthetic import SyntheticBuilder
-from umr_jax.published import TABLES
+from umr_jax.published import DATASETS, TABLES
 from umr_jax.reproduce import comma_separated, draw_curves, markdown, table_rows
 
 EVALUATION = {"mask_iou": 0.7, "kt_flow_pck": 0.5, "apk": 0.2, "step": 9, "n": 4}
@@ -60,9 +60,11 @@ def test_curves_are_drawn_where_they_belong():
   assert (np.abs(row - [200, 60, 20]).sum(axis=-1) < 10).mean() > 0.9
 
 
-@pytest.mark.parametrize("dataset", _DATASETS)
+@pytest.mark.parametrize("dataset", list(DATASETS))
 def test_every_data_set_has_a_config(dataset):
-  config = config_of(dataset, ["train.steps=7", "data.folder=DIR"] if dataset == "cub" else [])
+  config = config_of(
+    DATASETS[dataset], ["train.steps=7", "data.folder=DIR"] if dataset == "cub" else []
+  )
   assert config.train.steps == (7 if dataset == "cub" else config.train.steps)
   expected = {"planes": "folder", "synthetic": "synthetic", "cub": "cub"}
   expected |= {"car": "pascal3d", "motorbike": "pascal3d", "penguin": "openimages"}
@@ -72,7 +74,7 @@ def test_every_data_set_has_a_config(dataset):
 @pytest.mark.parametrize("change", ["train.stepz=3", "steps=3", "train=3", "train.steps"])
 def test_settings_that_do_not_exist_are_refused(change):
   with pytest.raises(launch.UsageError, match=r"expected GROUP.NAME=VALUE"):
-    config_of("synthetic", [change])
+    config_of("quickstart", [change])
 
 
 def fake_cub(root, count=60):

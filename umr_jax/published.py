@@ -10,6 +10,12 @@ from typing import NamedTuple
 
 # Seconds for one image, on a V100.
 SECONDS_PER_IMAGE = 0.022
+# What can be reproduced, and the preset that does it.
+DATASETS = {
+  **{name: name for name in ("cub", "car", "motorbike", "horse", "cow", "zebra", "penguin")},
+  "planes": "planes",
+  "synthetic": "quickstart",
+}
 METRICS = ("mask_iou", "kt_camera_pck", "kt_flow_pck", "apk", "iou_3d")
 
 

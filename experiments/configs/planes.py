@@ -2,7 +2,7 @@
 
 What: 600 pictures of 60 models, silhouettes and pictures only; the 150 test pictures show 16 models
   that were never seen. The settings of `horses`, with as many cameras as the paper's second round.
-Hardware and time: 2 CPU cores, about 10 minutes.
+Hardware and time: 2 CPU cores, about 20 minutes.
 Expected: see BUILD_NOTES.md; from silhouettes alone cameras stay ambiguous on this set.
 Data: the environment variable UMR_JAX_DATA names a folder that holds planes/.
 Command: python -m experiments.train --config=planes
@@ -19,5 +19,5 @@ def get_config() -> ml_collections.ConfigDict:
   config.em.hypotheses = (8,)
   config.model.camera_elevation = (-20.0, 50.0)
   config.model.camera_roll = 20.0
-  config.train.steps = 3000
+  config.train.steps = 6000
   return config
