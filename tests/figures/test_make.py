@@ -22,7 +22,8 @@ def test_the_diagram_has_the_networks_real_parameters_and_shapes(tmp_path):
   with jax.numpy_dtype_promotion("standard"):
     images = jax.numpy.zeros((1, 64, 64, 3))
     keys = {"params": jax.random.key(0), "noise": jax.random.key(1)}
-    prediction, variables = net.init_with_output(keys, images, train=False)
+    begin = jax.jit(lambda x: net.init_with_output(keys, x, train=False))
+    prediction, variables = begin(images)
   total = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
   assert sum(counts.values()) == total and set(counts) == set(variables["params"])
   assert shapes["cameras"] == "2 x 7" and shapes["flow_map"] == "16 x 32 x 2"
