@@ -55,12 +55,7 @@ def reproduce(
   write_text(out / "results.json", json.dumps(results, indent=2) + "\n")
   write_text(out / "table.md", markdown(results))
   write_text(out / "table.csv", comma_separated(results))
-  curves = {
-    name: evaluation[f"{key}_curve"]
-    for name, key in (("by flow", "apk"), ("by camera", "apk_camera"))
-    if f"{key}_curve" in evaluation
-  }
-  if curves:
+  if curves := curves_of(evaluation):
     write_bytes(out / "precision_recall.png", draw_curves(curves))
   return results
 
@@ -122,6 +117,12 @@ def comma_separated(results: dict[str, Any]) -> str:
   for row in results["rows"]:
     writer.writerow([row["name"], *(row.get(metric, "") for metric in METRICS), row["note"]])
   return text.getvalue()
+
+
+def curves_of(evaluation: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
+  """The precision-recall curves that an evaluation holds, by name."""
+  keys = (("by flow", "apk_curve"), ("by camera", "apk_camera_curve"))
+  return {name: evaluation[key] for name, key in keys if key in evaluation}
 
 
 def draw_curves(curves: dict[str, dict[str, list[float]]], *, size: int = 480) -> bytes:

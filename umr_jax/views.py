@@ -80,11 +80,22 @@ def shaded_views(
 ) -> np.ndarray:
   """Renders N meshes [N, V, 3] in grey, lit from above the viewer; [N, S, S, 4], straight alpha."""
   normals = np.stack([vertex_normals(mesh, topology) for mesh in np.asarray(vertices)])
+  colors = shading(normals, cameras)[:, topology.faces]  # [N, F, 3 corners, 3]
+  return render_views(vertices, cameras, colors, topology, image_size=image_size)
+
+
+def shading(normals: np.ndarray, cameras: np.ndarray) -> np.ndarray:
+  """Grey [N, V, 3] of vertices with these normals [N, V, 3] under the cameras [N, 7]."""
   rotations = np.asarray(camera_lib.rotation(jnp.asarray(cameras, jnp.float32)))
   facing = np.einsum("nvc,ndc,d->nv", normals, rotations, _LIGHT)
-  grey = 0.25 + 0.7 * np.clip(facing, 0.0, 1.0)
-  colors = np.repeat(grey[:, topology.faces, None], 3, axis=-1)  # [N, F, 3 corners, 3]
-  return render_views(vertices, cameras, colors, topology, image_size=image_size)
+  return np.repeat((0.25 + 0.7 * np.clip(facing, 0.0, 1.0))[..., None], 3, axis=-1)
+
+
+def four_sides(vertices: np.ndarray) -> np.ndarray:
+  """Cameras [4, 7] that see a mesh [V, 3] upright, filling the picture, turned by 90 degrees."""
+  radius = float(np.linalg.norm(vertices, axis=-1).max())
+  upright = np.array([0.95 / max(radius, 1e-6), 0.0, 0.0, *_UPRIGHT], np.float32)
+  return np.asarray(camera_lib.spread_azimuth(jnp.asarray(upright), 4))
 
 
 def texture_texels(texture: np.ndarray, topology: Topology) -> np.ndarray:
@@ -99,11 +110,8 @@ def texture_texels(texture: np.ndarray, topology: Topology) -> np.ndarray:
 
 def template_views(vertices: np.ndarray, topology: Topology, *, cell: int) -> np.ndarray:
   """The template [V, 3] upright, filling the picture, from four sides; [4, S, S, 4]."""
-  radius = float(np.linalg.norm(vertices, axis=-1).max())
-  upright = np.array([0.95 / max(radius, 1e-6), 0.0, 0.0, *_UPRIGHT], np.float32)
-  turned = np.asarray(camera_lib.spread_azimuth(jnp.asarray(upright), 4))
   meshes = np.repeat(np.asarray(vertices, np.float32)[None], 4, axis=0)
-  return shaded_views(meshes, turned, topology, image_size=cell)
+  return shaded_views(meshes, four_sides(vertices), topology, image_size=cell)
 
 
 def over(view: np.ndarray, background: np.ndarray | float = 1.0) -> np.ndarray:

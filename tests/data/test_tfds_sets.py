@@ -37,10 +37,10 @@ class _SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
 
   def _split_generators(self, dl_manager):
-    return {split: enumerate(records) for split, records in self._splits.items()}
+    return {split: self._generate_examples(rows) for split, rows in self._splits.items()}
 
-  def _generate_examples(self):
-    raise NotImplementedError
+  def _generate_examples(self, records):
+    yield from enumerate(records)
 
 
 def _prepare(data_dir, features, splits, *, name="some_set", version="1.0.0"):

@@ -9,15 +9,17 @@ import numpy as np
 
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
-from umr_jax.eval.landmarks import Landmarks, landmarks_by_camera, landmarks_by_flow
+from umr_jax.eval.landmarks import (
+  SILHOUETTE_SIZE,
+  Landmarks,
+  landmarks_by_camera,
+  landmarks_by_flow,
+)
 from umr_jax.geometry import camera
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.models.assemble import face_flow
 from umr_jax.render import soft_silhouette
 from umr_jax.types import Template, Topology
-
-# The size at which silhouettes are drawn for the protocol, whatever the crops' size.
-_SILHOUETTE = 256
 
 
 def collect_landmarks(
@@ -55,7 +57,7 @@ def collect_landmarks(
     whole = symmetrize(template.half_vertices, num_center=topology.num_center)
     whole = jnp.broadcast_to(whole, found.vertices.shape)
     corners = camera.face_vertices(camera.project(found.vertices, found.camera), topology.faces)
-    silhouette = soft_silhouette(corners, image_size=_SILHOUETTE)
+    silhouette = soft_silhouette(corners, image_size=SILHOUETTE_SIZE)
     flow = face_flow(found.flow_map, topology)
     return flow, camera.project(whole, found.camera)[..., :2], silhouette
 

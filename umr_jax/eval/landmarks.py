@@ -12,6 +12,8 @@ from scipy.spatial import KDTree
 
 from umr_jax.types import checked
 
+# The side at which silhouettes are drawn for the protocol, whatever the crops' size.
+SILHOUETTE_SIZE = 256
 # The published protocol draws a keypoint as a bump on a map of 256 x 256 pixels.
 _MAP = 256
 _WIDTH = 3.0  # its standard deviation, in pixels

@@ -13,7 +13,7 @@ from umr_jax.eval.camera_error import camera_values
 from umr_jax.eval.collect import ANTIALIAS, SIGMA
 from umr_jax.eval.constant_mask import best_constant_mask, mask_overlap, split_masks
 from umr_jax.eval.keypoint_metrics import keypoint_metrics
-from umr_jax.eval.landmarks import Landmarks, landmarks_by_camera
+from umr_jax.eval.landmarks import SILHOUETTE_SIZE, Landmarks, landmarks_by_camera
 from umr_jax.eval.mask_iou import hard_mask_iou, soft_mask_iou
 from umr_jax.eval.shape_error import mesh_errors, spread
 from umr_jax.eval.solid import Mesh, occupancy
@@ -25,7 +25,6 @@ from umr_jax.types import Topology
 # The medoid is sought among at most so many shapes, evenly spaced over the training split's.
 _CANDIDATES = 200
 _GRID = 32
-_SILHOUETTE = 256
 
 MeshOf = Callable[[str], Mesh]  # the mesh that stands for a true shape of that name
 
@@ -135,7 +134,7 @@ def _under_true_cameras(
     projected = camera.project(vertices, cameras)
     corners = jax.vmap(lambda points, triangles: points[triangles])(projected, faces)
     alpha = soft_silhouette(corners, image_size=image_size, sigma=sigma, antialias=antialias)
-    large = soft_silhouette(corners, image_size=_SILHOUETTE)
+    large = soft_silhouette(corners, image_size=SILHOUETTE_SIZE)
     scores = soft_mask_iou(alpha=alpha, mask=mask), hard_mask_iou(alpha=alpha, mask=mask)
     return *scores, projected[..., :2], large, camera.rotation(cameras)
 

@@ -13,12 +13,11 @@ from umr_jax.geometry import camera
 from umr_jax.predict import load_predictor
 from umr_jax.reconstruction import Reconstruction
 from umr_jax.render import hard_rasterize
-from umr_jax.views import over
+from umr_jax.views import four_sides, over, shading
 from umr_jax.viz import labelled_grid, overlay, part_map
 
 CELL = 128
 _AZIMUTHS = (90.0, 180.0)
-_UPRIGHT = (0.70710678, 0.70710678, 0.0, 0.0)
 
 
 def results(subjects: Subjects, *, rows: int = 12) -> np.ndarray:
@@ -81,15 +80,10 @@ def _mesh_views(path: pathlib.Path) -> np.ndarray:
     np.asarray(rows)[:, [0, 2, 1]] * np.array([[1.0, -1.0, 1.0]])
     for rows in (mesh.vertices, mesh.vertex_normals)
   )
-  radius = float(np.linalg.norm(vertices, axis=-1).max())
-  upright = jnp.asarray([0.95 / max(radius, 1e-6), 0.0, 0.0, *_UPRIGHT], jnp.float32)
-  cameras = camera.spread_azimuth(upright, 4)
-  light = np.array([-0.4, -0.7, -0.8]) / np.linalg.norm([-0.4, -0.7, -0.8])
-  facing = np.einsum("vc,ndc,d->nv", normals, np.asarray(camera.rotation(cameras)), light)
-  grey = 0.25 + 0.7 * np.clip(facing, 0.0, 1.0)
-  faces = np.asarray(mesh.faces)
-  projected = camera.project(jnp.asarray(np.stack([vertices] * 4), jnp.float32), cameras)
-  colors = jnp.asarray(np.repeat(grey[:, faces, None], 3, axis=-1), jnp.float32)
+  cameras, faces = four_sides(vertices), np.asarray(mesh.faces)
+  meshes = jnp.asarray(np.stack([vertices] * 4), jnp.float32)
+  projected = camera.project(meshes, jnp.asarray(cameras))
+  colors = jnp.asarray(shading(np.stack([normals] * 4), cameras)[:, faces], jnp.float32)
   corners = camera.face_vertices(projected, faces)
   view = hard_rasterize(corners, colors, image_size=CELL, texture_type="vertex", antialias=3)
   return over(np.clip(np.asarray(view), 0.0, 1.0))

@@ -13,7 +13,7 @@ from PIL import Image
 from umr_jax.figures import architecture, correspondence, grids
 from umr_jax.figures.subjects import Subjects, load_subjects
 from umr_jax.files import write_text
-from umr_jax.reproduce import draw_curves
+from umr_jax.reproduce import curves_of, draw_curves
 from umr_jax.viz import save_png
 
 _PARTS = "part segmentation and the semantic terms are not part of this version"
@@ -90,8 +90,7 @@ def _drawings(workdir: pathlib.Path, extras: Extras) -> np.ndarray:
 def _curves(workdir: pathlib.Path) -> np.ndarray:
   path = workdir / "evaluation.json"
   evaluation = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-  keys = (("by flow", "apk_curve"), ("by camera", "apk_camera_curve"))
-  curves = {name: evaluation[key] for name, key in keys if key in evaluation}
+  curves = curves_of(evaluation)
   if not curves:
     raise MissingError(
       "evaluation.json holds no precision-recall curve: the data have no keypoints"

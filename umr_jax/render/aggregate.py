@@ -29,7 +29,7 @@ COLOR_CHUNK = 4096
 _BORDER = 1e-6
 # The largest exponent of the background's weight: beyond it the background is all that is seen.
 _LARGEST_EXPONENT = 60.0
-_TINY = 1e-30
+TINY = 1e-30
 
 
 class Settings(NamedTuple):
@@ -271,5 +271,5 @@ def softmax_colors(
   chunk = default_chunk(bins.num_faces, COLOR_CHUNK)
   keep = visible_rows(nearest, settings, reach, gamma)
   sums, total = over_kept_rows(bins, settings.grid, chunk, keep, body, state)
-  inverse = 1.0 / jnp.maximum(total, _TINY)
+  inverse = 1.0 / jnp.maximum(total, TINY)
   return sums * inverse[..., None], inverse

@@ -19,7 +19,6 @@ from umr_jax.render.binning import bin_faces, tile_image, untile_image
 from umr_jax.render.folding import foldable, sequential
 from umr_jax.render.slopes import Pixels, Wants, alpha_slopes, color_slopes, no_slopes, reaching
 
-_TINY = 1e-30
 # A transmittance that is as good as none.
 _SATURATED = 1e-12
 
@@ -209,7 +208,7 @@ def _fragments(
   if sums is None:
     return None, None, None
   sums = sums[:-1].reshape(*shape, 3)
-  landing = sums[..., 1:] / jnp.maximum(sums[..., :1], _TINY)
+  landing = sums[..., 1:] / jnp.maximum(sums[..., :1], aggregate.TINY)
   return untile_image(winner, settings.grid), untile_image(depth, settings.grid), landing
 
 
