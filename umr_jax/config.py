@@ -35,6 +35,7 @@ class DataConfig:
 
   source: str = "synthetic"  # synthetic | folder | cub | pascal3d | imagenet | openimages | tfds
   folder: str = ""  # where the source's files are; a leading $UMR_JAX_DATA is expanded
+  download: bool = False  # cub only: unpack, or fetch, what the folder lacks
   category: str = ""  # car, horse, Penguin, ...: for pascal3d, imagenet, openimages and tfds
   tfds_name: str = ""  # tfds only: the prepared set, such as caltech_birds2011
   cub_annotations: str = ""  # cub only: CMR's cachedir/cub, for its cleaned lists and cameras

@@ -1,6 +1,9 @@
 """CUB-200-2011 in its published files and in CMR's, as small fakes of the same formats."""
 
+import pathlib
 import re
+import shutil
+import tarfile
 
 import jax.numpy as jnp
 import numpy as np
@@ -319,3 +322,24 @@ def test_the_settings_follow_files_and_options(tmp_path):
   with (root / "parts" / "part_locs.txt").open("a") as file:
     file.write("\n")
   assert settings() != first
+
+
+@pytest.mark.parametrize("named", ["CUB_200_2011", "."])
+def test_archives_in_the_folder_are_unpacked(tmp_path, named):
+  root = _published(tmp_path / "made", [(1, 15), (0, 15)])
+  data = tmp_path / "data"
+  data.mkdir()
+  segmentations = shutil.move(root / "segmentations", tmp_path / "made" / "segmentations")
+  for content in (root, pathlib.Path(segmentations)):
+    with tarfile.open(data / f"{content.name}.tgz", "w:gz") as tar:
+      tar.add(content, content.name)
+  for _ in range(2):  # the second time everything is there
+    builder = cub_builder(
+      data / named,
+      annotations=None,
+      min_keypoints_train=6,
+      min_keypoints_test=7,
+      margin=10.0,
+      download=True,
+    )
+    assert [example.name for example in builder.examples()] == ["bird_1", "bird_2"]

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from umr_jax.data.download import Archive, unpack
 from umr_jax.data.example import Example
 from umr_jax.data.folder_files import BadItemError, read_image, read_mask
 from umr_jax.data.published_files import FROM_LEFT_BACK_UP, pixel_camera, read_rows, read_structs
@@ -32,10 +33,29 @@ KEYPOINT_NAMES = (
 )  # fmt: skip
 KEYPOINT_FLIP = (0, 1, 2, 3, 4, 5, 10, 11, 12, 9, 6, 7, 8, 13, 14)
 
+# As published in 2022; sizes and checksums are those of tensorflow-datasets' `caltech_birds2011`.
+_ARCHIVES = (
+  Archive(
+    name="CUB_200_2011.tgz",
+    url="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz?download=1",
+    sha256="0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
+    size="1.15 GB",
+    content="CUB_200_2011",
+  ),
+  Archive(
+    name="segmentations.tgz",
+    url="https://data.caltech.edu/records/w9d68-gec53/files/segmentations.tgz?download=1",
+    sha256="dc77f6cffea0cbe2e41d4201115c8f29a6320ecb04fffd2444f51b8066e4b84f",
+    size="39 MB",
+    content="segmentations",
+  ),
+)
+
 _TABLES = ("images.txt", "train_test_split.txt", "parts/part_locs.txt")
 _SOURCE = (
   "Extract CUB_200_2011.tgz from https://www.vision.caltech.edu/datasets/cub_200_2011/ there, and "
-  "segmentations.tgz from the same page into CUB_200_2011 or beside it."
+  "segmentations.tgz from the same page into CUB_200_2011 or beside it; or set data.download, with "
+  "both archives beside that folder, or with neither: then they are fetched."
 )
 _CLEANED_SOURCE = (
   "It is the folder cachedir/cub of https://github.com/akanazawa/cmr, with its data/."
@@ -66,6 +86,7 @@ def cub_builder(
   min_keypoints_train: int,
   min_keypoints_test: int,
   margin: float,
+  download: bool = False,
 ) -> RecordBuilder:
   """Reads the annotation files of CUB-200-2011, or CMR's, and prepares to read the pictures.
 
@@ -75,6 +96,7 @@ def cub_builder(
     min_keypoints_train: training pictures with fewer visible keypoints are left out; CMR takes 6.
     min_keypoints_test: the same for test pictures; CMR takes 7.
     margin: what is kept around a bird, as a share of its longer side, on every side.
+    download: whether to unpack, and to fetch if need be, the archives whose contents are missing.
 
   Returns:
     A builder of pictures with keypoints, [15, 3] in pixels with (0.5, 0.5) the centre of the first;
@@ -87,6 +109,8 @@ def cub_builder(
   Source: Kanazawa et al. 2018 (CMR) for the least numbers of keypoints. Departs: CMR subtracts the
     1 that its pixels count from for keypoints but not for cameras; here it is for both.
   """
+  if download:
+    _unpack_missing(root, annotations)
   if not (root / "images").is_dir() and (root / "CUB_200_2011").is_dir():
     root = root / "CUB_200_2011"
   skipped: list[tuple[str, str]] = []
@@ -111,6 +135,25 @@ def cub_builder(
     keypoint_flip=KEYPOINT_FLIP,
     skipped=skipped,
   )
+
+
+def _unpack_missing(root: pathlib.Path, annotations: pathlib.Path | None) -> None:
+  """Makes the folders of the archives beside one another, unless they are there.
+
+  Raises:
+    OSError: when an archive can neither be found nor fetched; it says what to do instead.
+    ValueError: when one is damaged.
+  """
+  parent = root.parent if root.name == "CUB_200_2011" else root
+  pictures, segmentations = _ARCHIVES
+  try:
+    if not any((folder / "images").is_dir() for folder in (root, parent / pictures.content)):
+      unpack(pictures, parent)
+    places = (parent, root, parent / pictures.content)
+    if annotations is None and not any((p / segmentations.content).is_dir() for p in places):
+      unpack(segmentations, parent)
+  except OSError as error:
+    raise OSError(f"CUB-200-2011 is not complete in {root}: {error}. {_SOURCE}") from error
 
 
 def _published(root: pathlib.Path) -> tuple[list[_Bird], list[list[Any]]]:

@@ -83,6 +83,7 @@ def _cub(config: DataConfig) -> Builder:
     min_keypoints_train=train,
     min_keypoints_test=test,
     margin=_margin(config),
+    download=config.download,
   )
 
 
