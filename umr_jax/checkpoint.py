@@ -33,6 +33,7 @@ from umr_jax.types import EMState, Template, TrainState
 # to one, because the network of one round may have other parameters than that of the next.
 Like = TrainState | tuple[TrainState, EMState] | Callable[[EMState, int], TrainState]
 
+_TREES = ("params", "batch_stats", "ema_params", "discriminator")
 _DAMAGED, _REPLACED = ".damaged", ".replaced"
 
 
@@ -100,7 +101,7 @@ class Checkpointer:
     """
     step = int(step)
     model = {"step": train_state.step, "em_state": em_state}
-    model |= {name: getattr(train_state, name) for name in ("params", "batch_stats", "ema_params")}
+    model |= {name: getattr(train_state, name) for name in _TREES}
     arguments = save_arguments(
       step, model=model, optimizer=train_state.opt_state, config=dict(config)
     )
@@ -269,6 +270,7 @@ def _train_state(model: Tree, optimizer: Tree) -> TrainState:
     batch_stats=model.get("batch_stats", {}),
     opt_state=optimizer,
     ema_params=model.get("ema_params", {}),
+    discriminator=model.get("discriminator", {}),
   )
 
 

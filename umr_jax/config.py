@@ -103,6 +103,14 @@ class LossConfig:
   deviation_stop: int = 0  # the step of the first round at which the term ends
   orientation: float = 0.4
   orientation_stop: int = 300  # the step of the first round at which the term ends
+  # Semantic consistency, from the first canonical map on; needs data with part maps.
+  part_probability: float = 0.0  # of the rendered canonical map; teaches shapes
+  part_vertices: float = 0.0  # of the template's parts; teaches cameras
+  part_symmetric: bool = False  # the image's points look for vertices, too
+  # Of the judge of unseen views, which sees silhouettes or colours; 0: there is none.
+  adversary: float = 0.0
+  adversary_reversal: float = 0.2  # how much of its gradient, reversed, reaches the shape
+  adversary_domain: str = "mask"  # mask | color
   camera_entropy: float = 0.0  # positive: towards one hypothesis
   # Hypotheses count by responsibility, softmax(-loss / temperature), and their probabilities learn
   # to be the responsibilities; 0: they count by their probabilities, as in the paper.
@@ -135,6 +143,7 @@ class EMConfig:
   hypotheses: tuple[int, ...] = (1, 8)  # cameras per round; the last value repeats
   round_fractions: tuple[float, ...] = (0.5, 0.5)  # of train.steps; must sum to 1
   template_every: int = 0  # steps between template updates inside a round; 0: at its end only
+  parts_every: int = 0  # the same for the canonical part map
   top_fraction: float = 0.3125  # |Q| and |U| as a share of the training set (5/16)
   restart: bool = True  # a round starts from a new network ; False: it continues
 
@@ -186,6 +195,11 @@ class Config:
     stops = [round(self.train.steps * sum(shares[: r + 1])) for r in range(self.em.rounds)]
     stops[-1] = self.train.steps
     return tuple(zip([0, *stops[:-1]], stops, strict=True))
+
+  @property
+  def semantic(self) -> bool:
+    """Whether a loss reads part maps."""
+    return max(self.loss.part_probability, self.loss.part_vertices) > 0.0
 
   def hypotheses(self, round_index: int) -> int:
     """Cameras that the network of a round predicts; K."""

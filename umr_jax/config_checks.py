@@ -9,6 +9,7 @@ CHOICES = {
   "model.texture_stem": ("conv", "dense"),
   "model.camera_pose": ("free", "upright"),
   "model.norm": ("batch", "group"),
+  "loss.adversary_domain": ("mask", "color"),
   "train.schedule": ("halving", "inverse", "cosine", "constant"),
 }
 LIMITS = {
@@ -46,6 +47,7 @@ LIMITS = {
   "train.seed": (0, 2**31 - 1),
   "em.rounds": (1, 100),
   "em.template_every": (0, 10**9),
+  "em.parts_every": (0, 10**9),
   "em.top_fraction": (0.0, 1.0),
   "checkpoint.every": (1, 10**9),
   "checkpoint.keep": (1, 10**3),

@@ -110,6 +110,8 @@ class TrainState:
   opt_state: Any
   # Exponential moving average of `params`; empty where the config asks for none.
   ema_params: Any
+  # The parameters of the judge of unseen views; empty where the config asks for none.
+  discriminator: Any = struct.field(default_factory=dict)
 
 
 @struct.dataclass

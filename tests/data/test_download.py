@@ -99,7 +99,7 @@ def test_cub_says_what_to_do_when_it_cannot_be_fetched(tmp_path, monkeypatch):
   )
   monkeypatch.setattr(cub, "_ARCHIVES", away)
   options = dict(annotations=None, min_keypoints_train=0, min_keypoints_test=0, margin=0.0)
-  with pytest.raises(OSError, match=r"cannot be fetched.*put both archives beside"):
+  with pytest.raises(OSError, match=r"cannot be fetched.*both archives beside"):
     cub.cub_builder(tmp_path / "CUB_200_2011", download=True, **options)
   with pytest.raises(FileNotFoundError, match=r"no images\.txt"):
     cub.cub_builder(tmp_path / "CUB_200_2011", **options)

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from umr_jax.config import LossConfig, RenderConfig
+from umr_jax.em import m_step
 from umr_jax.geometry.symmetry import halve
 from umr_jax.geometry.topology import build_topology
+from umr_jax.losses.counting import sample_hypothesis, term_weights
 from umr_jax.losses.drawing import average_pool
-from umr_jax.losses.total import sample_hypothesis, term_weights, total_loss
+from umr_jax.losses.total import total_loss
 from umr_jax.types import Batch, EMState, Prediction, Template
 
 B, K, S, HU = 2, 3, 32, 16
@@ -40,6 +42,20 @@ def batch(rng):
     barrier=jnp.asarray(1 - mask),
     index=jnp.arange(B),
     valid=jnp.ones(B, bool),
+    parts=jnp.asarray(np.stack([1 - mask, mask * (x < 0), mask * (x >= 0)], -1), jnp.float32),
+  )
+
+
+@pytest.fixture(scope="module")
+def taught(topology, em_state):
+  """A state with a canonical map of two parts: the front of the sphere, and the rest."""
+  u = np.broadcast_to(np.arange(2 * HU), (HU, 2 * HU))
+  front = (np.abs(u + 0.5 - HU) < HU / 2).astype(np.float32)
+  canonical_uv = jnp.asarray(np.stack([0 * front, front, 1 - front], axis=-1))
+  return em_state.replace(
+    round=jnp.int32(1),
+    canonical_uv=canonical_uv,
+    part_vertices=m_step.part_vertices(canonical_uv, topology),
   )
 
 
@@ -59,7 +75,7 @@ def prediction(topology, rng):
 
 @pytest.fixture
 def objective(topology, em_state, batch):
-  def call(prediction, *, step=1000, weights=None, em_state=em_state, size=S):
+  def call(prediction, *, step=1000, weights=None, em_state=em_state, size=S, judge=None):
     return total_loss(
       prediction,
       em_state,
@@ -70,9 +86,15 @@ def objective(topology, em_state, batch):
       weights=weights or LossConfig(),
       settings=RenderConfig(sigma=1e-3),
       image_size=size,
+      judge=judge,
     )
 
   return call
+
+
+def judge(images):
+  """Takes for real what lies far to the right."""
+  return jnp.sum(images * jnp.arange(float(images.shape[2])).reshape(1, 1, -1, 1) / 1000, axis=(1, 2, 3))
 
 
 def only(name):
@@ -92,13 +114,17 @@ def test_the_total_is_the_sum_of_the_weighted_terms(objective, prediction):
   [
     f.name
     for f in dataclasses.fields(LossConfig)
-    if f.type is float and f.name not in ("camera_temperature", "camera_prior")
+    if f.type is float
+    and f.name not in ("camera_temperature", "camera_prior", "adversary_reversal")
   ],
 )
-def test_every_weight_of_the_config_reaches_its_term(objective, prediction, name):
-  total, metrics = objective(prediction, step=0, weights=only(name))
+def test_every_weight_of_the_config_reaches_its_term(objective, prediction, taught, name):
+  state = {"part_": {"em_state": taught}, "adver": {"judge": judge}}.get(name[:5], {})
+  total, metrics = objective(prediction, step=0, weights=only(name), **state)
+  assert total != 0.0
   np.testing.assert_allclose(total, metrics[f"loss/{name}"], rtol=1e-6)
-  doubled, _ = objective(prediction, step=0, weights=dataclasses.replace(only(name), **{name: 2.0}))
+  twice = dataclasses.replace(only(name), **{name: 2.0})
+  doubled, _ = objective(prediction, step=0, weights=twice, **state)
   np.testing.assert_allclose(doubled, 2 * total, rtol=1e-6)
 
 
@@ -197,3 +223,56 @@ def test_predicted_pixels_are_taught_where_the_network_has_them(objective, predi
   total, metrics = objective(seeing, weights=only("segmentation"))
   np.testing.assert_allclose(metrics["loss/segmentation"], np.log(2.0), rtol=1e-5)
   np.testing.assert_allclose(total, np.log(2.0), rtol=1e-5)
+
+
+def test_semantic_terms_wait_for_a_canonical_map(objective, prediction, taught):
+  weights = LossConfig(part_probability=5.0, part_vertices=10.0)
+  before = objective(prediction, weights=weights)[1]
+  after = objective(prediction, weights=weights, em_state=taught)[1]
+  for name in ("part_probability", "part_vertices"):
+    assert f"loss/{name}" not in before and after[f"loss/{name}"] > 0.0
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.1])
+def test_parts_teach_shape_and_cameras_apart(objective, prediction, taught, temperature):
+  def gradient(name):
+    weights = dataclasses.replace(only(name), camera_temperature=temperature)
+    return jax.grad(lambda p: objective(p, weights=weights, em_state=taught)[0])(prediction)
+
+  shape, cameras = gradient("part_probability"), gradient("part_vertices")
+  assert np.isfinite(shape.half_offsets).all() and (shape.half_offsets != 0.0).any()
+  assert np.isfinite(cameras.cameras).all() and (cameras.cameras != 0.0).any()
+  assert (shape.cameras == 0.0).all() and (cameras.half_offsets == 0.0).all()
+  for grad in (shape, cameras):
+    assert (grad.camera_logits == 0.0).all() and (grad.flow_map == 0.0).all()
+
+
+def test_a_hypothesis_answers_for_its_parts_too(objective, prediction, taught):
+  # The second camera is the first one turned about: same silhouettes nearly, parts exchanged.
+  turned = jnp.array([0.6, 0.0, 0.1, 0.0, 0.0, 0.7071, 0.7071])
+  cameras = prediction.cameras.at[:, 0, 0].set(0.6).at[:, 1].set(turned[None])
+  prediction = prediction.replace(
+    cameras=cameras, half_offsets=jnp.zeros_like(prediction.half_offsets)
+  )
+
+  def answering(vertex_weight):
+    weights = LossConfig(camera_temperature=0.02, part_vertices=vertex_weight, camera_posterior=1.0)
+    return objective(prediction, weights=weights, em_state=taught)[1]
+
+  assert answering(10.0)["loss/part_vertices"] < 0.9 * float(
+    objective(prediction, weights=only("part_vertices"), em_state=taught)[1]["loss/part_vertices"]
+  )
+
+
+@pytest.mark.parametrize("domain", ["mask", "color"])
+def test_the_adversary_teaches_the_shape_alone(objective, prediction, domain):
+  weights = dataclasses.replace(only("adversary"), adversary_domain=domain, adversary_reversal=0.5)
+
+  def loss(prediction):
+    return objective(prediction, weights=weights, judge=judge)[0]
+
+  value, grad = jax.value_and_grad(loss)(prediction)
+  assert np.isfinite(value) and "loss/adversary" not in objective(prediction, weights=weights)[1]
+  assert np.isfinite(grad.half_offsets).all() and (grad.half_offsets != 0.0).any()
+  for leaf in (grad.cameras, grad.camera_logits, grad.flow_map):
+    assert (leaf == 0.0).all()

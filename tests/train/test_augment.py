@@ -138,10 +138,17 @@ def test_a_slant_belongs_to_the_image_and_the_key(rng):
   assert np.abs(np.asarray(other.mask) - np.asarray(drawn.mask)).max() > 0.1
 
 
-def test_part_maps_are_refused(rng):
-  batch = dataclasses.replace(make_batch(rng), parts=jnp.zeros((4, 32, 32, 3)))
-  with pytest.raises(ValueError, match="part maps"):
-    slant(batch, jax.random.key(0), rotation=1.0, stretch=0.0)
+def test_part_maps_move_with_the_silhouette(rng):
+  batch = make_batch(rng)
+  mask = batch.mask[..., None]
+  parts = jnp.concatenate([1.0 - mask, 0.25 * mask, 0.75 * mask], axis=-1)
+  parts = parts.at[2].set(0.0)  # an image without a part map
+  batch = dataclasses.replace(batch, parts=parts)
+  moved = slant(batch, jax.random.key(5), rotation=40.0, stretch=0.2)
+  known = np.array([0, 1, 3])
+  np.testing.assert_allclose(moved.parts[known].sum(-1), 1.0, atol=1e-5)
+  np.testing.assert_allclose(moved.parts[known, ..., 2], 0.75 * moved.mask[known], atol=1e-5)
+  assert (moved.parts[2] == 0.0).all()
 
 
 def scenes_of(rng, count=4, size=32):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from umr_jax import parallel
@@ -13,8 +14,9 @@ from umr_jax.data.batching import prefetch, train_batch
 from umr_jax.data.dataset import Split
 from umr_jax.em.measure import Measure, make_measure
 from umr_jax.losses.texture import texture_distance_from
+from umr_jax.models.discriminator import Discriminator
 from umr_jax.models.infer import Infer, build_net, make_infer
-from umr_jax.models.initialize import initialize
+from umr_jax.models.initialize import draw_variables, initialize
 from umr_jax.models.pretrained import read_torch_file, resnet18_variables
 from umr_jax.models.umr_net import UMRNet
 from umr_jax.train.augment import Strengths
@@ -61,7 +63,10 @@ def make_round(config: Config, topology: Topology, *, index: int) -> Round:
   def new_state(step: int) -> TrainState:
     params, batch_stats = _first_variables(net, config, seed=config.train.seed + index)
     ema = config.train.ema_decay > 0
-    return host(new_train_state(params, batch_stats, optimizer, step=step, ema=ema))
+    judge = _first_judge(config, seed=config.train.seed + index)
+    return host(
+      new_train_state(params, batch_stats, optimizer, step=step, ema=ema, discriminator=judge)
+    )
 
   train_step = make_train_step(
     net,
@@ -91,10 +96,19 @@ def _first_variables(net: UMRNet, config: Config, *, seed: int) -> tuple[Any, An
   return resnet18_variables(read_torch_file(config.model.encoder_weights), params, batch_stats)
 
 
+def _first_judge(config: Config, *, seed: int) -> Any:
+  """The first parameters of the judge of unseen views; none where the config asks for none."""
+  if not config.loss.adversary:
+    return {}
+  channels = 1 if config.loss.adversary_domain == "mask" else 3
+  images = jax.ShapeDtypeStruct((1, config.render_size, config.render_size, channels), jnp.float32)
+  return draw_variables(Discriminator(), images, seed=seed)["params"]
+
+
 def training_batches(
-  split: Split, config: Config, *, start: int, stop: int, shard: tuple[int, int]
+  split: Split, config: Config, *, start: int, stop: int, parts: bool, shard: tuple[int, int]
 ):
-  """The batches of steps [start, stop), prepared ahead in the background.
+  """The batches of steps [start, stop), prepared ahead in the background; parts if they are read.
 
   A batch is a function of the seed and the step alone, so that a resumed run sees what an unbroken
   one would have.
@@ -111,7 +125,7 @@ def training_batches(
       padding=data.padding,
       jitter=data.jitter,
       mirror=data.mirror,
-      parts=False,  # no loss of the E-step reads them
+      parts=parts,
       shard=shard,
     )
 

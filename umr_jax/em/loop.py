@@ -115,19 +115,25 @@ class EMLoop:
   def _e_step(self, train_state: TrainState, em_state: EMState) -> tuple[TrainState, EMState]:
     """The gradient steps of one round, with its panels, checkpoints and template updates."""
     index, start = int(em_state.round), int(em_state.round_start)
-    stop, every = self.config.round_bounds()[index][1], self.config.em.template_every
+    stop = self.config.round_bounds()[index][1]
+    moving, mapping = self.config.em.template_every, self.config.em.parts_every
     shard = (jax.process_index(), jax.process_count())
     key = run_key(self.config.train)
     while (step := int(train_state.step)) < stop:
       pause = min(stop, *(step - step % n + n for n in self._pauses()))
-      if every:
+      for every in filter(None, (moving, mapping)):
         pause = min(pause, step - (step - start) % every + every)
       replicated = e_step(
         parallel.replicate(train_state),
         parallel.replicate(em_state),
         train_step=self.round(index).train_step,
         batches=training_batches(
-          self.train_split, self.config, start=step, stop=pause, shard=shard
+          self.train_split,
+          self.config,
+          start=step,
+          stop=pause,
+          parts=self.config.semantic and em_state.canonical_uv is not None,
+          shard=shard,
         ),
         key=key,
         record=self.monitor.record,
@@ -136,8 +142,13 @@ class EMLoop:
       parallel.assert_replicated(replicated)
       train_state = parallel.unreplicate(replicated)
       step = int(train_state.step)
-      if every and step < stop and (step - start) % every == 0:
-        train_state, em_state = self._m_step(train_state, em_state, index, parts=False)
+      template, parts = (
+        every > 0 and step < stop and (step - start) % every == 0 for every in (moving, mapping)
+      )
+      if template or parts:
+        train_state, em_state = self._m_step(
+          train_state, em_state, index, template=template, parts=parts
+        )
       if step % self.config.log.panel_every == 0 or step == stop:
         self.monitor.panel(step, self.round(index).infer, train_state, em_state)
       if step < stop and (step % self.config.checkpoint.every == 0 or self.monitor.stopping):
@@ -151,18 +162,25 @@ class EMLoop:
     return (self.config.checkpoint.every, self.config.log.panel_every)
 
   def _m_step(
-    self, train_state: TrainState, em_state: EMState, index: int, *, parts: bool = True
+    self,
+    train_state: TrainState,
+    em_state: EMState,
+    index: int,
+    *,
+    template: bool = True,
+    parts: bool = True,
   ) -> tuple[TrainState, EMState]:
     """Selective aggregation over the training set, the M-step, and the network re-centred."""
     statistics = aggregate(
       lambda: self._measurements(train_state, em_state, index, parts=parts),
       k=max(1, round(self.config.em.top_fraction * len(self.train_split))),
     )
-    em_state, mean_offset = m_step(em_state, statistics, topology=self.topology)
+    em_state, mean_offset = m_step(em_state, statistics, topology=self.topology, template=template)
     logging.info(
-      "M-step: the template moved by %.3f on average over %d images.",
+      "M-step: the template moved by %.3f on average over %d images; part maps of %d images.",
       float(abs(mean_offset).mean()),
       statistics.num_offsets,
+      statistics.num_uv_parts,
     )
     return host(recentre(train_state, jnp.asarray(mean_offset))), em_state
 

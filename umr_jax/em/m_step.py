@@ -13,7 +13,7 @@ from umr_jax.types import EMState, Template, Topology
 
 
 def m_step(
-  em_state: EMState, statistics: Statistics, *, topology: Topology
+  em_state: EMState, statistics: Statistics, *, topology: Topology, template: bool = True
 ) -> tuple[EMState, np.ndarray]:
   """The template moves by Q's mean offset; the canonical UV map becomes U's mean part map.
 
@@ -24,6 +24,7 @@ def m_step(
     em_state: what the E-step held fixed.
     statistics: the sums over Q and U.
     topology: the mesh.
+    template: whether the template moves, too, or only the canonical UV map.
 
   Returns:
     The new state, in the same round, and the mean offset [Vh, 3] by which the template moved: the
@@ -34,6 +35,8 @@ def m_step(
   mean_offset, canonical_uv = statistics.finalize()
   # Symmetry holds the centre vertices on the mirror plane: the template must not leave it either.
   mean_offset[: topology.num_center, 1] = 0.0
+  if not template:
+    mean_offset[:] = 0.0
   half = np.asarray(em_state.template.half_vertices) + mean_offset
   new = dataclasses.replace(em_state, template=Template(half_vertices=half))
   if canonical_uv is not None:

@@ -1,4 +1,4 @@
-"""What the terms look at: every camera hypothesis's silhouette, and one textured render."""
+"""What the terms look at: every camera hypothesis's silhouette, and one render in full."""
 
 import dataclasses
 from collections.abc import Callable
@@ -21,8 +21,9 @@ class Drawing:
   """What the terms see of the renders of a batch."""
 
   alpha: Float[Array, "B K H W"]  # under every hypothesis
-  fragments: Fragments  # textured, under the chosen one
+  fragments: Fragments  # with colours, then parts, under the chosen one
   flow: Float[Array, "B U T 2"]  # where its texels look
+  texels: Float[Array, "B F T 3"]  # the colours that are there
 
 
 def project_faces(
@@ -35,27 +36,29 @@ def project_faces(
 
 
 def draw(
-  faces: Float[Array, "B K F 3 3"],
+  vertices: Float[Array, "B V 3"],
   chosen: Int[Array, "B"] | None,
   prediction: Prediction,
   batch: Batch,
   *,
   choose: Callable[[Float[Array, "B K H W"]], Int[Array, "B"]],
+  parts: Float[Array, "F T P"] | None = None,
   topology: Topology,
   settings: RenderConfig,
   image_size: int,
 ) -> Drawing:
-  """Rasterizes every hypothesis, and one of each image with its texture.
+  """Rasterizes every hypothesis, and one of each image with its texture and its parts.
 
-  Alpha teaches the geometry, colour the texture flow alone, as in the released code. Where the
-  hypothesis with texture is known beforehand, each is rasterized once.
+  Alpha teaches shape and camera, colour the texture flow alone, parts the shape alone, as in the
+  released code. Where the hypothesis with texture is known beforehand, each is rasterized once.
 
   Args:
-    faces: projected, under every hypothesis.
+    vertices: every image's mesh, in object space.
     chosen: the hypothesis that is drawn with its texture, or None: `choose` says after all alphas.
     prediction: the network's output.
     batch: the photographs.
     choose: from the alphas of all hypotheses to the one to draw with texture.
+    parts: of every texel, as further channels after the colours.
     topology: the mesh.
     settings: of the rasterizer.
     image_size: pixels per side.
@@ -68,27 +71,41 @@ def draw(
     dist_eps=settings.dist_eps,
     antialias=settings.antialias,
   )
+  cameras = prediction.cameras
+  faces = project_faces(vertices, cameras, topology)
   count = faces.shape[1]
   # A left face's texels are its right partner's: what is sampled is sampled once.
   rows = row_flow(prediction.flow_map, topology)
-  texels = expand_rows(sample_texels(batch.image, rows), topology)
+  colors = expand_rows(sample_texels(batch.image, rows), topology)
+  texels = colors
+  channels: dict[str, Any] = {}
+  if parts is not None:
+    spread = jnp.broadcast_to(parts[None], (len(texels), *parts.shape))
+    texels = jnp.concatenate([texels, spread], axis=-1)
+    channels["geometry_channels"] = (False,) * 3 + (True,) * parts.shape[-1]
 
-  def paint(corners: Float[Array, "B F 3 3"]) -> Fragments:
-    still = jax.lax.stop_gradient(corners)
-    return rasterize(corners, texels, gamma=settings.gamma, color_vertices=still, **options)
+  def paint(corners: Float[Array, "B F 3 3"], chosen: Int[Array, "B"]) -> Fragments:
+    by_color = jax.lax.stop_gradient(corners)
+    if parts is not None:
+      camera = jax.lax.stop_gradient(choose_rows(cameras, chosen))
+      by_color = project_faces(vertices, camera[:, None], topology)[:, 0]
+    return rasterize(
+      corners, texels, gamma=settings.gamma, color_vertices=by_color, **channels, **options
+    )
 
   if chosen is None:
     alpha = soft_silhouette(faces, **options)
-    painted = paint(jax.lax.stop_gradient(choose_rows(faces, choose(alpha))))
-    return Drawing(alpha=alpha, fragments=painted, flow=rows)
-  painted = paint(choose_rows(faces, chosen))
+    chosen = choose(alpha)
+    painted = paint(jax.lax.stop_gradient(choose_rows(faces, chosen)), chosen)
+    return Drawing(alpha=alpha, fragments=painted, flow=rows, texels=colors)
+  painted = paint(choose_rows(faces, chosen), chosen)
   # From the chosen one on: one, two, ... places further.
   place = (chosen[:, None] + np.arange(1, count)[None]) % count
   others = soft_silhouette(jax.vmap(lambda row, k: row[k])(faces, place), **options)
   turned = jnp.concatenate([painted.rgba[:, None, ..., -1], others], axis=1)
   back = (np.arange(count)[None] - chosen[:, None]) % count
   alpha = jax.vmap(lambda row, k: row[k])(turned, back)
-  return Drawing(alpha=alpha, fragments=painted, flow=rows)
+  return Drawing(alpha=alpha, fragments=painted, flow=rows, texels=colors)
 
 
 def choose_rows(

@@ -1,36 +1,31 @@
 """The training objective: the only place that knows weights and the expectation over cameras."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from umr_jax.config import LossConfig, RenderConfig
+from umr_jax.losses.adversary import adversarial_loss, unseen_cameras
+from umr_jax.losses.counting import sample_hypothesis, term_weights, weigh_hypotheses
 from umr_jax.losses.deformation import deformation_loss, deviation_loss
 from umr_jax.losses.drawing import Drawing, average_pool, choose_rows, draw, project_faces
 from umr_jax.losses.edge import edge_loss
-from umr_jax.losses.entropy import camera_entropy, posterior_loss, responsibilities
+from umr_jax.losses.entropy import camera_entropy, posterior_loss
 from umr_jax.losses.flatten import flatten_loss
 from umr_jax.losses.laplacian import laplacian_loss
 from umr_jax.losses.mask import mask_iou_loss
 from umr_jax.losses.orientation import orientation_loss
 from umr_jax.losses.segmentation import segmentation_loss
+from umr_jax.losses.semantic import semantic_terms, semantics
 from umr_jax.losses.texture import TextureDistance, texture_distance
 from umr_jax.losses.texture_cycle import texture_cycle_loss
 from umr_jax.losses.texture_dt import texture_dt_loss
 from umr_jax.models.assemble import assemble_vertices, expand_rows
-from umr_jax.types import Batch, EMState, Prediction, Topology, checked
-
-
-@checked
-def sample_hypothesis(
-  logits: Float[Array, "B K"], index: Int[Array, "B"], key: PRNGKeyArray
-) -> Int[Array, "B"]:
-  """A camera hypothesis per image, drawn with its probability under the image's own key.
-
-  Source: Li et al. 2020, supplementary 2.2; Insafutdinov and Dosovitskiy 2018.
-  """
-  keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
-  return jax.vmap(jax.random.categorical)(keys, logits)
+from umr_jax.models.discriminator import Judge
+from umr_jax.render import soft_rasterize, soft_silhouette
+from umr_jax.types import Batch, EMState, Prediction, Topology
 
 
 def texture_terms(
@@ -65,49 +60,44 @@ def texture_terms(
   }
 
 
-def weigh_hypotheses(
-  mask_values: Float[Array, "B K"], logits: Float[Array, "B K"], weights: LossConfig
-) -> Float[Array, "B K"]:
-  """How much each camera hypothesis counts.
+def adversary_term(
+  judge: Judge,
+  *,
+  vertices: Float[Array, "B V 3"],
+  camera: Float[Array, "B 7"],
+  texels: Float[Array, "B F T 3"],
+  batch: Batch,
+  alpha: Float[Array, "B H W"],
+  mask: Float[Array, "B H W"],
+  key: PRNGKeyArray,
+  topology: Topology,
+  weights: LossConfig,
+  settings: RenderConfig,
+) -> Float[Array, "B"]:
+  """What the judge makes of each mesh from another side, which teaches the shape alone.
 
-  By probability, as in the paper; or, with a `camera_temperature`, by responsibility.
+  With the domain "mask" the silhouettes under the predicted cameras are what is real; with "color"
+  the photographs of the objects on black.
+
+  Source: Li et al. 2020, supplementary equation 1 and 2.2. Departs: rendered colours are multiplied
+    with their coverage, like the photographs with their masks.
   """
-  if not weights.camera_temperature:
-    return jax.nn.softmax(logits, axis=-1)
-  return responsibilities(
-    mask_values, logits, temperature=weights.camera_temperature, prior=weights.camera_prior
+  cameras = unseen_cameras(camera, batch.index, key)
+  corners = project_faces(vertices, cameras[:, None], topology)[:, 0]
+  options: dict[str, Any] = dict(
+    image_size=mask.shape[-1],
+    sigma=settings.sigma,
+    dist_eps=settings.dist_eps,
+    antialias=settings.antialias,
   )
-
-
-def term_weights(
-  weights: LossConfig, *, round_index: Int[Array, ""], round_step: Int[Array, ""]
-) -> dict[str, float | Float[Array, ""]]:
-  """Every term's weight at this moment of the run.
-
-  The orientation prior flattens the first shapes towards the mirror plane, so that the cameras
-  learn a side view, and then lets go; the deformation term may wait for a template; the deviation
-  term holds the shapes together until the cameras have settled.
-
-  Source: Li et al. 2020, supplementary 2.2; weights and moments from the released configuration.
-  """
-  orienting = (round_index == 0) & (round_step < weights.orientation_stop)
-  deforming = round_step >= weights.deformation_start
-  settling = (round_index == 0) & (round_step < weights.deviation_stop)
-  return {
-    "mask": weights.mask,
-    "segmentation": weights.segmentation,
-    "texture": weights.texture,
-    "texture_dt": weights.texture_dt,
-    "texture_cycle": weights.texture_cycle,
-    "laplacian": weights.laplacian,
-    "flatten": weights.flatten,
-    "edge": weights.edge,
-    "deformation": jnp.where(deforming, weights.deformation, 0.0),
-    "deviation": jnp.where(settling, weights.deviation, 0.0),
-    "orientation": jnp.where(orienting, weights.orientation, 0.0),
-    "camera_entropy": weights.camera_entropy,
-    "camera_posterior": weights.camera_posterior,
-  }
+  if weights.adversary_domain == "mask":
+    fake, real = soft_silhouette(corners, **options)[..., None], alpha[..., None]
+  else:
+    texels = jax.lax.stop_gradient(texels)
+    rgba = soft_rasterize(corners, texels, gamma=settings.gamma, **options)
+    fake = rgba[..., :3] * rgba[..., 3:]
+    real = average_pool(batch.image, mask.shape[-1]) * mask[..., None]
+  return adversarial_loss(judge, real=real, fake=fake, reversal=weights.adversary_reversal)
 
 
 def total_loss(
@@ -122,6 +112,7 @@ def total_loss(
   settings: RenderConfig,
   image_size: int,
   distance: TextureDistance = texture_distance,
+  judge: Judge | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
   """The weighted sum of all terms, averaged over the images of the batch.
 
@@ -129,6 +120,10 @@ def total_loss(
   probabilities; or, with a `camera_temperature`, it is weighted by responsibility, and
   `camera_posterior` teaches the probabilities. Texture is rendered under one camera per image:
   drawn with its probability, or the one that answers most for the mask.
+
+  Where the state has a canonical part map and the batch has parts, the semantic terms that have a
+  weight join in. The vertex term counts like the mask's, but never teaches probabilities by itself;
+  with a `camera_temperature` a hypothesis is responsible for both.
 
   Args:
     prediction: the network's output for the batch.
@@ -141,6 +136,7 @@ def total_loss(
     settings: of the rasterizer.
     image_size: pixels per side of the renders; divides the batch's image size.
     distance: of a textured render from the image.
+    judge: of unseen views; without one there is no adversarial term.
 
   Returns:
     The objective, and metrics: `loss/NAME` unweighted, `weighted/NAME`, `loss/total`, `mask_iou`
@@ -152,20 +148,29 @@ def total_loss(
   mask = average_pool(batch.mask, image_size)
   logits = prediction.camera_logits
 
+  camera_key, parts_key, view_key = jax.random.split(key, 3)
+  parts = semantics(
+    em_state, batch, prediction.cameras, parts_key, mask=mask, topology=topology, weights=weights
+  )
+
   def weigh(alpha: Float[Array, "B K H W"]) -> tuple[Float[Array, "B K"], Float[Array, "B K"]]:
     values = mask_iou_loss(alpha=alpha, mask=jnp.broadcast_to(mask[:, None], alpha.shape))
-    return values, weigh_hypotheses(values, logits, weights)
+    explained = values
+    if parts is not None and parts.vertex_values is not None:
+      explained += weights.part_vertices / max(weights.mask, 1e-6) * parts.vertex_values
+    return values, weigh_hypotheses(explained, logits, weights)
 
   # With responsibilities the best guess, rather than a draw: a flow asked to fit many views at once
   # fits their mean.
   late = weights.camera_temperature and logits.shape[1] > 1
-  chosen = None if late else sample_hypothesis(logits, batch.index, key)
+  chosen = None if late else sample_hypothesis(logits, batch.index, camera_key)
   drawing = draw(
-    project_faces(vertices, prediction.cameras, topology),
+    vertices,
     chosen,
     prediction,
     batch,
     choose=lambda alpha: jnp.argmax(weigh(alpha)[1], axis=-1),
+    parts=None if parts is None else parts.texels,
     topology=topology,
     settings=settings,
     image_size=image_size,
@@ -192,6 +197,22 @@ def total_loss(
       distance=distance,
     ),
   }
+  if parts is not None:
+    terms |= semantic_terms(parts, drawing, counting)
+  if judge is not None:
+    terms["adversary"] = adversary_term(
+      judge,
+      vertices=vertices,
+      camera=choose_rows(prediction.cameras, chosen),
+      texels=drawing.texels,
+      batch=batch,
+      alpha=choose_rows(drawing.alpha, chosen),
+      mask=mask,
+      key=view_key,
+      topology=topology,
+      weights=weights,
+      settings=settings,
+    )
   if prediction.mask_logits is not None:
     terms["segmentation"] = segmentation_loss(logits=prediction.mask_logits, mask=batch.mask)
   now = term_weights(weights, round_index=em_state.round, round_step=round_step)

@@ -136,6 +136,19 @@ def uv_parts_to_texels(
 
 
 @checked
+def part_texels(
+  canonical_uv: Float[Array, "Hu Wu P1"], topology: Topology
+) -> Float[Array, "F T P"]:
+  """The canonical part of each texel, as a texture of one channel a part; all 0 for background.
+
+  An average over images is blurred; what is rendered is the most probable part.
+  """
+  probs = uv_parts_to_texels(canonical_uv, topology)
+  one_hot = jnp.argmax(probs, axis=-1)[..., None] == jnp.arange(probs.shape[-1]).reshape(1, 1, -1)
+  return one_hot[..., 1:].astype(probs.dtype)
+
+
+@checked
 def look_up(maps: Float[Array, "B Hu Wu C"], uv: Float[np.ndarray, "N 2"]) -> Float[Array, "B N C"]:
   """Reads UV maps bilinearly at fixed positions.
 

@@ -66,22 +66,17 @@ def color_jitter(
 def slant(batch: Batch, key: PRNGKeyArray, *, rotation: float, stretch: float) -> Batch:
   """The same objects turned in the image plane, and longer or taller.
 
-  Photograph, silhouette and barrier move together, about the centre of the crop. What comes in
-  from outside of it is white, outside of the silhouette and beyond the barrier, as in
-  `data.transforms`.
+  Photograph, silhouette, barrier and part map move together, about the centre of the crop. What
+  comes in from outside of it is white, outside of the silhouette, beyond the barrier and
+  background, as in `data.transforms`.
 
   Args:
-    batch: square crops without part maps.
+    batch: square crops.
     key: of the step; an image's draw does not depend on the rest of the batch.
     rotation: the largest turn to either side, in degrees.
     stretch: the width grows by exp(u) and the height shrinks by as much, with u uniform in
       [-stretch, stretch].
-
-  Raises:
-    ValueError: for a batch with part maps, which no training loss reads yet.
   """
-  if batch.parts is not None:
-    raise ValueError("found part maps in a training batch; slant moves none")
   draws = _draws(batch.index, key, 2)
   angle, growth = math.radians(rotation) * draws[:, 0], jnp.exp(stretch * draws[:, 1])
   cos, sin = jnp.cos(angle), jnp.sin(angle)
@@ -93,12 +88,24 @@ def slant(batch: Batch, key: PRNGKeyArray, *, rotation: float, stretch: float) -
   grid = jnp.stack(jnp.meshgrid(centers, centers, indexing="xy"), axis=-1).reshape(-1, 2)
   points = jnp.einsum("bij,nj->bni", matrix, grid)
   # Outside, a look-up gives zero: what is to be one there goes through it as one's complement.
-  maps = jnp.concatenate(
-    [1.0 - batch.image, 1.0 - batch.barrier[..., None], batch.mask[..., None]], axis=-1
-  )
+  layers = [1.0 - batch.image, 1.0 - batch.barrier[..., None], batch.mask[..., None]]
+  if batch.parts is not None:
+    layers.append(batch.parts[..., 1:])
+  maps = jnp.concatenate(layers, axis=-1)
   moved = bilinear_sample(maps, points).reshape(maps.shape)
+  parts = None
+  if batch.parts is not None:
+    # An image may lack its map.
+    known = jnp.any(batch.parts > 0.0, axis=(1, 2, 3), keepdims=True).astype(moved.dtype)
+    shown = moved[..., 5:]
+    background = known * (1.0 - jnp.sum(shown, axis=-1, keepdims=True))
+    parts = jnp.concatenate([background, shown], axis=-1)
   return dataclasses.replace(
-    batch, image=1.0 - moved[..., :3], barrier=1.0 - moved[..., 3], mask=moved[..., 4]
+    batch,
+    image=1.0 - moved[..., :3],
+    barrier=1.0 - moved[..., 3],
+    mask=moved[..., 4],
+    parts=parts,
   )
 
 

@@ -13,6 +13,7 @@ from umr_jax import parallel
 from umr_jax.config import LossConfig, RenderConfig
 from umr_jax.losses.texture import TextureDistance, texture_distance
 from umr_jax.losses.total import total_loss
+from umr_jax.models.discriminator import make_judge
 from umr_jax.models.umr_net import UMRNet
 from umr_jax.train.augment import UNCHANGED, Strengths, augmented
 from umr_jax.types import Batch, EMState, Topology, TrainState
@@ -22,16 +23,28 @@ TrainStep = Callable[[TrainState, EMState, Batch, PRNGKeyArray], tuple[TrainStat
 
 
 def new_train_state(
-  params: Any, batch_stats: Any, optimizer: optax.GradientTransformation, *, step: int, ema: bool
+  params: Any,
+  batch_stats: Any,
+  optimizer: optax.GradientTransformation,
+  *,
+  step: int,
+  ema: bool,
+  discriminator: Any = None,
 ) -> TrainState:
   """The state of a network that has not been trained yet, at a step of the run."""
   return TrainState(
     step=jnp.int32(step),
     params=params,
     batch_stats=batch_stats,
-    opt_state=optimizer.init(params),
+    opt_state=optimizer.init(_trained(params, discriminator or {})),
     ema_params=params if ema else {},
+    discriminator=discriminator or {},
   )
+
+
+def _trained(params: Any, discriminator: Any) -> Any:
+  """Everything that one optimizer moves."""
+  return (params, discriminator) if discriminator else params
 
 
 def evaluation_params(train_state: TrainState) -> Any:
@@ -77,7 +90,8 @@ def make_train_step(
     step's randomness is `key` folded with the step, and with each image's index.
   """
 
-  def loss_fn(params: Any, train_state: TrainState, em_state: EMState, batch: Batch, key: Any):
+  def loss_fn(trained: Any, train_state: TrainState, em_state: EMState, batch: Batch, key: Any):
+    params, discriminator = trained if train_state.discriminator else (trained, {})
     latent_key, camera_key, augment_key = jax.random.split(key, 3)
     batch, images = augmented(batch, augment_key, augment)
     noise = latent_noise(batch.index, latent_key, size=net.code_size) if net.sample_code else None
@@ -99,6 +113,7 @@ def make_train_step(
       settings=settings,
       image_size=image_size,
       distance=distance,
+      judge=make_judge(discriminator) if discriminator else None,
     )
     return total, (metrics, updates.get("batch_stats", {}))
 
@@ -106,14 +121,16 @@ def make_train_step(
     train_state: TrainState, em_state: EMState, batch: Batch, key: PRNGKeyArray
   ) -> tuple[TrainState, Metrics]:
     step_key = jax.random.fold_in(key, train_state.step)
+    trained = _trained(train_state.params, train_state.discriminator)
     # The gradient of the device's own loss, then the mean: differentiating a mean over devices
     # gives one device's gradient (ours to avoid; pmap does not warn).
     (_, (metrics, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-      train_state.params, train_state, em_state, batch, step_key
+      trained, train_state, em_state, batch, step_key
     )
     grads, metrics, batch_stats = parallel.mean_over_devices((grads, metrics, batch_stats))
-    updates, opt_state = optimizer.update(grads, train_state.opt_state, train_state.params)
-    params = optax.apply_updates(train_state.params, updates)
+    updates, opt_state = optimizer.update(grads, train_state.opt_state, trained)
+    trained = optax.apply_updates(trained, updates)
+    params, discriminator = trained if train_state.discriminator else (trained, {})
     ema_params = train_state.ema_params
     if ema_decay:
       ema_params = _follow(ema_params, params, train_state.step - em_state.round_start, ema_decay)
@@ -125,6 +142,7 @@ def make_train_step(
       batch_stats=batch_stats,
       opt_state=opt_state,
       ema_params=ema_params,
+      discriminator=discriminator,
     )
     return new_state, metrics
 

@@ -1,0 +1,56 @@
+"""The judge of unseen views: does this picture show the object from a side that occurs?"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, Float
+
+from umr_jax.models.layers import Conv, Dense, Start, uniform
+from umr_jax.types import checked
+
+_CHANNELS = (32, 64, 32, 32)
+# From an image to the logit that it was not made by turning the object: [B, H, W, C] to [B].
+Judge = Callable[[Array], Any]
+
+
+def _torch_start(inputs: int) -> Start:
+  """The start of a layer with so many inputs in the framework of the released code."""
+  return uniform(1.0 / math.sqrt(inputs))
+
+
+class Discriminator(nn.Module):
+  """Four strided convolutions, one to a single channel, and one fully connected layer.
+
+  Source: Li et al. 2020, supplementary 2.2; layers as released.
+  """
+
+  @nn.compact
+  @checked
+  def __call__(self, images: Float[Array, "B H W C"]) -> Float[Array, "B"]:
+    """Judges images.
+
+    Args:
+      images: silhouettes or photographs on black, in [0, 1].
+
+    Returns:
+      The logits that they are real.
+    """
+    x, channels = images, images.shape[-1]
+    for i, features in enumerate(_CHANNELS):
+      start = _torch_start(9 * channels)
+      conv = Conv(
+        features, 3, stride=2, padding=1, kernel_init=start, bias_init=start, name=f"conv{i + 1}"
+      )
+      x, channels = jax.nn.relu(conv(x)), features
+    start = _torch_start(channels)
+    x = Conv(1, 1, kernel_init=start, bias_init=start, name="map")(x).reshape(len(x), -1)
+    start = _torch_start(x.shape[-1])
+    return Dense(1, kernel_init=start, bias_init=start, name="logit")(x)[:, 0]
+
+
+def make_judge(params: Any) -> Judge:
+  """The discriminator with these parameters, as a function of images."""
+  return lambda images: Discriminator().apply({"params": params}, images)
