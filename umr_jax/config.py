@@ -22,6 +22,7 @@ class GeometryConfig:
   # An egg's half axes along x, y, z; a sphere's equal axes are the paper's.
   radii: tuple[float, ...] = (1.0, 1.0, 1.0)
   taper: float = 0.0  # by how much of itself an egg thickens towards its x end
+  first_parts: bool = False  # with silhouettes: the first canonical map is the parts' mean profile
   width: float = 0.5  # y of a template from silhouettes, as a share of its x
   level: int = 3  # icosphere subdivisions: 0..4 are 12, 42, 162, 642, 2562 vertices
   texels_per_side: int = 6  # R: a face has R * R texels
@@ -35,6 +36,8 @@ class DataConfig:
 
   source: str = "synthetic"  # synthetic | folder | cub | pascal3d | imagenet | openimages | tfds
   folder: str = ""  # where the source's files are; a leading $UMR_JAX_DATA is expanded
+  # given: the data set's own part maps | keypoints: made of the training keypoints | none
+  parts: str = "given"
   download: bool = False  # cub only: unpack, or fetch, what the folder lacks
   category: str = ""  # car, horse, Penguin, ...: for pascal3d, imagenet, openimages and tfds
   tfds_name: str = ""  # tfds only: the prepared set, such as caltech_birds2011
@@ -111,6 +114,7 @@ class LossConfig:
   adversary: float = 0.0
   adversary_reversal: float = 0.2  # how much of its gradient, reversed, reaches the shape
   adversary_domain: str = "mask"  # mask | color
+  camera_bank: float = 0.0  # of cameras found by search (em.bank_every)
   camera_entropy: float = 0.0  # positive: towards one hypothesis
   # Hypotheses count by responsibility, softmax(-loss / temperature), and their probabilities learn
   # to be the responsibilities; 0: they count by their probabilities, as in the paper.
@@ -144,6 +148,7 @@ class EMConfig:
   round_fractions: tuple[float, ...] = (0.5, 0.5)  # of train.steps; must sum to 1
   template_every: int = 0  # steps between template updates inside a round; 0: at its end only
   parts_every: int = 0  # the same for the canonical part map
+  bank_every: int = 0  # steps between searches for a camera of every training image; 0: none
   top_fraction: float = 0.3125  # |Q| and |U| as a share of the training set (5/16)
   restart: bool = True  # a round starts from a new network ; False: it continues
 

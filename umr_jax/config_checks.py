@@ -6,6 +6,7 @@ from typing import Any
 CHOICES = {
   "geometry.first": ("egg", "silhouettes"),
   "data.source": ("synthetic", "folder", "cub", "pascal3d", "imagenet", "openimages", "tfds"),
+  "data.parts": ("given", "keypoints", "none"),
   "model.texture_stem": ("conv", "dense"),
   "model.camera_pose": ("free", "upright"),
   "model.norm": ("batch", "group"),
@@ -48,6 +49,7 @@ LIMITS = {
   "em.rounds": (1, 100),
   "em.template_every": (0, 10**9),
   "em.parts_every": (0, 10**9),
+  "em.bank_every": (0, 10**9),
   "em.top_fraction": (0.0, 1.0),
   "checkpoint.every": (1, 10**9),
   "checkpoint.keep": (1, 10**3),
@@ -86,6 +88,15 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
   elevation = config.model.camera_elevation
   if len(elevation) != 2 or not -90 <= elevation[0] < elevation[1] <= 90:
     yield f"model.camera_elevation is {elevation}; it must be two rising angles in [-90, 90]."
+  if config.geometry.first_parts and (
+    config.geometry.first != "silhouettes" or not config.semantic
+  ):
+    yield (
+      "geometry.first_parts is set: it needs geometry.first=silhouettes, and loss.part_vertices or "
+      "loss.part_probability to use them."
+    )
+  if bool(config.em.bank_every) != bool(config.loss.camera_bank):
+    yield "em.bank_every and loss.camera_bank need each other: set both, or neither."
   if bool(config.loss.deviation) != bool(config.loss.deviation_stop):
     yield "loss.deviation and loss.deviation_stop need each other: set both, or neither."
   for name in ("camera_posterior", "camera_prior"):

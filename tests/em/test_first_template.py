@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from umr_jax.em.first_template import egg, inflate, mean_silhouette
+from umr_jax.em.first_template import egg, inflate, mean_profile
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.geometry.topology import build_topology
 from umr_jax.render import soft_silhouette
@@ -14,6 +14,10 @@ SIZE = 48
 
 def build(level=2):
   return build_topology(level, texels_per_side=2, symmetric_texture=True)
+
+
+def mean_silhouette(masks):
+  return mean_profile(masks[..., None])[..., 0]
 
 
 def beast(shift=0.0):

@@ -94,7 +94,9 @@ def objective(topology, em_state, batch):
 
 def judge(images):
   """Takes for real what lies far to the right."""
-  return jnp.sum(images * jnp.arange(float(images.shape[2])).reshape(1, 1, -1, 1) / 1000, axis=(1, 2, 3))
+  return jnp.sum(
+    images * jnp.arange(float(images.shape[2])).reshape(1, 1, -1, 1) / 1000, axis=(1, 2, 3)
+  )
 
 
 def only(name):

@@ -13,7 +13,14 @@ import numpy as np
 from umr_jax.data.dataset import Split
 from umr_jax.data.example import Example
 from umr_jax.data.threads import ordered_map
-from umr_jax.data.transforms import Crop, barrier, crop, square_box
+from umr_jax.data.transforms import (
+  Crop,
+  barrier,
+  crop,
+  mirror_camera,
+  move_camera,
+  square_box,
+)
 from umr_jax.types import Batch
 
 Result = TypeVar("Result")
@@ -30,6 +37,7 @@ def train_batch(
   jitter: float,
   mirror: bool,
   parts: bool = True,
+  bank: np.ndarray | None = None,
   shard: tuple[int, int] = (0, 1),
 ) -> Batch:
   """The training batch of one step, as NumPy arrays.
@@ -48,6 +56,8 @@ def train_batch(
     mirror: mirror an image with probability one half.
     parts: whether the batch holds part maps, where the data set has them; they are as costly to cut
       as everything else together.
+    bank: [N, 7] a camera for the crop of every image without jitter and mirror; each follows its
+      image's crop into the batch.
     shard: (index, count) of the host that asks; it gets its share of the rows.
 
   Raises:
@@ -60,7 +70,7 @@ def train_batch(
     raise ValueError(f"a batch of {batch_size} images cannot be shared by {count} hosts")
   share = batch_size // count
   rows = range(index * share, (index + 1) * share)
-  crops, indices = [], []
+  crops, indices, cameras = [], [], []
   permutations: dict[int, np.ndarray] = {}
   for row in rows:
     epoch, place = divmod(step * batch_size + row, len(split))
@@ -74,7 +84,14 @@ def train_batch(
     square = square_box(example.box, padding=padding, jitter=draws)
     crops.append(_cut(split, example, square, image_size, mirrored, parts))
     indices.append(number)
-  return _stack(crops, indices, len(crops))
+    if bank is not None:
+      camera = move_camera(
+        bank[number], source=square_box(example.box, padding=padding), target=square
+      )
+      cameras.append(mirror_camera(camera) if mirrored else camera)
+  batch = _stack(crops, indices, len(crops))
+  found: Any = np.stack(cameras) if cameras else None
+  return dataclasses.replace(batch, found_camera=found)
 
 
 def evaluation_batches(

@@ -19,6 +19,7 @@ from absl import logging
 from umr_jax.config import DataConfig
 from umr_jax.data.cache import Prepared, open_prepared, prepare
 from umr_jax.data.example import Example
+from umr_jax.data.keypoint_parts import KeypointParts, keypoint_groups
 from umr_jax.data.sources import expand_path, make_builder
 from umr_jax.data.tfds_io import FORMAT_VERSION, CorruptDataError
 
@@ -129,11 +130,31 @@ def load_dataset(config: DataConfig) -> Dataset:
   if prepared is None:
     prepare(builder, cache, directory)
     prepared = open_prepared(directory)
-  return _dataset(builder.name, prepared)
+  return _dataset(builder.name, prepared, parts=config.parts)
 
 
-def _dataset(name: str, prepared: Prepared) -> Dataset:
-  contents, memory = prepared.contents, ExampleMemory(prepared.reader)
+class _WithoutParts:
+  """A source whose part maps nobody sees."""
+
+  def __init__(self, source: _Source):
+    self._source = source
+
+  def __getitem__(self, index: int) -> Example:
+    return dataclasses.replace(self._source[index], parts=None)
+
+
+def _dataset(name: str, prepared: Prepared, *, parts: str) -> Dataset:
+  contents, part_names = prepared.contents, prepared.contents.part_names
+  source: _Source = prepared.reader
+  if parts == "none":
+    source, part_names = _WithoutParts(source), ()
+  elif parts == "keypoints":
+    if not contents.keypoint_names:
+      raise ValueError(f"data.parts is 'keypoints', but the data set {name} has none")
+    source = KeypointParts(source, contents.splits["train"], contents.keypoint_flip)
+    groups = keypoint_groups(contents.keypoint_flip)
+    part_names = tuple(contents.keypoint_names[members[0]] for members in groups)
+  memory = ExampleMemory(source)
   train, test = (
     Split(memory, contents.splits[split], keypoint_flip=contents.keypoint_flip)
     for split in ("train", "test")
@@ -141,7 +162,7 @@ def _dataset(name: str, prepared: Prepared) -> Dataset:
   return Dataset(
     name=name,
     splits={"train": train, "test": test},
-    part_names=contents.part_names,
+    part_names=part_names,
     keypoint_names=contents.keypoint_names,
     keypoint_flip=contents.keypoint_flip,
     meshes=contents.meshes,

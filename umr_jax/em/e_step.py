@@ -12,6 +12,7 @@ from umr_jax import parallel
 from umr_jax.config import Config, TrainConfig
 from umr_jax.data.batching import prefetch, train_batch
 from umr_jax.data.dataset import Split
+from umr_jax.em.camera_bank import Found, make_search
 from umr_jax.em.measure import Measure, make_measure
 from umr_jax.losses.texture import texture_distance_from
 from umr_jax.models.discriminator import Discriminator
@@ -33,6 +34,7 @@ class Round:
   train_step: TrainStep  # replicated state, sharded batch
   measure: Measure  # replicated state, sharded batch
   infer: Infer  # host state, whole batch
+  search: Callable[..., Found]  # replicated EM state, sharded batch
 
 
 def make_round(config: Config, topology: Topology, *, index: int) -> Round:
@@ -86,6 +88,7 @@ def make_round(config: Config, topology: Topology, *, index: int) -> Round:
     train_step=parallel.pmap_step(train_step, donate=True),
     measure=parallel.pmap_map(make_measure(infer, **shared)),
     infer=jax.jit(infer),
+    search=parallel.pmap_map(make_search(topology, elevation=config.model.camera_elevation)),
   )
 
 
@@ -106,9 +109,17 @@ def _first_judge(config: Config, *, seed: int) -> Any:
 
 
 def training_batches(
-  split: Split, config: Config, *, start: int, stop: int, parts: bool, shard: tuple[int, int]
+  split: Split,
+  config: Config,
+  em_state: EMState,
+  *,
+  start: int,
+  stop: int,
+  shard: tuple[int, int],
 ):
-  """The batches of steps [start, stop), prepared ahead in the background; parts if they are read.
+  """The batches of steps [start, stop), prepared ahead in the background.
+
+  They hold part maps where a loss reads them, and the bank's cameras where there is a bank.
 
   A batch is a function of the seed and the step alone, so that a resumed run sees what an unbroken
   one would have.
@@ -125,7 +136,8 @@ def training_batches(
       padding=data.padding,
       jitter=data.jitter,
       mirror=data.mirror,
-      parts=parts,
+      parts=config.semantic and em_state.canonical_uv is not None,
+      bank=em_state.camera_bank,
       shard=shard,
     )
 

@@ -39,34 +39,37 @@ def egg(
   return np.asarray(halve(stretched, num_center=topology.num_center))
 
 
-def mean_silhouette(masks: Float[np.ndarray, "N S S"]) -> Float[np.ndarray, "S S"]:
-  """The profile of a category: the mean of its masks, all made to look the same way.
+def mean_profile(maps: Float[np.ndarray, "N S S C"]) -> Float[np.ndarray, "S S C"]:
+  """The profile of a category: the mean of its silhouettes, all made to look the same way.
 
-  Masks that are their own mirror image (views from the front) say little about the profile: a mask
-  counts by how much it differs from its mirror image in the way in which the others do.
+  Silhouettes that are their own mirror image (views from the front) say little about the profile:
+  an image counts by how much it differs from its mirror image in the way in which the others do.
 
   Args:
-    masks: of crops around the object.
+    maps: of crops around the object: silhouettes, and whatever else tells their ends apart, such as
+      part probabilities.
 
   Returns:
-    Values in [0, 1]; the higher side, in most animals the head, is on the right.
+    Values in [0, 1]; the silhouette's higher side, in most animals the head, is on the right.
 
   Raises:
-    ValueError: if no mask differs from its mirror image, or there is none.
+    ValueError: if no image differs from its mirror image, or there is none.
   """
-  masks = np.asarray(masks, np.float64)
-  uneven = (masks - masks[:, :, ::-1]).reshape(len(masks), -1)
+  uneven = (maps - maps[:, :, ::-1]).reshape(len(maps), -1).astype(np.float64)
   if not uneven.any():
     raise ValueError("every mask is its own mirror image: start from geometry.first='egg'")
-  # The direction in which masks differ most from their mirror images, then the mean's own.
-  direction = np.linalg.svd(uneven, full_matrices=False)[2][0]
+  # The direction in which images differ most from their mirror images, then the mean's own. The
+  # images' products with one another are a smaller matrix than theirs with the pixels'.
+  direction = np.linalg.eigh(uneven @ uneven.T)[1][:, -1] @ uneven
   for _ in range(_SWEEPS):
     score = uneven @ direction
-    turned = np.where(score[:, None, None] > 0, masks, masks[:, :, ::-1])
-    mean = np.average(turned, axis=0, weights=np.abs(score))
+    mean = np.tensordot(np.maximum(score, 0.0), maps, 1)
+    mean += np.tensordot(np.maximum(-score, 0.0), maps, 1)[:, ::-1]
+    mean /= np.abs(score).sum()
     direction = (mean - mean[:, ::-1]).reshape(-1)
-  rows, columns = np.mgrid[: masks.shape[1], : masks.shape[2]]
-  leaning = np.cov(np.stack([columns.ravel(), -rows.ravel()]), aweights=mean.ravel())[0, 1]
+  rows, columns = np.mgrid[: maps.shape[1], : maps.shape[2]]
+  place = np.stack([columns.ravel(), -rows.ravel()])
+  leaning = np.cov(place, aweights=mean[..., 0].ravel())[0, 1]
   return mean if leaning >= 0 else mean[:, ::-1].copy()
 
 

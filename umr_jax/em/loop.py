@@ -16,15 +16,17 @@ from umr_jax.config import Config, to_dict
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
 from umr_jax.em.aggregate import aggregate
+from umr_jax.em.camera_bank import CROP_SIZE
 from umr_jax.em.e_step import Round, e_step, make_round, run_key, training_batches
-from umr_jax.em.first_template import egg, inflate, mean_silhouette
-from umr_jax.em.m_step import m_step
+from umr_jax.em.first_parts import first_canonical_uv
+from umr_jax.em.first_template import egg, inflate, mean_profile
+from umr_jax.em.m_step import m_step, with_canonical_uv
 from umr_jax.em.measure import Measurement, on_host
 from umr_jax.em.monitor import Monitor
 from umr_jax.errors import Preempted
 from umr_jax.train.recentre import recentre
 from umr_jax.train.step import evaluation_params
-from umr_jax.types import EMState, Template, Topology, TrainState, host, network_round
+from umr_jax.types import Batch, EMState, Template, Topology, TrainState, host, network_round
 
 # The masks whose mean is the profile of a first template.
 _PROFILE_IMAGES, _PROFILE_SIZE = 1000, 64
@@ -34,6 +36,12 @@ def first_em_state(half_vertices: Float[np.ndarray, "Vh 3"]) -> EMState:
   """Round 0: a first template (`em.first_template`); nothing is known of parts."""
   zero = np.zeros((), np.int32)
   return EMState(round=zero, round_start=zero, template=Template(half_vertices=half_vertices))
+
+
+def _profile_maps(batch: Batch) -> np.ndarray:
+  """The silhouettes [B, S, S, 1], and after them the part maps where there are any."""
+  masks = np.asarray(batch.mask)[..., None]
+  return masks if batch.parts is None else np.concatenate([masks, batch.parts], axis=-1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -82,7 +90,7 @@ class EMLoop:
 
     restored = self.checkpointer.restore_latest(like)
     if restored is None:
-      return self.round(0).new_state(0), first_em_state(self._first_template())
+      return self.round(0).new_state(0), self._first_em_state()
     step, em_state = restored.step, restored.em_state
     logging.info("Going on from the checkpoint of step %d.", step)
     self.monitor.resumed(step)
@@ -94,46 +102,53 @@ class EMLoop:
       )
     return restored.train_state, em_state
 
-  def _first_template(self) -> np.ndarray:
+  def _first_em_state(self) -> EMState:
     """Where the run begins, from the config or from the silhouettes of the training set."""
     geometry = self.config.geometry
     if geometry.first == "egg":
-      return egg(self.topology, radii=geometry.radii, taper=geometry.taper)
-    masks = [
-      batch.mask[batch.valid]
+      return first_em_state(egg(self.topology, radii=geometry.radii, taper=geometry.taper))
+    with_parts = geometry.first_parts and self.config.semantic
+    maps = [
+      _profile_maps(batch)[batch.valid]
       for batch, _ in evaluation_batches(
         self.train_split.thinned(_PROFILE_IMAGES),
         batch_size=self.config.train.batch_size,
         image_size=_PROFILE_SIZE,
         padding=self.config.data.padding,
-        parts=False,
+        parts=with_parts,
       )
     ]
-    profile = mean_silhouette(np.concatenate(masks))
-    return inflate(profile, self.topology, width=geometry.width)
+    profile = mean_profile(np.concatenate(maps))
+    half = inflate(profile[..., 0], self.topology, width=geometry.width)
+    em_state = first_em_state(half)
+    if profile.shape[-1] == 1:
+      return em_state
+    canonical_uv = first_canonical_uv(
+      profile[..., 1:], half, self.topology, uv_height=geometry.uv_height
+    )
+    return with_canonical_uv(em_state, canonical_uv, topology=self.topology)
 
   def _e_step(self, train_state: TrainState, em_state: EMState) -> tuple[TrainState, EMState]:
     """The gradient steps of one round, with its panels, checkpoints and template updates."""
     index, start = int(em_state.round), int(em_state.round_start)
     stop = self.config.round_bounds()[index][1]
     moving, mapping = self.config.em.template_every, self.config.em.parts_every
+    searching = self.config.em.bank_every
     shard = (jax.process_index(), jax.process_count())
     key = run_key(self.config.train)
+    if searching and int(train_state.step) == start:
+      em_state = self._search(em_state, index)
     while (step := int(train_state.step)) < stop:
       pause = min(stop, *(step - step % n + n for n in self._pauses()))
-      for every in filter(None, (moving, mapping)):
+      for every in filter(None, (moving, mapping, searching)):
         pause = min(pause, step - (step - start) % every + every)
       replicated = e_step(
         parallel.replicate(train_state),
-        parallel.replicate(em_state),
+        # Its cameras come with the batches.
+        parallel.replicate(dataclasses.replace(em_state, camera_bank=None)),
         train_step=self.round(index).train_step,
         batches=training_batches(
-          self.train_split,
-          self.config,
-          start=step,
-          stop=pause,
-          parts=self.config.semantic and em_state.canonical_uv is not None,
-          shard=shard,
+          self.train_split, self.config, em_state, start=step, stop=pause, shard=shard
         ),
         key=key,
         record=self.monitor.record,
@@ -142,13 +157,16 @@ class EMLoop:
       parallel.assert_replicated(replicated)
       train_state = parallel.unreplicate(replicated)
       step = int(train_state.step)
-      template, parts = (
-        every > 0 and step < stop and (step - start) % every == 0 for every in (moving, mapping)
+      template, parts, search = (
+        every > 0 and step < stop and (step - start) % every == 0
+        for every in (moving, mapping, searching)
       )
       if template or parts:
         train_state, em_state = self._m_step(
           train_state, em_state, index, template=template, parts=parts
         )
+      if search:
+        em_state = self._search(em_state, index)
       if step % self.config.log.panel_every == 0 or step == stop:
         self.monitor.panel(step, self.round(index).infer, train_state, em_state)
       if step < stop and (step % self.config.checkpoint.every == 0 or self.monitor.stopping):
@@ -183,6 +201,25 @@ class EMLoop:
       statistics.num_uv_parts,
     )
     return host(recentre(train_state, jnp.asarray(mean_offset))), em_state
+
+  def _search(self, em_state: EMState, index: int) -> EMState:
+    """A camera for every training image, by the template and the canonical map as they are."""
+    state, search = parallel.replicate(em_state), self.round(index).search
+    rank, count = jax.process_index(), jax.process_count()
+    bank = np.zeros((len(self.train_split), 7), np.float32)
+    for batch, _ in evaluation_batches(
+      self.train_split,
+      batch_size=self.config.train.batch_size,
+      image_size=CROP_SIZE,
+      padding=self.config.data.padding,
+      parts=self.config.semantic,
+    ):
+      own = jax.tree.map(lambda rows: rows[rank::count], batch)
+      found = parallel.unshard(search(state, parallel.shard_batch(own)))
+      found = jax.device_get(parallel.gather_rows(found))
+      bank[found.index[found.valid]] = found.cameras[found.valid]
+    logging.info("Found a camera for each of %d images.", len(bank))
+    return dataclasses.replace(em_state, camera_bank=bank)
 
   def _measurements(
     self, train_state: TrainState, em_state: EMState, index: int, *, parts: bool

@@ -40,11 +40,18 @@ def m_step(
   half = np.asarray(em_state.template.half_vertices) + mean_offset
   new = dataclasses.replace(em_state, template=Template(half_vertices=half))
   if canonical_uv is not None:
-    labels = part_vertices(jnp.asarray(canonical_uv), topology)
-    new = dataclasses.replace(
-      new, canonical_uv=canonical_uv, part_vertices=np.asarray(jax.device_get(labels))
-    )
+    new = with_canonical_uv(new, canonical_uv, topology=topology)
   return new, mean_offset
+
+
+def with_canonical_uv(
+  em_state: EMState, canonical_uv: Float[np.ndarray, "Hu Wu P1"], *, topology: Topology
+) -> EMState:
+  """The state with another canonical UV map, and the part of each vertex that follows from it."""
+  labels = part_vertices(jnp.asarray(canonical_uv), topology)
+  return dataclasses.replace(
+    em_state, canonical_uv=canonical_uv, part_vertices=np.asarray(jax.device_get(labels))
+  )
 
 
 def part_vertices(canonical_uv: Float[Array, "Hu Wu P1"], topology: Topology) -> Int[Array, "V"]:

@@ -47,6 +47,22 @@ def sphere_to_uv(points: np.ndarray) -> np.ndarray:
   return np.stack([_wrap(np.arctan2(y, x) / np.pi - 0.5), v], axis=-1)
 
 
+def uv_directions(height: int) -> np.ndarray:
+  """The direction that each pixel of a UV map stands for, the inverse of `sphere_to_uv`.
+
+  Args:
+    height: rows of the map, which has twice as many columns.
+
+  Returns:
+    [height, 2 * height, 3] float64 unit vectors.
+  """
+  v, u = np.mgrid[0:height, 0 : 2 * height] + 0.5
+  polar, around = np.pi * v / height, np.pi * (u / height - 0.5)
+  return np.stack(
+    [np.sin(polar) * np.cos(around), np.sin(polar) * np.sin(around), np.cos(polar)], axis=-1
+  )
+
+
 def texel_uv(sphere: np.ndarray, faces: np.ndarray, *, texels_per_side: int) -> np.ndarray:
   """Where on the UV map each texel of each face reads its value.
 

@@ -62,6 +62,7 @@ def term_weights(
     "part_probability",
     "part_vertices",
     "adversary",
+    "camera_bank",
     "camera_entropy",
     "camera_posterior",
   )

@@ -71,26 +71,11 @@ def semantics(
   return Semantics(targets, texels, values)
 
 
-def semantic_terms(
-  parts: Semantics, drawing: Drawing, counting: Float[Array, "B K"]
-) -> dict[str, Float[Array, "B"]]:
-  """The semantic terms that have a weight.
-
-  Args:
-    parts: what was prepared.
-    drawing: with the canonical parts after the colours, under one camera per image.
-    counting: how much each hypothesis counts; gets no gradient, so that parts alone never teach
-      probabilities.
-  """
-  terms = {}
-  if parts.vertex_values is not None:
-    still = jax.lax.stop_gradient(counting)
-    terms["part_vertices"] = jnp.sum(still * parts.vertex_values, axis=-1)
-  if parts.texels is not None:
-    rgba = drawing.fragments.rgba
-    # Coverage counts, but is the mask term's to teach.
-    rendered = jax.lax.stop_gradient(rgba[..., -1:]) * rgba[..., 3:-1]
-    terms["part_probability"] = part_probability_loss(
-      rendered=rendered, target=parts.targets.probs, seen=parts.targets.seen
-    )
-  return terms
+def probability_term(parts: Semantics, drawing: Drawing) -> Float[Array, "B"]:
+  """The probability-based term, of a drawing with the canonical parts after the colours."""
+  rgba = drawing.fragments.rgba
+  # Coverage counts, but is the mask term's to teach.
+  rendered = jax.lax.stop_gradient(rgba[..., -1:]) * rgba[..., 3:-1]
+  return part_probability_loss(
+    rendered=rendered, target=parts.targets.probs, seen=parts.targets.seen
+  )

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from umr_jax.config import LossConfig, RenderConfig
 from umr_jax.losses.adversary import adversarial_loss, unseen_cameras
+from umr_jax.losses.camera_bank import camera_bank_loss
 from umr_jax.losses.counting import sample_hypothesis, term_weights, weigh_hypotheses
 from umr_jax.losses.deformation import deformation_loss, deviation_loss
 from umr_jax.losses.drawing import Drawing, average_pool, choose_rows, draw, project_faces
@@ -18,7 +19,7 @@ from umr_jax.losses.laplacian import laplacian_loss
 from umr_jax.losses.mask import mask_iou_loss
 from umr_jax.losses.orientation import orientation_loss
 from umr_jax.losses.segmentation import segmentation_loss
-from umr_jax.losses.semantic import semantic_terms, semantics
+from umr_jax.losses.semantic import probability_term, semantics
 from umr_jax.losses.texture import TextureDistance, texture_distance
 from umr_jax.losses.texture_cycle import texture_cycle_loss
 from umr_jax.losses.texture_dt import texture_dt_loss
@@ -153,11 +154,20 @@ def total_loss(
     em_state, batch, prediction.cameras, parts_key, mask=mask, topology=topology, weights=weights
   )
 
+  # What each hypothesis costs besides its silhouette.
+  camera_values: dict[str, Float[Array, "B K"]] = {}
+  if parts is not None and parts.vertex_values is not None:
+    camera_values["part_vertices"] = parts.vertex_values
+  if batch.found_camera is not None:
+    camera_values["camera_bank"] = camera_bank_loss(
+      cameras=prediction.cameras, found=batch.found_camera
+    )
+
   def weigh(alpha: Float[Array, "B K H W"]) -> tuple[Float[Array, "B K"], Float[Array, "B K"]]:
     values = mask_iou_loss(alpha=alpha, mask=jnp.broadcast_to(mask[:, None], alpha.shape))
     explained = values
-    if parts is not None and parts.vertex_values is not None:
-      explained += weights.part_vertices / max(weights.mask, 1e-6) * parts.vertex_values
+    for name, of_cameras in camera_values.items():
+      explained += getattr(weights, name) / max(weights.mask, 1e-6) * of_cameras
     return values, weigh_hypotheses(explained, logits, weights)
 
   # With responsibilities the best guess, rather than a draw: a flow asked to fit many views at once
@@ -197,8 +207,11 @@ def total_loss(
       distance=distance,
     ),
   }
-  if parts is not None:
-    terms |= semantic_terms(parts, drawing, counting)
+  # Probabilities learn from the silhouettes alone, and from responsibilities.
+  still = jax.lax.stop_gradient(counting)
+  terms |= {name: jnp.sum(still * values, axis=-1) for name, values in camera_values.items()}
+  if parts is not None and parts.texels is not None:
+    terms["part_probability"] = probability_term(parts, drawing)
   if judge is not None:
     terms["adversary"] = adversary_term(
       judge,

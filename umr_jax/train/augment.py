@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from umr_jax.geometry import quaternion
 from umr_jax.geometry.sampling import bilinear_sample
 from umr_jax.types import Batch, checked
 
@@ -66,8 +67,8 @@ def color_jitter(
 def slant(batch: Batch, key: PRNGKeyArray, *, rotation: float, stretch: float) -> Batch:
   """The same objects turned in the image plane, and longer or taller.
 
-  Photograph, silhouette, barrier and part map move together, about the centre of the crop. What
-  comes in from outside of it is white, outside of the silhouette, beyond the barrier and
+  Photograph, silhouette, barrier, part map and found camera move together, about the centre of the
+  crop. What comes in from outside of it is white, outside of the silhouette, beyond the barrier and
   background, as in `data.transforms`.
 
   Args:
@@ -100,8 +101,18 @@ def slant(batch: Batch, key: PRNGKeyArray, *, rotation: float, stretch: float) -
     shown = moved[..., 5:]
     background = known * (1.0 - jnp.sum(shown, axis=-1, keepdims=True))
     parts = jnp.concatenate([background, shown], axis=-1)
+  found = batch.found_camera
+  if found is not None:
+    # Stretching has no weak-perspective camera: it is left out.
+    zero = jnp.zeros_like(angle)
+    turn = jnp.stack([jnp.cos(0.5 * angle), zero, zero, jnp.sin(0.5 * angle)], axis=-1)
+    tx, ty = found[:, 1], found[:, 2]
+    moved_by = jnp.stack([cos * tx - sin * ty, sin * tx + cos * ty], axis=-1)
+    turned = quaternion.multiply(turn, found[:, 3:])
+    found = jnp.concatenate([found[:, :1], moved_by, turned], axis=-1)
   return dataclasses.replace(
     batch,
+    found_camera=found,
     image=1.0 - moved[..., :3],
     barrier=1.0 - moved[..., 3],
     mask=moved[..., 4],
