@@ -146,6 +146,7 @@ class EMConfig:
   rounds: int = 2
   hypotheses: tuple[int, ...] = (1, 8)  # cameras per round; the last value repeats
   round_fractions: tuple[float, ...] = (0.5, 0.5)  # of train.steps; must sum to 1
+  template: bool = True  # False: it stays what it was at first
   template_every: int = 0  # steps between template updates inside a round; 0: at its end only
   parts_every: int = 0  # the same for the canonical part map
   bank_every: int = 0  # steps between searches for a camera of every training image; 0: none

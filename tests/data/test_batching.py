@@ -10,8 +10,10 @@ from umr_jax.data.batching import evaluation_batches, prefetch, train_batch
 from umr_jax.data.dataset import Split
 from umr_jax.data.synthetic import draw_image
 from umr_jax.data.synthetic_bird import KEYPOINT_FLIP
+from umr_jax.data.transforms import crop, square_box
 
 SETTINGS = dict(seed=0, batch_size=4, image_size=32, padding=0.05, jitter=0.05, mirror=True)
+_EVALUATION = dict(batch_size=4, image_size=32, padding=0.05)
 FIELDS = ("image", "mask", "barrier", "index", "valid", "parts")
 
 
@@ -147,3 +149,20 @@ def test_a_part_map_that_an_image_lacks_is_all_zero():
   without = Split(drawn, [1], keypoint_flip=KEYPOINT_FLIP)
   ((batch, _),) = evaluation_batches(without, batch_size=4, image_size=32, padding=0.05)
   assert batch.parts is None
+
+
+def test_a_bank_of_cameras_follows_the_crops(split):
+  """The true cameras as a bank: what comes with the batch is each crop's true camera."""
+  bank = [crop.camera for _, crops in evaluation_batches(split, **_EVALUATION) for crop in crops]
+  for step in range(4):
+    batch = train_batch(split, step=step, **SETTINGS, bank=np.stack(bank))
+    assert batch.found_camera.shape == (4, 7)
+    for row, number in enumerate(batch.index):
+      rng = np.random.default_rng((0, step, row))
+      square = square_box(split[number].box, padding=0.05, jitter=rng.uniform(-0.05, 0.05, 4))
+      mirrored = bool(rng.random() < 0.5)
+      true = crop(
+        split[number], square, image_size=32, mirror=mirrored, keypoint_flip=KEYPOINT_FLIP
+      ).camera
+      np.testing.assert_allclose(batch.found_camera[row], true, atol=1e-5)
+  assert train_batch(split, step=0, **SETTINGS).found_camera is None

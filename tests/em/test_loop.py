@@ -18,7 +18,7 @@ def first_template(config):
   loop = EMLoop(
     config=config, topology=topology, train_split=split, checkpointer=None, monitor=None
   )
-  return topology, loop._first_template()
+  return topology, loop._first_em_state().template.half_vertices
 
 
 def with_geometry(config, **changes):

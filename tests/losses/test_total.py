@@ -17,6 +17,7 @@ from umr_jax.losses.total import total_loss
 from umr_jax.types import Batch, EMState, Prediction, Template
 
 B, K, S, HU = 2, 3, 32, 16
+FOUND = jnp.array([[0.6, 0.0, 0.0, 0.7071, 0.0, 0.7071, 0.0], [0.6, 0.0, 0.0, 0.0, 0.8, 0.6, 0.0]])
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +76,20 @@ def prediction(topology, rng):
 
 @pytest.fixture
 def objective(topology, em_state, batch):
-  def call(prediction, *, step=1000, weights=None, em_state=em_state, size=S, judge=None):
+  def call(
+    prediction,
+    *,
+    step=1000,
+    weights=None,
+    em_state=em_state,
+    size=S,
+    judge=None,
+    found_camera=None,
+  ):
     return total_loss(
       prediction,
       em_state,
-      batch,
+      dataclasses.replace(batch, found_camera=found_camera),
       jax.random.key(0),
       round_step=jnp.int32(step),
       topology=topology,
@@ -121,7 +131,12 @@ def test_the_total_is_the_sum_of_the_weighted_terms(objective, prediction):
   ],
 )
 def test_every_weight_of_the_config_reaches_its_term(objective, prediction, taught, name):
-  state = {"part_": {"em_state": taught}, "adver": {"judge": judge}}.get(name[:5], {})
+  state = {
+    "part_": {"em_state": taught},
+    "adver": {"judge": judge},
+    "camera_bank": {"found_camera": FOUND},
+  }
+  state = state.get(name, state.get(name[:5], {}))
   total, metrics = objective(prediction, step=0, weights=only(name), **state)
   assert total != 0.0
   np.testing.assert_allclose(total, metrics[f"loss/{name}"], rtol=1e-6)
@@ -278,3 +293,21 @@ def test_the_adversary_teaches_the_shape_alone(objective, prediction, domain):
   assert np.isfinite(grad.half_offsets).all() and (grad.half_offsets != 0.0).any()
   for leaf in (grad.cameras, grad.camera_logits, grad.flow_map):
     assert (leaf == 0.0).all()
+
+
+def test_a_found_camera_calls_the_hypothesis_that_is_nearest(objective, prediction):
+  near = jnp.broadcast_to(FOUND[:, 3:] + 0.05, (B, 4))
+  near /= jnp.linalg.norm(near, axis=-1, keepdims=True)
+  prediction = prediction.replace(
+    cameras=prediction.cameras.at[:, 2, 3:].set(near), camera_logits=jnp.zeros((B, K))
+  )
+  weights = dataclasses.replace(only("camera_bank"), camera_temperature=0.01)
+
+  def loss(prediction):
+    return objective(prediction, weights=weights, found_camera=FOUND)[0]
+
+  value, grad = jax.value_and_grad(loss)(prediction)
+  expected = 1.0 - jnp.square(jnp.sum(near * FOUND[:, 3:], axis=-1)).mean()
+  np.testing.assert_allclose(value, expected, rtol=1e-3)
+  assert (grad.cameras[:, 2] != 0.0).any() and np.abs(grad.cameras[:, :2]).max() < 1e-6
+  assert (grad.half_offsets == 0.0).all() and (grad.camera_logits == 0.0).all()

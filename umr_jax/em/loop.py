@@ -193,7 +193,12 @@ class EMLoop:
       lambda: self._measurements(train_state, em_state, index, parts=parts),
       k=max(1, round(self.config.em.top_fraction * len(self.train_split))),
     )
-    em_state, mean_offset = m_step(em_state, statistics, topology=self.topology, template=template)
+    em_state, mean_offset = m_step(
+      em_state,
+      statistics,
+      topology=self.topology,
+      template=template and self.config.em.template,
+    )
     logging.info(
       "M-step: the template moved by %.3f on average over %d images; part maps of %d images.",
       float(abs(mean_offset).mean()),

@@ -1,0 +1,142 @@
+"""The search for cameras: it finds planted views, and lays boxes upon boxes."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import tiny_config
+
+from umr_jax.data.dataset import load_dataset
+from umr_jax.em.camera_bank import fit_cameras, make_search, view_rotations
+from umr_jax.em.loop import EMLoop, first_em_state
+from umr_jax.em.m_step import with_canonical_uv
+from umr_jax.geometry import camera, quaternion
+from umr_jax.geometry.symmetry import halve
+from umr_jax.geometry.topology import build_topology
+from umr_jax.geometry.uv import uv_directions
+from umr_jax.models.assemble import uv_parts_to_texels
+from umr_jax.models.camera_heads import upright_rotation
+from umr_jax.models.infer import build_topology_from
+from umr_jax.render import soft_rasterize
+from umr_jax.types import Batch
+
+SIZE = 48
+
+
+@pytest.fixture(scope="module")
+def topology():
+  return build_topology(2, texels_per_side=2, symmetric_texture=True)
+
+
+@pytest.fixture(scope="module")
+def em_state(topology):
+  """A long egg, thick in front, whose front, back and rest are parts."""
+  sphere = np.asarray(topology.sphere)
+  vertices = sphere * np.array([0.9, 0.35, 0.45]) * (1.0 + 0.4 * sphere[:, :1])
+  x, _, z = np.moveaxis(uv_directions(16), -1, 0)
+  front, top = x > 0.6, (z > 0.3) & (x <= 0.6)
+  maps = np.stack([0 * x, front, top, ~front & ~top], axis=-1).astype(np.float32)
+  state = first_em_state(np.asarray(halve(vertices, num_center=topology.num_center), np.float32))
+  return with_canonical_uv(state, maps, topology=topology)
+
+
+def views(em_state, topology, azimuth, elevation):
+  """Images of the egg's parts from known views, shifted and scaled."""
+  half = em_state.template.half_vertices
+  mirrored = half[topology.num_center :] * np.array([1, -1, 1])
+  vertices = jnp.asarray(np.concatenate([half, mirrored]), jnp.float32)
+  turns = upright_rotation(jnp.asarray(azimuth), jnp.asarray(elevation), 0.0 * jnp.asarray(azimuth))
+  count = len(azimuth)
+  place = jnp.tile(jnp.array([[0.7, 0.1, -0.05]]), (count, 1))
+  cameras = jnp.concatenate([place, turns], axis=-1)
+  faces = camera.face_vertices(
+    camera.project(jnp.broadcast_to(vertices[None], (count, *vertices.shape)), cameras),
+    topology.faces,
+  )
+  texels = uv_parts_to_texels(jnp.asarray(em_state.canonical_uv), topology)
+  texels = jnp.broadcast_to(texels[None], (count, *texels.shape))
+  seen = soft_rasterize(faces, texels, image_size=SIZE, sigma=1e-5, aggr_rgb="hard", antialias=2)
+  mask = (seen[..., -1] > 0.5).astype(jnp.float32)
+  shown = seen[..., 1:-1] * mask[..., None]
+  parts = jnp.concatenate([1.0 - shown.sum(-1, keepdims=True), shown], axis=-1)
+  image = jnp.zeros((count, SIZE, SIZE, 3))
+  index, valid = jnp.arange(count), jnp.ones(count, bool)
+  batch = Batch(image=image, mask=mask, barrier=mask, index=index, valid=valid, parts=parts)
+  return batch, cameras
+
+
+def _degrees(a, b):
+  return np.degrees(np.asarray(quaternion.geodesic_angle(a, b)))
+
+
+AZIMUTH = np.arange(0.0, 360.0, 30.0).astype(np.float32)
+
+
+def test_planted_views_are_found_by_their_parts(em_state, topology):
+  elevation = np.tile(np.array([0.0, 25.0], np.float32), 6)
+  batch, cameras = views(em_state, topology, AZIMUTH, elevation)
+  search = jax.jit(make_search(topology, elevation=(-10.0, 40.0)))
+  found = search(jax.tree.map(jnp.asarray, em_state), batch)
+  angle = _degrees(found.cameras[:, 3:], cameras[:, 3:])
+  assert np.median(angle) < 16.0 and np.max(angle) < 45.0
+  np.testing.assert_allclose(found.cameras[:, 0], 0.7, rtol=0.15)
+  np.testing.assert_allclose(found.cameras[:, 1:3], cameras[:, 1:3], atol=0.08)
+  np.testing.assert_array_equal(found.index, batch.index)
+
+
+def test_without_parts_silhouettes_are_compared(em_state, topology):
+  batch, cameras = views(em_state, topology, AZIMUTH, np.full(12, 10.0, np.float32))
+  search = jax.jit(make_search(topology, elevation=(-10.0, 40.0)))
+  state = jax.tree.map(jnp.asarray, em_state)
+  bare = dataclasses.replace(batch, parts=None)
+  found = search(state, bare).cameras[:, 3:]
+  angle = _degrees(found, cameras[:, 3:])
+  # From in front and from behind an egg looks the same; from the side it does not.
+  assert np.mean(angle < 25.0) >= 0.4
+  # An image whose part map is missing is treated like that among others.
+  some = dataclasses.replace(batch, parts=batch.parts.at[:3].set(0.0))
+  np.testing.assert_array_equal(search(state, some).cameras[:3, 3:], found[:3])
+
+
+def test_boxes_meet(em_state, topology, rng):
+  masks = np.zeros((2, SIZE, SIZE), np.float32)
+  masks[0, 10:30, 5:45] = 1.0
+  masks[1, 2:47, 20:30] = 1.0
+  vertices = jnp.asarray(topology.sphere)
+  cameras = fit_cameras(vertices, view_rotations((0.0, 30.0)), jnp.asarray(masks))
+  assert cameras.shape == (2, 72, 7)
+  spread = jnp.broadcast_to(vertices[None, None], (2, 72, *vertices.shape))
+  projected = np.asarray(camera.project(spread, cameras))[..., :2]
+  low, high = projected.min(2), projected.max(2)
+  for image, (start, stop) in enumerate([((5, 10), (45, 30)), ((20, 2), (30, 47))]):
+    start, stop = 2 * np.array(start) / SIZE - 1, 2 * np.array(stop) / SIZE - 1
+    np.testing.assert_allclose(
+      (low + high)[image] / 2, np.tile((start + stop) / 2, (72, 1)), atol=1e-5
+    )
+    np.testing.assert_allclose(np.prod(high - low, -1)[image], np.prod(stop - start), rtol=1e-4)
+
+
+def test_views_stay_within_their_bounds():
+  turns = quaternion.to_matrix(view_rotations((-20.0, 40.0)))
+  # The height of the viewer above the object's horizon.
+  height = np.degrees(np.arcsin(-np.asarray(turns)[:, 2, 2]))
+  np.testing.assert_allclose(np.unique(np.round(height, 2)), [-10.0, 10.0, 30.0], atol=0.01)
+
+
+def test_a_run_keeps_one_camera_for_every_training_image(tmp_path):
+  config = tiny_config(tmp_path)
+  config = dataclasses.replace(
+    config,
+    loss=dataclasses.replace(config.loss, camera_bank=1.0),
+    em=dataclasses.replace(config.em, bank_every=10),
+  )
+  topology, split = build_topology_from(config), load_dataset(config.data).splits["train"]
+  loop = EMLoop(
+    config=config, topology=topology, train_split=split, checkpointer=None, monitor=None
+  )
+  state = loop._search(loop._first_em_state(), 0)
+  assert state.camera_bank.shape == (len(split), 7)
+  np.testing.assert_allclose(np.linalg.norm(state.camera_bank[:, 3:], axis=-1), 1.0, rtol=1e-5)
+  assert (state.camera_bank[:, 0] > 0.0).all()
