@@ -95,6 +95,7 @@ class LossConfig:
   # Of a head that predicts silhouettes as pixels and teaches the encoder; 0: the network has none.
   segmentation: float = 0.0
   texture: float = 3.0
+  texture_cameras: str = "one"  # one: the drawn or responsible hypothesis | all of them
   texture_dt: float = 3.0
   texture_cycle: float = 0.5
   laplacian: float = 0.15

@@ -35,8 +35,9 @@ def case(topology, rng):
   def call(vertices, flow_map, *, early, cameras=prediction.cameras, **options):
     return draw(
       vertices,
+      cameras,
       chosen % cameras.shape[1] if early else None,
-      prediction.replace(flow_map=flow_map, cameras=cameras),
+      flow_map,
       batch,
       choose=lambda alpha: chosen,
       topology=topology,
@@ -115,3 +116,17 @@ def test_a_single_hypothesis_is_rasterized_once(case, topology):
     return call(v, prediction.flow_map, cameras=one, early=True).fragments.rgba
 
   assert loops(drawn, vertices) == alone
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_colours_of_every_hypothesis_are_the_chosen_ones_where_it_is_chosen(case, rng, early):
+  call, vertices, prediction, chosen = case
+  one = call(vertices, prediction.flow_map, early=True)
+  every = call(vertices, prediction.flow_map, early=early, every_color=True)
+  assert one.colors is None and every.colors.shape == (B, K, S, S, 3)
+  np.testing.assert_allclose(every.alpha, one.alpha, atol=1e-6)
+  for got, expected in zip(every.fragments, one.fragments, strict=True):
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+  np.testing.assert_allclose(
+    choose_rows(every.colors, chosen), one.fragments.rgba[..., :3], atol=1e-5
+  )

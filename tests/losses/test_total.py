@@ -311,3 +311,19 @@ def test_a_found_camera_calls_the_hypothesis_that_is_nearest(objective, predicti
   np.testing.assert_allclose(value, expected, rtol=1e-3)
   assert (grad.cameras[:, 2] != 0.0).any() and np.abs(grad.cameras[:, :2]).max() < 1e-6
   assert (grad.half_offsets == 0.0).all() and (grad.camera_logits == 0.0).all()
+
+
+def test_texture_of_all_hypotheses_is_their_expectation(objective, prediction):
+  weights = dataclasses.replace(only("texture"), texture_cameras="all")
+
+  def with_logits(logits):
+    broadcast = jnp.broadcast_to(jnp.asarray(logits, jnp.float32), (B, K))
+    return objective(prediction.replace(camera_logits=broadcast), weights=weights)[0]
+
+  each = [with_logits(np.where(np.arange(K) == k, 40.0, 0.0)) for k in range(K)]
+  assert np.ptp(each) > 1e-3
+  np.testing.assert_allclose(with_logits(np.zeros(K)), np.mean(each), rtol=1e-5)
+  sure = prediction.replace(camera_logits=jnp.tile(jnp.array([[40.0, 0.0, 0.0]]), (B, 1)))
+  np.testing.assert_allclose(objective(sure, weights=only("texture"))[0], each[0], rtol=1e-5)
+  grad = jax.grad(lambda p: objective(p, weights=weights)[0])(prediction)
+  assert (grad.flow_map != 0.0).any() and (grad.camera_logits == 0.0).all()

@@ -13,7 +13,7 @@ from umr_jax.config import RenderConfig
 from umr_jax.geometry import camera
 from umr_jax.models.assemble import expand_rows, row_flow, sample_texels
 from umr_jax.render import Fragments, rasterize, soft_silhouette
-from umr_jax.types import Batch, Prediction, Topology, checked
+from umr_jax.types import Batch, Topology, checked
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,7 @@ class Drawing:
   fragments: Fragments  # with colours, then parts, under the chosen one
   flow: Float[Array, "B U T 2"]  # where its texels look
   texels: Float[Array, "B F T 3"]  # the colours that are there
+  colors: Float[Array, "B K H W 3"] | None = None  # under every hypothesis, if that was asked for
 
 
 def project_faces(
@@ -37,12 +38,14 @@ def project_faces(
 
 def draw(
   vertices: Float[Array, "B V 3"],
+  cameras: Float[Array, "B K 7"],
   chosen: Int[Array, "B"] | None,
-  prediction: Prediction,
+  flow_map: Float[Array, "B Hu Wu 2"],
   batch: Batch,
   *,
   choose: Callable[[Float[Array, "B K H W"]], Int[Array, "B"]],
   parts: Float[Array, "F T P"] | None = None,
+  every_color: bool = False,
   topology: Topology,
   settings: RenderConfig,
   image_size: int,
@@ -54,11 +57,13 @@ def draw(
 
   Args:
     vertices: every image's mesh, in object space.
+    cameras: the hypotheses.
     chosen: the hypothesis that is drawn with its texture, or None: `choose` says after all alphas.
-    prediction: the network's output.
+    flow_map: the network's texture flow.
     batch: the photographs.
     choose: from the alphas of all hypotheses to the one to draw with texture.
     parts: of every texel, as further channels after the colours.
+    every_color: draws texture and parts under every hypothesis, as the paper does.
     topology: the mesh.
     settings: of the rasterizer.
     image_size: pixels per side.
@@ -71,41 +76,58 @@ def draw(
     dist_eps=settings.dist_eps,
     antialias=settings.antialias,
   )
-  cameras = prediction.cameras
   faces = project_faces(vertices, cameras, topology)
-  count = faces.shape[1]
+  count = cameras.shape[1]
   # A left face's texels are its right partner's: what is sampled is sampled once.
-  rows = row_flow(prediction.flow_map, topology)
+  rows = row_flow(flow_map, topology)
   colors = expand_rows(sample_texels(batch.image, rows), topology)
-  texels = colors
-  channels: dict[str, Any] = {}
-  if parts is not None:
-    spread = jnp.broadcast_to(parts[None], (len(texels), *parts.shape))
-    texels = jnp.concatenate([texels, spread], axis=-1)
-    channels["geometry_channels"] = (False,) * 3 + (True,) * parts.shape[-1]
+  shared: dict[str, Any] = {"flow": rows, "texels": colors}
 
-  def paint(corners: Float[Array, "B F 3 3"], chosen: Int[Array, "B"]) -> Fragments:
-    by_color = jax.lax.stop_gradient(corners)
+  def paint(corners: Float[Array, "B M F 3 3"], seen_by: Float[Array, "B M 7"]) -> Fragments:
+    """Colours teach no corners, and parts teach them by way of the shape."""
+    by_color, texels, channels = jax.lax.stop_gradient(corners), colors, None
     if parts is not None:
-      camera = jax.lax.stop_gradient(choose_rows(cameras, chosen))
-      by_color = project_faces(vertices, camera[:, None], topology)[:, 0]
+      by_color = project_faces(vertices, jax.lax.stop_gradient(seen_by), topology)
+      spread = jnp.broadcast_to(parts[None], (len(texels), *parts.shape))
+      texels = jnp.concatenate([texels, spread], axis=-1)
+      channels = (False,) * 3 + (True,) * parts.shape[-1]
+    spread = jnp.broadcast_to(texels[:, None], (*corners.shape[:2], *texels.shape[1:]))
     return rasterize(
-      corners, texels, gamma=settings.gamma, color_vertices=by_color, **channels, **options
+      corners,
+      spread,
+      gamma=settings.gamma,
+      color_vertices=by_color,
+      geometry_channels=channels,
+      **options,
     )
 
+  def one(values: Array, place: Int[Array, "B"]) -> Array:
+    return choose_rows(values, place)[:, None]
+
+  if every_color:
+    painted = paint(faces, cameras)
+    rgba = painted.rgba
+    chosen = choose(rgba[..., -1]) if chosen is None else chosen
+    fragments = Fragments(*(choose_rows(values, chosen) for values in painted))
+    return Drawing(alpha=rgba[..., -1], fragments=fragments, colors=rgba[..., :3], **shared)
   if chosen is None:
     alpha = soft_silhouette(faces, **options)
     chosen = choose(alpha)
-    painted = paint(jax.lax.stop_gradient(choose_rows(faces, chosen)), chosen)
-    return Drawing(alpha=alpha, fragments=painted, flow=rows, texels=colors)
-  painted = paint(choose_rows(faces, chosen), chosen)
+    painted = paint(jax.lax.stop_gradient(one(faces, chosen)), one(cameras, chosen))
+    return Drawing(alpha=alpha, fragments=_first(painted), **shared)
+  painted = paint(one(faces, chosen), one(cameras, chosen))
   # From the chosen one on: one, two, ... places further.
   place = (chosen[:, None] + np.arange(1, count)[None]) % count
   others = soft_silhouette(jax.vmap(lambda row, k: row[k])(faces, place), **options)
-  turned = jnp.concatenate([painted.rgba[:, None, ..., -1], others], axis=1)
+  turned = jnp.concatenate([painted.rgba[..., -1], others], axis=1)
   back = (np.arange(count)[None] - chosen[:, None]) % count
   alpha = jax.vmap(lambda row, k: row[k])(turned, back)
-  return Drawing(alpha=alpha, fragments=painted, flow=rows, texels=colors)
+  return Drawing(alpha=alpha, fragments=_first(painted), **shared)
+
+
+def _first(painted: Fragments) -> Fragments:
+  """Of fragments [B, 1, ...] the only hypothesis."""
+  return Fragments(*(values[:, 0] for values in painted))
 
 
 def choose_rows(

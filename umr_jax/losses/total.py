@@ -35,23 +35,31 @@ def texture_terms(
   batch: Batch,
   alpha: Float[Array, "B H W"],
   mask: Float[Array, "B H W"],
+  counting: Float[Array, "B K"],
   topology: Topology,
   distance: TextureDistance,
 ) -> dict[str, Float[Array, "B"]]:
   """The three terms of the texture flow, under one camera per image.
 
-  The gradient reaches the flow, and through `alpha` the silhouette, as in the released code.
+  The gradient reaches the flow, and through `alpha` the silhouette, as in the released code. Where
+  the drawing has the colours of every hypothesis, the distance is their expectation.
 
   Source: Li et al. 2020, section 3.3.
   """
-  fragments = drawing.fragments
+  fragments, image = drawing.fragments, average_pool(batch.image, mask.shape[-1])
+  if drawing.colors is None:
+    gap = distance(rendered=fragments.rgba[..., :3], alpha=alpha, image=image, mask=mask)
+  else:
+    spread = (*counting.shape, *image.shape[1:])
+    gaps = distance(
+      rendered=drawing.colors,
+      alpha=drawing.alpha,
+      image=jnp.broadcast_to(image[:, None], spread),
+      mask=jnp.broadcast_to(mask[:, None], spread[:-1]),
+    )
+    gap = jnp.sum(jax.lax.stop_gradient(counting) * gaps, axis=-1)
   return {
-    "texture": distance(
-      rendered=fragments.rgba[..., :3],
-      alpha=alpha,
-      image=average_pool(batch.image, mask.shape[-1]),
-      mask=mask,
-    ),
+    "texture": gap,
     "texture_dt": texture_dt_loss(flow=drawing.flow, barrier=batch.barrier),
     "texture_cycle": texture_cycle_loss(
       flow=expand_rows(drawing.flow, topology),
@@ -124,7 +132,8 @@ def total_loss(
 
   Where the state has a canonical part map and the batch has parts, the semantic terms that have a
   weight join in. The vertex term counts like the mask's, but never teaches probabilities by itself;
-  with a `camera_temperature` a hypothesis is responsible for both.
+  with a `camera_temperature` a hypothesis is responsible for both. Where the batch has cameras from
+  the bank, the hypothesis nearest to it answers alone, and no other is rendered.
 
   Args:
     prediction: the network's output for the batch.
@@ -150,24 +159,22 @@ def total_loss(
   logits = prediction.camera_logits
 
   camera_key, parts_key, view_key = jax.random.split(key, 3)
-  parts = semantics(
-    em_state, batch, prediction.cameras, parts_key, mask=mask, topology=topology, weights=weights
-  )
-
-  # What each hypothesis costs besides its silhouette.
-  camera_values: dict[str, Float[Array, "B K"]] = {}
-  if parts is not None and parts.vertex_values is not None:
-    camera_values["part_vertices"] = parts.vertex_values
+  cameras, bank_values = prediction.cameras, None
   if batch.found_camera is not None:
-    camera_values["camera_bank"] = camera_bank_loss(
-      cameras=prediction.cameras, found=batch.found_camera
-    )
+    # The search has compared all sides: the hypothesis that is nearest answers, and it alone.
+    bank_values = camera_bank_loss(cameras=cameras, found=batch.found_camera)
+    nearest = jnp.argmin(bank_values, axis=-1)
+    cameras = choose_rows(cameras, nearest)[:, None]
+    logits = jnp.zeros_like(logits[:, :1])
+  parts = semantics(
+    em_state, batch, cameras, parts_key, mask=mask, topology=topology, weights=weights
+  )
 
   def weigh(alpha: Float[Array, "B K H W"]) -> tuple[Float[Array, "B K"], Float[Array, "B K"]]:
     values = mask_iou_loss(alpha=alpha, mask=jnp.broadcast_to(mask[:, None], alpha.shape))
     explained = values
-    for name, of_cameras in camera_values.items():
-      explained += getattr(weights, name) / max(weights.mask, 1e-6) * of_cameras
+    if parts is not None and parts.vertex_values is not None:
+      explained += weights.part_vertices / max(weights.mask, 1e-6) * parts.vertex_values
     return values, weigh_hypotheses(explained, logits, weights)
 
   # With responsibilities the best guess, rather than a draw: a flow asked to fit many views at once
@@ -176,11 +183,13 @@ def total_loss(
   chosen = None if late else sample_hypothesis(logits, batch.index, camera_key)
   drawing = draw(
     vertices,
+    cameras,
     chosen,
-    prediction,
+    prediction.flow_map,
     batch,
     choose=lambda alpha: jnp.argmax(weigh(alpha)[1], axis=-1),
     parts=None if parts is None else parts.texels,
+    every_color=weights.texture_cameras == "all",
     topology=topology,
     settings=settings,
     image_size=image_size,
@@ -188,35 +197,42 @@ def total_loss(
   mask_values, counting = weigh(drawing.alpha)
   if chosen is None:
     chosen = jnp.argmax(counting, axis=-1)
+  answering = jax.lax.stop_gradient(counting)
+  if bank_values is not None:
+    answering = jax.nn.one_hot(nearest, bank_values.shape[1], dtype=mask.dtype)
   terms = {
     "mask": jnp.sum(counting * mask_values, axis=-1),
-    "camera_posterior": posterior_loss(logits, jax.lax.stop_gradient(counting)),
+    "camera_posterior": posterior_loss(prediction.camera_logits, answering),
     "laplacian": laplacian_loss(vertices, topology),
     "flatten": flatten_loss(vertices, topology),
     "edge": edge_loss(vertices, topology),
     "deformation": deformation_loss(prediction.half_offsets),
     "deviation": deviation_loss(prediction.half_offsets),
     "orientation": orientation_loss(vertices),
-    "camera_entropy": camera_entropy(logits),
+    "camera_entropy": camera_entropy(prediction.camera_logits),
     **texture_terms(
       drawing,
       batch=batch,
       alpha=choose_rows(drawing.alpha, chosen),
       mask=mask,
+      counting=counting,
       topology=topology,
       distance=distance,
     ),
   }
-  # Probabilities learn from the silhouettes alone, and from responsibilities.
-  still = jax.lax.stop_gradient(counting)
-  terms |= {name: jnp.sum(still * values, axis=-1) for name, values in camera_values.items()}
+  if bank_values is not None:
+    terms["camera_bank"] = jnp.min(bank_values, axis=-1)
+  if parts is not None and parts.vertex_values is not None:
+    # Probabilities learn from the silhouettes alone, and from responsibilities.
+    still = jax.lax.stop_gradient(counting)
+    terms["part_vertices"] = jnp.sum(still * parts.vertex_values, axis=-1)
   if parts is not None and parts.texels is not None:
     terms["part_probability"] = probability_term(parts, drawing)
   if judge is not None:
     terms["adversary"] = adversary_term(
       judge,
       vertices=vertices,
-      camera=choose_rows(prediction.cameras, chosen),
+      camera=choose_rows(cameras, chosen),
       texels=drawing.texels,
       batch=batch,
       alpha=choose_rows(drawing.alpha, chosen),
@@ -237,6 +253,8 @@ def total_loss(
   metrics |= {
     "loss/total": total,
     "mask_iou": 1.0 - means["mask"],
-    "camera_confidence": jnp.mean(jnp.max(jax.nn.softmax(logits, axis=-1), axis=-1)),
+    "camera_confidence": jnp.mean(
+      jnp.max(jax.nn.softmax(prediction.camera_logits, axis=-1), axis=-1)
+    ),
   }
   return total, metrics
