@@ -19,6 +19,7 @@ _WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "The run.")
 _OUT = flags.DEFINE_string("out", "", "Where the figures go; default WORKDIR/figures.")
 _IMAGES = flags.DEFINE_string("images", "", "A folder of drawings and paintings, for figure 1.")
 _COMPARE = flags.DEFINE_string("compare", "", "A run without the texture cycle, for figure 11.")
+_ABLATION = flags.DEFINE_string("ablation", "", "The runs of experiments.ablate, for figure 10.")
 _LIMIT = flags.DEFINE_integer("limit", 60, "Images that are reconstructed.", lower_bound=2)
 
 
@@ -28,6 +29,7 @@ def main() -> dict[str, Any]:
   extras = Extras(
     images=pathlib.Path(_IMAGES.value) if _IMAGES.value else None,
     compare=pathlib.Path(_COMPARE.value) if _COMPARE.value else None,
+    ablation=pathlib.Path(_ABLATION.value) if _ABLATION.value else None,
   )
   out = pathlib.Path(_OUT.value) if _OUT.value else workdir / "figures"
   return make_figures(workdir, out, extras=extras, limit=_LIMIT.value)

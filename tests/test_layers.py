@@ -24,7 +24,7 @@ ORDER = (
   ("scops",),
   ("em",),
   ("report", "pipeline"),
-  ("published", "reproduce", "figures"),
+  ("published", "reproduce", "ablate", "figures"),
   ("experiments",),
 )
 # Beside the order: the loading of data, which knows no model, ...

@@ -150,6 +150,7 @@ class EMConfig:
   template: bool = True  # False: it stays what it was at first
   template_every: int = 0  # steps between template updates inside a round; 0: at its end only
   parts_every: int = 0  # the same for the canonical part map
+  pull_back: str = "flow"  # what finds a point's part on an image: flow (the paper's) | camera
   bank_every: int = 0  # steps between searches for a camera of every training image; 0: none
   top_fraction: float = 0.3125  # |Q| and |U| as a share of the training set (5/16)
   restart: bool = True  # a round starts from a new network ; False: it continues

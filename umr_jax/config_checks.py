@@ -10,6 +10,7 @@ CHOICES = {
   "model.texture_stem": ("conv", "dense"),
   "model.camera_pose": ("free", "upright"),
   "model.norm": ("batch", "group"),
+  "em.pull_back": ("flow", "camera"),
   "loss.texture_cameras": ("one", "all"),
   "loss.adversary_domain": ("mask", "color"),
   "train.schedule": ("halving", "inverse", "cosine", "constant"),

@@ -31,7 +31,8 @@ def with_semantics(config: ml_collections.ConfigDict) -> ml_collections.ConfigDi
   config.em.round_fractions = (1.0,)
   # The exemplar's views are all from the side, and say nothing of how wide the object is.
   config.em.top_fraction = 1.0
-  config.em.template_every = 1000
+  config.em.pull_back = "camera"
+  config.em.template_every = 500
   config.em.parts_every = 500
   config.em.bank_every = 500
   return config

@@ -1,9 +1,9 @@
 """The paper's network and settings (supplementary 2.2 and 2.3), for a folder of photographs.
 
 What: 256 px, the published ResNet-18 with ImageNet weights, a dense texture stem, a first round
-  with one camera from the sphere, a second with a new network and eight cameras. The lengths of
-  the rounds are this project's: the paper does not state them. Its semantic and adversarial terms
-  are not part of this version.
+  with one camera from the sphere, a second with a new network, eight cameras, texture under all of
+  them, and the semantic terms, where the data have part maps; the adversary throughout. The lengths
+  of the rounds are this project's: the paper does not state them. Weights are the released code's.
 Hardware and time: one or several GPUs, a day or two; not for a CPU.
 Data: needs the weights of torchvision's ResNet-18 and AlexNet as local files, by default
   resnet18.pth and alexnet.pth (--config.model.encoder_weights, --config.loss.perceptual_weights).
@@ -27,7 +27,14 @@ def get_config() -> ml_collections.ConfigDict:
         ),
         render=config.RenderConfig(sigma=1e-5, dist_eps=1e-10, antialias=2),
         loss=config.LossConfig(
-          deformation_start=2000, orientation_stop=1000, perceptual_weights="alexnet.pth"
+          deformation_start=2000,
+          orientation_stop=1000,
+          perceptual_weights="alexnet.pth",
+          texture_cameras="all",
+          part_probability=5.0,
+          part_vertices=10.0,
+          adversary=1.0,
+          adversary_domain="color",
         ),
         train=config.TrainConfig(steps=60_000, batch_size=16, learning_rate=1e-4),
         em=config.EMConfig(template_every=2000),

@@ -18,7 +18,7 @@ def measured(rng):
     texture_distance=rng.uniform(size=N).astype(np.float32),
     silhouette=rng.uniform(size=(N, S, S)).astype(np.float32),
     half_offsets=rng.normal(size=(N, VH, 3)).astype(np.float32),
-    uv_parts=rng.uniform(size=(N, *UV, P1)).astype(np.float32),
+    uv_parts=rng.dirichlet(np.ones(P1), (N, *UV)).astype(np.float32),
   )
 
 
@@ -137,3 +137,16 @@ def test_batches_with_and_without_part_maps_may_mix(measured):
     assert (statistics.num_offsets, statistics.num_uv_parts) == (N, 6)
     got = statistics.finalize()[1]
     np.testing.assert_allclose(got, first.uv_parts.mean(0), rtol=1e-5, atol=1e-6)
+
+
+def test_an_image_counts_where_it_shows_the_surface(measured):
+  """Hidden points are zero, mirror images share a point, what nobody sees is background."""
+  shown = measured.uv_parts.copy()
+  shown[:, 0] = 0.0  # never seen
+  shown[1:, 1] = 0.0  # seen once
+  shown[0, 2] *= 2.0  # seen on both sides in one image
+  _, got = aggregate(lambda: iter([measured.replace(uv_parts=shown)]), k=N).finalize()
+  np.testing.assert_array_equal(got[0], np.tile([1.0, 0.0, 0.0], (UV[1], 1)))
+  np.testing.assert_allclose(got[1], measured.uv_parts[0, 1], rtol=1e-5)
+  twice = (2 * measured.uv_parts[0, 2] + measured.uv_parts[1:, 2].sum(0)) / (N + 1)
+  np.testing.assert_allclose(got[2], twice, rtol=1e-5)

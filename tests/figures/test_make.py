@@ -1,6 +1,7 @@
 """Figures of a tiny run: every one is a picture or says why it is none."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -51,7 +52,9 @@ def test_every_figure_is_a_picture_or_has_a_reason(tmp_path):
     save_png(tmp_path / "drawings" / "one.png", np.full((40, 60, 3), 0.5, np.float32))
     bare = make_figures(workdir, tmp_path / "bare", extras=Extras(), limit=4)
     assert "--images" in bare["1"]["missing"] and "--compare" in bare["11"]["missing"]
-    extras = Extras(images=tmp_path / "drawings", compare=workdir)
+    assert "--ablation" in bare["10"]["missing"]
+    shutil.copytree(workdir, tmp_path / "ablation" / "full" / "0")
+    extras = Extras(images=tmp_path / "drawings", compare=workdir, ablation=tmp_path / "ablation")
     made = make_figures(workdir, tmp_path / "out", extras=extras, limit=4)
   assert made == json.loads((tmp_path / "out" / "figures.json").read_text())
   for number, entry in made.items():
@@ -60,4 +63,4 @@ def test_every_figure_is_a_picture_or_has_a_reason(tmp_path):
       with Image.open(tmp_path / "out" / entry["file"]) as image:
         assert image.width > 100 and np.asarray(image).std() > 5
   drawn = {int(number) for number, entry in made.items() if "file" in entry}
-  assert drawn >= {1, 3, 4, 6, 7, 8, 11, 12} and not drawn & {2, 5, 10}
+  assert drawn >= {1, 2, 3, 4, 6, 7, 8, 10, 11, 12} and not drawn & {5}

@@ -9,11 +9,13 @@ import pytest
 
 from umr_jax.config import LossConfig, RenderConfig
 from umr_jax.em import m_step
+from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.symmetry import halve
 from umr_jax.geometry.topology import build_topology
 from umr_jax.losses.counting import sample_hypothesis, term_weights
 from umr_jax.losses.drawing import average_pool
 from umr_jax.losses.total import total_loss
+from umr_jax.models.camera_heads import UPRIGHT
 from umr_jax.types import Batch, EMState, Prediction, Template
 
 B, K, S, HU = 2, 3, 32, 16
@@ -295,22 +297,38 @@ def test_the_adversary_teaches_the_shape_alone(objective, prediction, domain):
     assert (leaf == 0.0).all()
 
 
-def test_a_found_camera_calls_the_hypothesis_that_is_nearest(objective, prediction):
-  near = jnp.broadcast_to(FOUND[:, 3:] + 0.05, (B, 4))
-  near /= jnp.linalg.norm(near, axis=-1, keepdims=True)
-  prediction = prediction.replace(
-    cameras=prediction.cameras.at[:, 2, 3:].set(near), camera_logits=jnp.zeros((B, K))
+def test_a_found_camera_calls_the_hypothesis_of_its_side(objective, prediction):
+  turned = quaternion.multiply(
+    jnp.broadcast_to(jnp.array([UPRIGHT]), (B, 4)), camera.azimuth_turns(K)[jnp.array([2, 1])]
   )
-  weights = dataclasses.replace(only("camera_bank"), camera_temperature=0.01)
+  found = jnp.concatenate([FOUND[:, :3], turned], axis=-1)
+  weights = dataclasses.replace(only("camera_bank"), camera_posterior=0.5)
 
-  def loss(prediction):
-    return objective(prediction, weights=weights, found_camera=FOUND)[0]
+  def loss(prediction, weights=weights):
+    return objective(prediction, weights=weights, found_camera=found)[0]
 
-  value, grad = jax.value_and_grad(loss)(prediction)
-  expected = 1.0 - jnp.square(jnp.sum(near * FOUND[:, 3:], axis=-1)).mean()
-  np.testing.assert_allclose(value, expected, rtol=1e-3)
-  assert (grad.cameras[:, 2] != 0.0).any() and np.abs(grad.cameras[:, :2]).max() < 1e-6
-  assert (grad.half_offsets == 0.0).all() and (grad.camera_logits == 0.0).all()
+  called = jnp.array([2, 1])
+  gap = 1.0 - jnp.square(jnp.sum(prediction.cameras[:, 0, 3:] * turned, axis=-1))
+  np.testing.assert_allclose(loss(prediction, only("camera_bank")), gap.mean(), rtol=1e-4)
+  log_probs = jax.nn.log_softmax(prediction.camera_logits, axis=-1)
+  surprise = -log_probs[jnp.arange(B), called].mean()
+  np.testing.assert_allclose(loss(prediction), gap.mean() + 0.5 * surprise, rtol=1e-4)
+  grad = jax.grad(loss)(prediction)
+  others = np.arange(K)[None] != np.asarray(called)[:, None]
+  assert (grad.cameras[jnp.arange(B), called] != 0.0).any() and (grad.cameras[others] == 0.0).all()
+  assert (grad.half_offsets == 0.0).all()
+  assert (grad.camera_logits[jnp.arange(B), called] < 0.0).all()
+
+
+def test_with_a_bank_one_hypothesis_is_drawn(objective, prediction):
+  def loops(prediction, found):
+    text = str(jax.make_jaxpr(lambda p: objective(p, found_camera=found)[0])(prediction))
+    return text.count("while[")
+
+  alone = prediction.replace(
+    cameras=prediction.cameras[:, :1], camera_logits=prediction.camera_logits[:, :1]
+  )
+  assert loops(prediction, FOUND) == loops(alone, None)
 
 
 def test_texture_of_all_hypotheses_is_their_expectation(objective, prediction):

@@ -130,12 +130,22 @@ class Statistics:
     )
 
   def finalize(self) -> tuple[np.ndarray, np.ndarray | None]:
-    """The mean offset of Q [Vh, 3] and the mean part map of U [Hu, Wu, P + 1] or None."""
+    """The mean offset of Q [Vh, 3] and the mean part map of U [Hu, Wu, P + 1], or None.
+
+    An image counts where it shows a point of the map, and not where it does not.
+    """
     if not self.num_offsets:
       raise ValueError("The M-step saw no image: the set Q is empty.")
-    mean_parts = self.uv_parts / self.num_uv_parts if self.num_uv_parts else None
+    mean_parts = _shares(np.asarray(self.uv_parts)) if self.num_uv_parts else None
     mean_offset = np.asarray(self.offsets / self.num_offsets, np.float32)
     return mean_offset, None if mean_parts is None else np.asarray(mean_parts, np.float32)
+
+
+def _shares(sums: np.ndarray) -> np.ndarray:
+  """Sums of part probabilities [Hu, Wu, P + 1] as shares; background where nothing is known."""
+  total = sums.sum(axis=-1, keepdims=True)
+  background = np.eye(sums.shape[-1])[0]
+  return np.where(total > 1e-6, sums / np.maximum(total, 1e-6), background)
 
 
 def aggregate(

@@ -86,7 +86,11 @@ def make_round(config: Config, topology: Topology, *, index: int) -> Round:
   return Round(
     new_state=new_state,
     train_step=parallel.pmap_step(train_step, donate=True),
-    measure=parallel.pmap_map(make_measure(infer, **shared)),
+    measure=parallel.pmap_map(
+      make_measure(
+        infer, uv_height=config.geometry.uv_height, pull_back=config.em.pull_back, **shared
+      )
+    ),
     infer=jax.jit(infer),
     search=parallel.pmap_map(make_search(topology, elevation=config.model.camera_elevation)),
   )

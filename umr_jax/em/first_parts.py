@@ -3,16 +3,14 @@
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
-from scipy import ndimage, spatial
+from scipy import ndimage
 
 from umr_jax.geometry.symmetry import symmetrize
-from umr_jax.geometry.uv import uv_directions
+from umr_jax.geometry.uv import uv_corners
 from umr_jax.types import Topology
 
 # Blur of the profile's parts, as a share of its side: no hole where no image shows a part.
 _BLUR = 0.03
-# Vertices between which a place on the template lies.
-_AROUND = 3
 
 
 def first_canonical_uv(
@@ -38,10 +36,7 @@ def first_canonical_uv(
   """
   size = parts.shape[0]
   vertices = np.asarray(symmetrize(jnp.asarray(half_vertices), num_center=topology.num_center))
-  directions = uv_directions(uv_height)
-  gaps, nearest = spatial.cKDTree(np.asarray(topology.sphere)).query(directions, k=_AROUND)
-  weights = 1.0 / (gaps + 1e-6)
-  weights /= weights.sum(-1, keepdims=True)
+  nearest, weights = uv_corners(topology.sphere, uv_height)
   places = np.einsum("hwk,hwkc->hwc", weights, vertices[nearest])
   row = 0.5 * size * (1.0 - places[..., 2]) - 0.5
   column = 0.5 * size * (1.0 + places[..., 0]) - 0.5

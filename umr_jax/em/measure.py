@@ -4,17 +4,20 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Bool, Float, Int
 
 from umr_jax.config import RenderConfig
 from umr_jax.geometry import camera
+from umr_jax.geometry.sampling import bilinear_sample
+from umr_jax.geometry.uv import mirrored_columns, uv_corners
 from umr_jax.losses.drawing import average_pool
 from umr_jax.losses.mask import soft_iou
 from umr_jax.losses.texture import TextureDistance, texture_distance
 from umr_jax.models.assemble import face_flow, sample_texels, uv_texture
 from umr_jax.models.infer import Infer
-from umr_jax.render import soft_rasterize
+from umr_jax.render import rasterize
 from umr_jax.types import Array, Batch, Template, Topology
 
 
@@ -41,6 +44,8 @@ def make_measure(
   topology: Topology,
   settings: RenderConfig,
   image_size: int,
+  uv_height: int,
+  pull_back: str = "flow",
   distance: TextureDistance = texture_distance,
 ) -> Measure:
   """The measurement of a batch, as a pure function; no augmentation, no noise, one camera.
@@ -50,6 +55,9 @@ def make_measure(
     topology: the mesh.
     settings: of the rasterizer.
     image_size: pixels per side of the renders.
+    uv_height: rows of the maps that parts are pulled back to.
+    pull_back: where a point of the UV map looks for its part: where its "flow" says, as in the
+      paper, or where the "camera" sees it, if it does.
     distance: of a textured render from the image.
 
   Returns:
@@ -61,7 +69,7 @@ def make_measure(
   def measure(params: Any, batch_stats: Any, template: Template, batch: Batch) -> Measurement:
     inferred = infer(params, batch_stats, template, batch.image)
     faces = camera.face_vertices(camera.project(inferred.vertices, inferred.camera), topology.faces)
-    rgba = soft_rasterize(
+    fragments = rasterize(
       faces,
       sample_texels(batch.image, face_flow(inferred.flow_map, topology)),
       image_size=image_size,
@@ -70,7 +78,16 @@ def make_measure(
       dist_eps=settings.dist_eps,
       antialias=settings.antialias,
     )
+    rgba = fragments.rgba
     alpha, mask = rgba[..., 3], average_pool(batch.mask, image_size)
+    parts = None
+    if batch.parts is not None and pull_back == "flow":
+      parts = uv_texture(batch.parts, inferred.flow_map)
+    elif batch.parts is not None:
+      projected = camera.project(inferred.vertices, inferred.camera)
+      parts = parts_in_view(
+        batch.parts, projected[..., :2], fragments.visible, topology, uv_height=uv_height
+      )
     half = template.half_vertices.shape[0]
     return Measurement(
       index=batch.index,
@@ -81,10 +98,42 @@ def make_measure(
       ),
       silhouette=alpha,
       half_offsets=inferred.vertices[:, :half] - template.half_vertices[None],
-      uv_parts=None if batch.parts is None else uv_texture(batch.parts, inferred.flow_map),
+      uv_parts=parts,
     )
 
   return measure
+
+
+def parts_in_view(
+  parts: Float[Array, "B H W P1"],
+  projected: Float[Array, "B V 2"],
+  visible: Bool[Array, "B F"],
+  topology: Topology,
+  *,
+  uv_height: int,
+) -> Float[Array, "B Hu Wu P1"]:
+  """Part maps as the mesh sees them: each point of the surface takes the part that is seen on it.
+
+  Args:
+    parts: of the images.
+    projected: vertices in image space.
+    visible: the faces that win a pixel.
+    topology: the mesh.
+    uv_height: rows of the result.
+
+  Returns:
+    Part probabilities, zeros where the surface is hidden. A point and its mirror image share what
+    either shows: their sum, 2 at most.
+  """
+  batch, vertices = projected.shape[:2]
+  faces = jnp.broadcast_to(visible[..., None], (*visible.shape, 3)).reshape(batch, -1)
+  seen = jnp.zeros((batch, vertices), bool).at[:, topology.faces.reshape(-1)].max(faces)
+  corners, weights = uv_corners(topology.sphere, uv_height)
+  places = jnp.einsum("hwk,bhwkc->bhwc", weights, projected[:, corners])
+  shown = jnp.all(seen[:, corners], axis=-1)
+  found = bilinear_sample(parts, places.reshape(batch, -1, 2)).reshape(*shown.shape, -1)
+  found = jnp.where(shown[..., None], found, 0.0)
+  return found + found[:, :, mirrored_columns(uv_height)]
 
 
 def on_host(measurement: Measurement) -> Measurement:

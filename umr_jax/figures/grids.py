@@ -1,13 +1,14 @@
 """Figures of many small pictures: results, failures, photographs from elsewhere, templates."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
 import trimesh
+from PIL import Image, ImageDraw, ImageFont
 
-from umr_jax.figures.subjects import Subjects
+from umr_jax.figures.subjects import Subjects, load_subjects
 from umr_jax.gallery import find_photographs
 from umr_jax.geometry import camera
 from umr_jax.predict import load_predictor
@@ -27,6 +28,85 @@ def results(subjects: Subjects, *, rows: int = 12) -> np.ndarray:
     order[i] for i in np.linspace(0, len(order) - 1, min(rows, len(order))).round().astype(int)
   ]
   return _rows(subjects, chosen)
+
+
+def vertex_parts(subjects: Subjects, labels: np.ndarray, *, rows: int = 8) -> np.ndarray:
+  """Where the template's parts lie under the predicted cameras (supplementary 2).
+
+  Args:
+    subjects: the images.
+    labels: [V] the part of each vertex, 0 for none.
+    rows: images.
+  """
+  parts = int(labels.max())
+  palette = part_map(np.eye(parts + 1, dtype=np.float32)[None])[0]
+  cells, shown = [], subjects.best_first()[:rows]
+  for i in shown:
+    one, crop = subjects.reconstructions[i], subjects.crops[i]
+    projected = np.asarray(camera.project(jnp.asarray(one.template), jnp.asarray(one.camera)))
+    given = np.ones_like(crop.image) if crop.parts is None else part_map(crop.parts) / 255.0
+    row = [one.image, given, dotted(one.image, projected, labels, palette)]
+    if one.part_probs is not None:
+      row.append(part_map(one.part_probs) / np.float32(255.0))
+    cells.append(row)
+  names = ["input", "its parts", "template's vertices", "parts drawn"][: len(cells[0])]
+  return labelled_grid(cells, names, cell=CELL)
+
+
+def dotted(
+  image: np.ndarray, points: np.ndarray, labels: np.ndarray, palette: np.ndarray
+) -> np.ndarray:
+  """An image [S, S, 3] with a dot in its part's colour for each point [V, 3]; the nearest last."""
+  picture = Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8))
+  picture = picture.resize((CELL, CELL), Image.Resampling.BILINEAR)
+  draw = ImageDraw.Draw(picture)
+  for n in np.argsort(-points[:, 2]):
+    if labels[n]:
+      x, y = (points[n, :2] + 1.0) / 2.0 * CELL
+      draw.ellipse((x - 2, y - 2, x + 2, y + 2), tuple(int(c) for c in palette[labels[n]]))
+  return np.asarray(picture, np.float32) / np.float32(255.0)
+
+
+def unseen_views(folder: pathlib.Path, titles: Mapping[str, str], *, images: int = 4) -> np.ndarray:
+  """What the rows of an ablation make of sides that no photograph shows (supplementary 10).
+
+  Args:
+    folder: the ablation's runs, FOLDER/ROW/SEED.
+    titles: of the rows, by their names; those without a run are left out.
+    images: columns of pictures, each from the front and turned twice.
+
+  Raises:
+    FileNotFoundError: if there is no run of any row.
+  """
+  cells, names = [], []
+  for name, title in titles.items():
+    runs = sorted(run for run in folder.glob(f"{name}/*") if (run / "checkpoints").is_dir())
+    if not runs:
+      continue
+    found = load_subjects(runs[0], limit=images).reconstructions
+    cells.append([view for one in found for view in _views(one)[2:5]])
+    names.append(title)
+  if not cells:
+    raise FileNotFoundError(f"{folder} holds no run of {', '.join(titles)}")
+  columns = [*(["textured", *(f"turned {a:g}" for a in _AZIMUTHS)] * images)]
+  return labelled_rows(cells, columns, names)
+
+
+def labelled_rows(
+  cells: Sequence[Sequence[np.ndarray]], columns: Sequence[str], names: Sequence[str]
+) -> np.ndarray:
+  """A grid whose rows have names, too, written into a first column."""
+  rows = []
+  for name, row in zip(names, cells, strict=True):
+    page = Image.new("RGB", (CELL, CELL), "white")
+    words, lines = name.split(), [""]
+    for word in words:
+      longer = f"{lines[-1]} {word}".strip()
+      lines = [*lines[:-1], longer] if len(longer) <= 16 else [*lines, word]
+    text = "\n".join(lines)
+    ImageDraw.Draw(page).multiline_text((6, 6), text, "black", ImageFont.load_default(13))
+    rows.append([np.asarray(page, np.float32) / np.float32(255.0), *row])
+  return labelled_grid(rows, ["", *columns[: len(cells[0])]], cell=CELL)
 
 
 def failures(subjects: Subjects, *, rows: int = 8) -> np.ndarray:

@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from umr_jax import ablate
+from umr_jax.checkpoint import read_checkpoint
 from umr_jax.figures import architecture, correspondence, grids
 from umr_jax.figures.subjects import Subjects, load_subjects
 from umr_jax.files import write_text
 from umr_jax.reproduce import curves_of, draw_curves
 from umr_jax.viz import save_png
 
-_PARTS = "part segmentation and the semantic terms are not part of this version"
 LATER = {
-  2: ("vertices by part", _PARTS),
-  5: ("parts before and after improvement", _PARTS),
-  10: ("ablations, unseen views", "the ablations' terms are not part of this version"),
+  5: (
+    "parts before and after improvement",
+    "learning part segmentation from reconstructions is not part of this version",
+  ),
 }
 
 
@@ -34,6 +36,7 @@ class Extras:
 
   images: pathlib.Path | None = None  # drawings and paintings
   compare: pathlib.Path | None = None  # a run without the texture cycle
+  ablation: pathlib.Path | None = None  # the runs of `experiments.ablate`
 
 
 def make_figures(
@@ -53,12 +56,14 @@ def make_figures(
   subjects = load_subjects(workdir, limit=limit)
   drawn: dict[int, tuple[str, Callable[[], np.ndarray]]] = {
     1: ("drawings and paintings", lambda: _drawings(workdir, extras)),
+    2: ("vertices by part", lambda: _vertex_parts(workdir, subjects)),
     3: ("the texture cycle", lambda: correspondence.texture_cycle(subjects)),
     4: ("keypoint transfer", lambda: correspondence.transfers(subjects)),
     6: ("architecture and objectives", lambda: architecture.draw(subjects.config)),
     7: ("the template of each round", lambda: grids.templates(workdir)),
     8: ("failures", lambda: grids.failures(subjects)),
     9: ("precision and recall of keypoint transfer", lambda: _curves(workdir)),
+    10: ("ablations, unseen views", lambda: _ablations(extras)),
     11: ("transfer with and without the texture cycle", lambda: _compared(subjects, extras, limit)),
     12: ("results", lambda: grids.results(subjects)),
   }
@@ -85,6 +90,24 @@ def _drawings(workdir: pathlib.Path, extras: Extras) -> np.ndarray:
   if extras.images is None:
     raise MissingError("name a folder of pictures with --images")
   return grids.drawings(workdir, extras.images)
+
+
+def _vertex_parts(workdir: pathlib.Path, subjects: Subjects) -> np.ndarray:
+  labels = read_checkpoint(workdir).em_state.part_vertices
+  if labels is None or not np.any(labels):
+    raise MissingError("the run has no canonical part map: its data have no part maps")
+  return grids.vertex_parts(subjects, np.asarray(labels))
+
+
+def _ablations(extras: Extras) -> np.ndarray:
+  if extras.ablation is None:
+    raise MissingError("name the runs of experiments.ablate with --ablation")
+  try:
+    return grids.unseen_views(
+      extras.ablation, {name: row.title for name, row in ablate.ROWS.items()}
+    )
+  except FileNotFoundError as error:
+    raise MissingError(str(error)) from error
 
 
 def _curves(workdir: pathlib.Path) -> np.ndarray:

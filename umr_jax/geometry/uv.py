@@ -9,6 +9,7 @@ left, at x = 0.
 from typing import NamedTuple
 
 import numpy as np
+from scipy import spatial
 
 from umr_jax.geometry.texels import texel_barycentrics
 from umr_jax.types import Topology
@@ -61,6 +62,28 @@ def uv_directions(height: int) -> np.ndarray:
   return np.stack(
     [np.sin(polar) * np.cos(around), np.sin(polar) * np.sin(around), np.cos(polar)], axis=-1
   )
+
+
+def uv_corners(sphere: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
+  """Between which vertices each pixel of a UV map lies: the three nearest ones.
+
+  Args:
+    sphere: [V, 3] vertices of the initial sphere.
+    height: rows of the map.
+
+  Returns:
+    Vertices [height, 2 height, 3] int32, and their weights, inverse to their distances, which add
+    up to 1.
+  """
+  gaps, nearest = spatial.cKDTree(np.asarray(sphere)).query(uv_directions(height), k=3)
+  weights = 1.0 / (gaps + 1e-6)
+  weights /= weights.sum(-1, keepdims=True)
+  return nearest.astype(np.int32), weights.astype(np.float32)
+
+
+def mirrored_columns(height: int) -> np.ndarray:
+  """The column of a UV map that shows the mirror image of each column: [2 height] int."""
+  return (height - 1 - np.arange(2 * height)) % (2 * height)
 
 
 def texel_uv(sphere: np.ndarray, faces: np.ndarray, *, texels_per_side: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from umr_jax.losses.texture import TextureDistance, texture_distance
 from umr_jax.losses.texture_cycle import texture_cycle_loss
 from umr_jax.losses.texture_dt import texture_dt_loss
 from umr_jax.models.assemble import assemble_vertices, expand_rows
+from umr_jax.models.camera_heads import nearest_hypothesis
 from umr_jax.models.discriminator import Judge
 from umr_jax.render import soft_rasterize, soft_silhouette
 from umr_jax.types import Batch, EMState, Prediction, Topology
@@ -133,7 +134,7 @@ def total_loss(
   Where the state has a canonical part map and the batch has parts, the semantic terms that have a
   weight join in. The vertex term counts like the mask's, but never teaches probabilities by itself;
   with a `camera_temperature` a hypothesis is responsible for both. Where the batch has cameras from
-  the bank, the hypothesis nearest to it answers alone, and no other is rendered.
+  the bank, the hypothesis in whose share of the circle it lies answers alone; no other is drawn.
 
   Args:
     prediction: the network's output for the batch.
@@ -161,10 +162,10 @@ def total_loss(
   camera_key, parts_key, view_key = jax.random.split(key, 3)
   cameras, bank_values = prediction.cameras, None
   if batch.found_camera is not None:
-    # The search has compared all sides: the hypothesis that is nearest answers, and it alone.
-    bank_values = camera_bank_loss(cameras=cameras, found=batch.found_camera)
-    nearest = jnp.argmin(bank_values, axis=-1)
-    cameras = choose_rows(cameras, nearest)[:, None]
+    # The search has compared all sides: the hypothesis of the found one answers, and it alone.
+    called = nearest_hypothesis(batch.found_camera[:, 3:], hypotheses=cameras.shape[1])
+    cameras = choose_rows(cameras, called)[:, None]
+    bank_values = camera_bank_loss(cameras=cameras, found=batch.found_camera)[:, 0]
     logits = jnp.zeros_like(logits[:, :1])
   parts = semantics(
     em_state, batch, cameras, parts_key, mask=mask, topology=topology, weights=weights
@@ -199,7 +200,7 @@ def total_loss(
     chosen = jnp.argmax(counting, axis=-1)
   answering = jax.lax.stop_gradient(counting)
   if bank_values is not None:
-    answering = jax.nn.one_hot(nearest, bank_values.shape[1], dtype=mask.dtype)
+    answering = jax.nn.one_hot(called, prediction.cameras.shape[1], dtype=mask.dtype)
   terms = {
     "mask": jnp.sum(counting * mask_values, axis=-1),
     "camera_posterior": posterior_loss(prediction.camera_logits, answering),
@@ -221,7 +222,7 @@ def total_loss(
     ),
   }
   if bank_values is not None:
-    terms["camera_bank"] = jnp.min(bank_values, axis=-1)
+    terms["camera_bank"] = bank_values
   if parts is not None and parts.vertex_values is not None:
     # Probabilities learn from the silhouettes alone, and from responsibilities.
     still = jax.lax.stop_gradient(counting)

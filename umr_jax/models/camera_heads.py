@@ -5,7 +5,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from umr_jax.geometry import camera, quaternion
 from umr_jax.models.layers import BatchNorm, Dense, constant, leaky_relu, normal
@@ -93,6 +93,22 @@ class CameraHeads(nn.Module):
     low, high = self.elevation
     elevation = 0.5 * (low + high) + 0.5 * (high - low) * bounded[..., 1]
     return upright_rotation(azimuth, elevation, self.roll * bounded[..., 2])
+
+
+@checked
+def nearest_hypothesis(rotations: Float[Array, "B 4"], *, hypotheses: int) -> Int[Array, "B"]:
+  """The hypothesis in whose share of the circle each view lies.
+
+  By where hypotheses start, not by where they are: one that happens to be near too many views would
+  be taught all of them, and the others none.
+
+  Args:
+    rotations: unit quaternions.
+    hypotheses: K of `CameraHeads`, spread around the object.
+  """
+  turns = camera.azimuth_turns(hypotheses)
+  starts = quaternion.multiply(jnp.broadcast_to(jnp.asarray([UPRIGHT]), turns.shape), turns)
+  return jnp.argmax(jnp.square(jnp.einsum("bc,kc->bk", rotations, starts)), axis=-1)
 
 
 @checked
