@@ -46,9 +46,9 @@ def test_each_point_takes_the_part_that_is_seen_on_it(topology):
 
 
 def test_what_is_hidden_is_not_known(topology):
-  parts = jnp.ones((1, S, S, 1))
+  parts = jnp.ones((1, S, S, 2))
   projected, visible = view(topology, azimuth=90.0)
-  found = np.asarray(parts_in_view(parts, projected, visible, topology, uv_height=HU))[0, ..., 0]
+  found = np.asarray(parts_in_view(parts, projected, visible, topology, uv_height=HU))[0, ..., 1]
   x = uv_directions(HU)[..., 0]
   near, far = (x, -x) if found[x > 0.3].sum() > found[x < -0.3].sum() else (-x, x)
   # From one end both sides are seen, and each point has its mirror image in view, too.

@@ -122,8 +122,8 @@ def parts_in_view(
     uv_height: rows of the result.
 
   Returns:
-    Part probabilities, zeros where the surface is hidden. A point and its mirror image share what
-    either shows: their sum, 2 at most.
+    Probabilities of the parts, and none of the background; zeros where the surface is hidden. A
+    point and its mirror image share what either shows: their sum, 2 at most.
   """
   batch, vertices = projected.shape[:2]
   faces = jnp.broadcast_to(visible[..., None], (*visible.shape, 3)).reshape(batch, -1)
@@ -132,7 +132,8 @@ def parts_in_view(
   places = jnp.einsum("hwk,bhwkc->bhwc", weights, projected[:, corners])
   shown = jnp.all(seen[:, corners], axis=-1)
   found = bilinear_sample(parts, places.reshape(batch, -1, 2)).reshape(*shown.shape, -1)
-  found = jnp.where(shown[..., None], found, 0.0)
+  # The surface is part of the object: where it is drawn beside the object it has learned nothing.
+  found = jnp.where(shown[..., None], found, 0.0).at[..., 0].set(0.0)
   return found + found[:, :, mirrored_columns(uv_height)]
 
 
