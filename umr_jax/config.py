@@ -109,6 +109,7 @@ class LossConfig:
   orientation_stop: int = 300  # the step of the first round at which the term ends
   # Semantic consistency, from the first canonical map on; needs data with part maps.
   part_probability: float = 0.0  # of the rendered canonical map; teaches shapes
+  part_cameras: bool = False  # the probability term teaches cameras, too
   part_vertices: float = 0.0  # of the template's parts; teaches cameras
   part_symmetric: bool = False  # the image's points look for vertices, too
   # Of the judge of unseen views, which sees silhouettes or colours; 0: there is none.

@@ -266,6 +266,18 @@ def test_parts_teach_shape_and_cameras_apart(objective, prediction, taught, temp
     assert (grad.camera_logits == 0.0).all() and (grad.flow_map == 0.0).all()
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.1])
+def test_drawn_parts_teach_cameras_where_that_is_asked_for(
+  objective, prediction, taught, temperature
+):
+  weights = dataclasses.replace(
+    only("part_probability"), part_cameras=True, camera_temperature=temperature
+  )
+  grad = jax.grad(lambda p: objective(p, weights=weights, em_state=taught)[0])(prediction)
+  assert np.isfinite(grad.cameras).all() and (grad.cameras != 0.0).any()
+  assert (grad.half_offsets != 0.0).any()
+
+
 def test_a_hypothesis_answers_for_its_parts_too(objective, prediction, taught):
   # The second camera is the first one turned about: same silhouettes nearly, parts exchanged.
   turned = jnp.array([0.6, 0.0, 0.1, 0.0, 0.0, 0.7071, 0.7071])

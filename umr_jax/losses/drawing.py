@@ -45,6 +45,7 @@ def draw(
   *,
   choose: Callable[[Float[Array, "B K H W"]], Int[Array, "B"]],
   parts: Float[Array, "F T P"] | None = None,
+  part_cameras: bool = False,
   every_color: bool = False,
   topology: Topology,
   settings: RenderConfig,
@@ -63,6 +64,7 @@ def draw(
     batch: the photographs.
     choose: from the alphas of all hypotheses to the one to draw with texture.
     parts: of every texel, as further channels after the colours.
+    part_cameras: parts teach cameras as well as the shape.
     every_color: draws texture and parts under every hypothesis, as the paper does.
     topology: the mesh.
     settings: of the rasterizer.
@@ -87,7 +89,9 @@ def draw(
     """Colours teach no corners, and parts teach them by way of the shape."""
     by_color, texels, channels = jax.lax.stop_gradient(corners), colors, None
     if parts is not None:
-      by_color = project_faces(vertices, jax.lax.stop_gradient(seen_by), topology)
+      by_color = project_faces(
+        vertices, seen_by if part_cameras else jax.lax.stop_gradient(seen_by), topology
+      )
       spread = jnp.broadcast_to(parts[None], (len(texels), *parts.shape))
       texels = jnp.concatenate([texels, spread], axis=-1)
       channels = (False,) * 3 + (True,) * parts.shape[-1]

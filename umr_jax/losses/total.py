@@ -190,6 +190,7 @@ def total_loss(
     batch,
     choose=lambda alpha: jnp.argmax(weigh(alpha)[1], axis=-1),
     parts=None if parts is None else parts.texels,
+    part_cameras=weights.part_cameras,
     every_color=weights.texture_cameras == "all",
     topology=topology,
     settings=settings,
