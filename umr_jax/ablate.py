@@ -21,6 +21,7 @@ METRICS = (
   "mask_iou",
   "kt_camera_pck",
   "kt_flow_pck",
+  "kt_mesh_pck",
   "apk",
   "iou_3d",
   "camera_error_deg",

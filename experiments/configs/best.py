@@ -23,7 +23,8 @@ def with_semantics(config: ml_collections.ConfigDict) -> ml_collections.ConfigDi
   config.loss.segmentation = 1.0
   config.loss.texture_cycle = 50.0
   config.loss.texture_dt = 1.0
-  config.loss.part_probability = 5.0
+  config.loss.part_probability = 20.0
+  config.loss.part_cameras = True
   config.loss.part_vertices = 10.0
   config.loss.camera_bank = 5.0
   config.loss.camera_posterior = 2.0

@@ -1,4 +1,4 @@
-"""One pass over a split for its keypoints: where the network puts faces and template vertices."""
+"""One pass over a split for its keypoints: where the network puts faces and vertices."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +34,7 @@ def collect_landmarks(
   image_size: int,
   padding: float,
 ) -> dict[str, Landmarks]:
-  """The keypoints of a split's images on the mesh, by texture flow and by camera.
+  """The keypoints of a split's images on the mesh, by texture flow, by camera and by its own shape.
 
   Args:
     infer: from `models.infer.make_infer`, not jitted.
@@ -48,31 +48,34 @@ def collect_landmarks(
     padding: of the crops.
 
   Returns:
-    "flow" and "camera"; empty if no image has a visible keypoint.
+    By "flow"; by "camera", the published protocol's template; and by "mesh", which is ours, the same
+    with each image's own vertices in place of the template's. Empty if no keypoint is visible.
   """
 
   @jax.jit
-  def see(images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+  def see(images: jax.Array) -> tuple[jax.Array, ...]:
     found = infer(params, batch_stats, template, images)
     whole = symmetrize(template.half_vertices, num_center=topology.num_center)
     whole = jnp.broadcast_to(whole, found.vertices.shape)
-    corners = camera.face_vertices(camera.project(found.vertices, found.camera), topology.faces)
+    own = camera.project(found.vertices, found.camera)
+    corners = camera.face_vertices(own, topology.faces)
     silhouette = soft_silhouette(corners, image_size=SILHOUETTE_SIZE)
     flow = face_flow(found.flow_map, topology)
-    return flow, camera.project(whole, found.camera)[..., :2], silhouette
+    return flow, camera.project(whole, found.camera)[..., :2], own[..., :2], silhouette
 
-  rows: dict[str, list[Landmarks]] = {"flow": [], "camera": []}
+  rows: dict[str, list[Landmarks]] = {"flow": [], "camera": [], "mesh": []}
   for batch, crops in evaluation_batches(
     split, batch_size=batch_size, image_size=image_size, padding=padding, parts=False
   ):
     known = [(i, c.keypoints) for i, c in enumerate(crops) if c.keypoints is not None]
     if not known:
       continue
-    flow, vertices, silhouettes = (np.asarray(x, np.float64) for x in see(batch.image))
+    flow, vertices, own, silhouettes = (np.asarray(x, np.float64) for x in see(batch.image))
     index, given = [i for i, _ in known], np.stack([k for _, k in known]).astype(np.float64)
     points, visible = given[..., :2], given[..., 2] > 0.5
     rows["flow"].append(landmarks_by_flow(points, visible, flow[index]))
-    rows["camera"].append(landmarks_by_camera(points, visible, vertices[index], silhouettes[index]))
+    for name, places in (("camera", vertices), ("mesh", own)):
+      rows[name].append(landmarks_by_camera(points, visible, places[index], silhouettes[index]))
   joined = {
     name: Landmarks(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     for name, parts in rows.items()

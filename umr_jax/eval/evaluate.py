@@ -67,7 +67,7 @@ def evaluate(
     `camera_error_twin_deg` (medians), `camera_within_30` and `camera_within_30_twin` (shares); with
     true meshes too what `mesh_errors` says (means); with true parts and a canonical map `part_iou`
     (mean); with keypoints what `keypoint_metrics` says of
-    both ways of carrying them. Each KEY has `KEY_ci`, its 95% interval; further `split`, `n`,
+    each way of carrying them. Each KEY has `KEY_ci`, its 95% interval; further `split`, `n`,
     `seed`, `step` and `protocol`.
 
   Raises:

@@ -48,7 +48,7 @@ def keypoint_metrics(
 
   Args:
     landmarks: of the split's images.
-    name: of the way, "flow" or "camera".
+    name: of the way, "flow", "camera" or "mesh".
     padding: of the crops, as a share of the box: with it errors are shares of the tight box's
       longer side.
     flip: for each keypoint its mirror partner; itself where it has none.
