@@ -48,8 +48,8 @@ def collect_landmarks(
     padding: of the crops.
 
   Returns:
-    By "flow"; by "camera", the published protocol's template; and by "mesh", which is ours, the same
-    with each image's own vertices in place of the template's. Empty if no keypoint is visible.
+    By "flow"; by "camera", the published protocol's template; and by "mesh", ours, the same with
+    each image's own vertices in place of the template's. Empty if no keypoint is visible.
   """
 
   @jax.jit
