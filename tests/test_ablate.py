@@ -38,12 +38,12 @@ class Recorder:
 
 @pytest.mark.parametrize("preset", ["best", "best_planes"])
 @pytest.mark.parametrize("name", list(ROWS))
-def test_every_row_is_a_run_that_differs_from_the_full_one(preset, name):
+def test_every_row_is_a_run_that_differs_from_the_preset(preset, name):
   base = config_of(preset, [])
   changed = flatten(to_dict(config_of_row(base, ROWS[name], seed=0)))
-  full = flatten(to_dict(config_of_row(base, ROWS["full"], seed=0)))
+  full = flatten(to_dict(config_of_row(base, ROWS["semantics"], seed=0)))
   differing = {k for k in full if changed[k] != full[k]}
-  assert (not differing) == (name == "full")
+  assert (not differing) == (name == "semantics")
   assert changed["train.steps"] == full["train.steps"]
 
 
@@ -55,30 +55,32 @@ def test_a_row_of_unknown_settings_is_refused(base):
 def test_finished_rows_are_not_run_again(study, monkeypatch):
   recorder = Recorder()
   monkeypatch.setattr(ablate, "run", recorder)
-  rows = ("full", "no_texture_cycle")
+  rows = ("semantics", "no_texture_cycle")
   ablate.ablate(study, rows=rows, seeds=(0,))
-  assert recorder.asked == [("full", 0), ("no_texture_cycle", 0)]
+  assert recorder.asked == [("semantics", 0), ("no_texture_cycle", 0)]
   table = ablate.ablate(study, rows=rows, seeds=(0, 1))
-  assert recorder.asked[2:] == [("full", 1), ("no_texture_cycle", 1)]
-  assert "| full | 2 | 0.550 [0.500, 0.600] | 40.0 [40.0, 40.0] |" in table
-  assert "| without L_sv | not run |" in table
+  assert recorder.asked[2:] == [("semantics", 1), ("no_texture_cycle", 1)]
+  assert (
+    "| (c) with template and semantics | 2 | 0.550 [0.500, 0.600] | 40.0 [40.0, 40.0] |" in table
+  )
+  assert "| (c) without L_sv | not run |" in table
   lines = (study.out / "table.csv").read_text().splitlines()
   assert lines[0].startswith("row,seeds,mask_iou,mask_iou_low,mask_iou_high,camera_error_deg")
-  assert "full,2,0.55000,0.50000,0.60000,40.00000,40.00000,40.00000" in lines
-  saved = json.loads((study.out / "full.json").read_text())
-  assert saved["seeds"]["1"]["mask_iou"] == pytest.approx(0.6) and saved["title"] == "full"
+  assert "semantics,2,0.55000,0.50000,0.60000,40.00000,40.00000,40.00000" in lines
+  saved = json.loads((study.out / "semantics.json").read_text())
+  assert saved["seeds"]["1"]["mask_iou"] == pytest.approx(0.6) and saved["title"].startswith("(c)")
 
 
 def test_results_of_other_settings_are_not_mixed(study, monkeypatch):
   monkeypatch.setattr(ablate, "run", Recorder())
-  ablate.ablate(study, rows=("full",), seeds=(0,))
+  ablate.ablate(study, rows=("semantics",), seeds=(0,))
   longer = dataclasses.replace(
     study,
     base=dataclasses.replace(study.base, train=dataclasses.replace(study.base.train, steps=9)),
   )
   with pytest.raises(ValueError, match=r"other settings \(train\.steps\)"):
-    ablate.ablate(longer, rows=("full",), seeds=(0, 1))
+    ablate.ablate(longer, rows=("semantics",), seeds=(0, 1))
 
 
 def test_a_table_of_nothing_says_so(study):
-  assert "| full | not run |" in write_table(study)
+  assert "| (c) with template and semantics | not run |" in write_table(study)
