@@ -3,9 +3,9 @@
   python -m experiments.ablate --dataset=synthetic --budget=small
   python -m experiments.ablate --dataset=planes --rows=semantics,no_vertex_term --seeds=0
 
-Every row is the preset `best` with one part more or less, at the same steps, with three seeds. Writes a JSON
-file a row, table.md and table.csv; rows that are finished are skipped, so that the command may be
-stopped and given again. The runs lie in runs/ablate-<dataset>-<budget>.
+Every row is the preset `best` with one part more or less, at the same steps, with three seeds.
+Writes a JSON file a row, table.md and table.csv; rows that are finished are skipped, so that the
+command may be stopped and given again. The runs lie in runs/ablate-<dataset>-<budget>.
 """
 
 import pathlib

@@ -72,7 +72,7 @@ class Study:
 
   dataset: str
   budget: str
-  base: Config  # the method that rows take away from
+  base: Config  # what rows differ from
   out: pathlib.Path  # a JSON file a row, table.md and table.csv
   workdir: pathlib.Path  # the runs, a folder each
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from umr_jax.losses.part_probability import part_probability_loss
+from umr_jax.losses.part_probability import _centres, part_probability_loss
 from umr_jax.losses.part_targets import POINTS, part_targets
 from umr_jax.losses.part_vertices import part_vertices_loss
 
@@ -132,3 +132,27 @@ def test_an_image_without_a_part_map_costs_nothing(maps):
   assert value == 0.0 and (grad == 0.0).all()
   value, grad = jax.value_and_grad(loss)(jnp.zeros_like(maps[..., 1:]))
   assert value == 0.0 and np.isfinite(grad).all()
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_chamfer_distances_are_the_golden_ones(golden_geometry, symmetric):
+  """One part of 17 vertices and 23 points, in the original's coordinates."""
+  vertices, points = golden_geometry["chamfer/a"], golden_geometry["chamfer/b"]
+  loss = part_vertices_loss(
+    projected=jnp.asarray(vertices)[:, None],
+    labels=jnp.ones(vertices.shape[1], jnp.int32),
+    points=jnp.asarray(points)[:, None],
+    seen=jnp.ones((len(vertices), 1)),
+    symmetric=symmetric,
+  )
+  expected = golden_geometry["chamfer/a_to_b"].mean(-1)
+  if symmetric:
+    expected = expected + golden_geometry["chamfer/b_to_a"].mean(-1)
+  np.testing.assert_allclose(loss[:, 0], expected, rtol=1e-5)
+
+
+def test_centres_are_the_golden_ones(golden_geometry):
+  """The original adds 1e-3 to its maps, and counts coordinates from a pixel's corner."""
+  maps = np.moveaxis(golden_geometry["centers/maps"], 1, -1) + 1e-3
+  there = np.asarray(_centres(jnp.asarray(maps, jnp.float32)))
+  np.testing.assert_allclose(there - 1.0 / maps.shape[1], golden_geometry["centers/xy"], atol=2e-5)
