@@ -1,5 +1,6 @@
 """The whole path on a tiny scale: train, be killed, go on, evaluate, predict, and be refused."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -100,6 +101,63 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(
   assert_same(result.em_state, unbroken[1].em_state)
   assert result.evaluation == unbroken[1].evaluation
   assert losses(tmp_path)[6] == losses(unbroken[0])[6]
+
+
+def complete_config(cache):
+  """Every term and every part of the EM loop, in six steps."""
+  config = tiny_config(cache)
+
+  def change(group, **settings):
+    return dataclasses.replace(getattr(config, group), **settings)
+
+  return dataclasses.replace(
+    config,
+    geometry=change("geometry", first="silhouettes", first_parts=True),
+    loss=change(
+      "loss",
+      part_probability=5.0,
+      part_vertices=10.0,
+      part_cameras=True,
+      adversary=1.0,
+      camera_bank=5.0,
+      camera_temperature=0.01,
+      camera_posterior=0.5,
+    ),
+    em=change(
+      "em", template_every=2, parts_every=1, bank_every=2, pull_back="camera", hypotheses=(4, 4)
+    ),
+  )
+
+
+@pytest.mark.slow
+def test_the_complete_method_ends_where_it_would_have_after_an_interruption(
+  cache, tmp_path, monkeypatch
+):
+  config = complete_config(cache)
+  unbroken = run(config, tmp_path / "unbroken")
+  assert unbroken.em_state.camera_bank.shape == (12, 7)
+  assert jax.tree.leaves(unbroken.train_state.discriminator)
+  lines = (tmp_path / "unbroken" / "metrics.jsonl").read_text().splitlines()
+  named = {name for line in lines for name in json.loads(line)}
+  terms = ("part_probability", "part_vertices", "camera_bank", "adversary")
+  assert named >= {f"loss/{name}" for name in terms}
+  record = Monitor.record
+
+  def dying(self, metrics):
+    asked = record(self, metrics)
+    if self._step == 5:
+      raise KeyboardInterrupt
+    return asked
+
+  monkeypatch.setattr(Monitor, "record", dying)
+  with pytest.raises(KeyboardInterrupt):
+    run(config, tmp_path / "broken")
+  monkeypatch.undo()
+  result = run(config, tmp_path / "broken")
+  assert_same(result.train_state, unbroken.train_state)
+  assert_same(result.em_state, unbroken.em_state)
+  assert result.evaluation == unbroken.evaluation
+  assert load_predictor(tmp_path / "broken").config == config
 
 
 @pytest.mark.slow

@@ -38,6 +38,7 @@ class DataConfig:
   folder: str = ""  # where the source's files are; a leading $UMR_JAX_DATA is expanded
   # given: the data set's own part maps | keypoints: made of the training keypoints | none
   parts: str = "given"
+  part_count: int = 0  # P that given part maps must have; 0: as many as they have
   download: bool = False  # cub only: unpack, or fetch, what the folder lacks
   category: str = ""  # car, horse, Penguin, ...: for pascal3d, imagenet, openimages and tfds
   tfds_name: str = ""  # tfds only: the prepared set, such as caltech_birds2011

@@ -22,6 +22,7 @@ LIMITS = {
   "geometry.texels_per_side": (1, 16),
   "geometry.uv_height": (8, 1024),
   "data.image_size": (64, 256),
+  "data.part_count": (0, 64),
   "data.padding": (0.0, 1.0),
   "data.jitter": (0.0, 0.5),
   "data.color_jitter": (0.0, 2.0),

@@ -21,7 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.to_dict(
       config.Config(
         # The settings that are not named here have the paper's values by default.
-        data=config.DataConfig(image_size=256),
+        data=config.DataConfig(image_size=256, part_count=4),
         model=config.ModelConfig(
           encoder_width=64, encoder_weights="resnet18.pth", texture_stem="dense"
         ),

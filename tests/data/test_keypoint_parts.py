@@ -64,3 +64,10 @@ def test_data_without_keypoints_are_refused(tmp_path):
   )
   with pytest.raises(ValueError, match="has none"):
     load_dataset(settings)
+
+
+def test_maps_of_another_number_of_parts_are_refused(tmp_path):
+  settings = tiny_config(tmp_path).data
+  assert len(load_dataset(dataclasses.replace(settings, part_count=4)).part_names) == 4
+  with pytest.raises(ValueError, match=r"have 4 parts, but data\.part_count is 6"):
+    load_dataset(dataclasses.replace(settings, part_count=6))

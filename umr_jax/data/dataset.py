@@ -109,7 +109,7 @@ def load_dataset(config: DataConfig) -> Dataset:
 
   Raises:
     ValueError: for an unknown source, an unset environment variable in a path, a folder with
-      nothing usable or with a malformed annotation file.
+      nothing usable or with a malformed annotation file, or another number of parts than set.
     FileNotFoundError: when the folder is not there or has no images.
     OSError: when the cache cannot be written.
   """
@@ -130,7 +130,14 @@ def load_dataset(config: DataConfig) -> Dataset:
   if prepared is None:
     prepare(builder, cache, directory)
     prepared = open_prepared(directory)
-  return _dataset(builder.name, prepared, parts=config.parts)
+  dataset = _dataset(builder.name, prepared, parts=config.parts)
+  found = len(dataset.part_names)
+  if config.part_count and config.parts == "given" and found not in (0, config.part_count):
+    raise ValueError(
+      f"the part maps of {builder.name} have {found} parts, but data.part_count is "
+      f"{config.part_count}; set it to {found}, or to 0 for any number"
+    )
+  return dataset
 
 
 class _WithoutParts:
