@@ -82,5 +82,17 @@ def test_results_of_other_settings_are_not_mixed(study, monkeypatch):
     ablate.ablate(longer, rows=("semantics",), seeds=(0, 1))
 
 
+def test_a_setting_newer_than_a_result_does_not_lock_it(study, monkeypatch):
+  recorder = Recorder()
+  monkeypatch.setattr(ablate, "run", recorder)
+  ablate.ablate(study, rows=("semantics",), seeds=(0,))
+  path = study.out / "semantics.json"
+  older = json.loads(path.read_text())
+  del older["settings"]["em"]["pull_back"]
+  path.write_text(json.dumps(older))
+  ablate.ablate(study, rows=("semantics",), seeds=(0, 1))
+  assert len(recorder.asked) == 2
+
+
 def test_a_table_of_nothing_says_so(study):
   assert "| (c) with template and semantics | not run |" in write_table(study)

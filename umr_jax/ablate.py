@@ -168,9 +168,12 @@ def _read(path: pathlib.Path, config: Config | None) -> dict[str, Any]:
   if not path.exists():
     return {"settings": settings, "seeds": {}}
   results = json.loads(path.read_text(encoding="utf-8"))
-  if settings is not None and results["settings"] != settings:
-    now, then = flatten(settings), flatten(results["settings"])
+  if settings is not None:
+    # A setting that came into the package later had its default then.
+    now, defaults = flatten(settings), flatten(_settings(Config()))
+    then = defaults | flatten(results["settings"])
     changed = sorted(k for k in now.keys() | then.keys() if now.get(k) != then.get(k))
+  if settings is not None and changed:
     raise ValueError(
       f"{path} was made with other settings ({', '.join(changed)}); name another --out, or "
       "remove it"

@@ -17,4 +17,10 @@ def get_config() -> ml_collections.ConfigDict:
   config = best.with_semantics(planes.get_config())
   config.data.parts = "keypoints"
   config.geometry.width = 0.8
+  # Wings are thin: drawn at 48 pixels they are not there, and smoothed they do not grow.
+  config.render.image_size = 96
+  config.render.sigma = 1e-4
+  config.loss.laplacian = 0.03
+  config.loss.deformation = 0.02
+  config.train.steps = 5000
   return config
