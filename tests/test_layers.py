@@ -24,7 +24,7 @@ ORDER = (
   ("scops",),
   ("em",),
   ("report", "pipeline"),
-  ("published", "reproduce", "ablate", "figures"),
+  ("published", "reproduce", "ablate", "bench_train", "figures"),
   ("experiments",),
 )
 # Beside the order: the loading of data, which knows no model, ...

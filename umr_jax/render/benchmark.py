@@ -125,7 +125,7 @@ def measure(
     from umr_jax.render import peers
 
     timed |= peers.functions(peer, case, np.asarray(corners))
-  times = _interleaved(timed, repeats)
+  times = interleaved(timed, repeats)
   pairs = _count_pairs(corners, case)
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return {
@@ -141,13 +141,20 @@ def measure(
     **_against_silhouette(times),
     "renders_per_s": round(1e3 * case.batch / times["forward_ms"], 1),
     "pairs_per_s": round(1e3 * pairs / times["forward_ms"]),
+    **surroundings(peak),
+    **(_compared(case, corners) if compare else {}),
+  }
+
+
+def surroundings(peak: int) -> dict[str, Any]:
+  """What a line says of the process: its peak resident size (ru_maxrss), device and versions."""
+  return {
     # Kilobytes on Linux, bytes on macOS.
     "peak_rss_mb": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
     "device": f"{jax.devices()[0].device_kind} x{jax.device_count()}",
     "versions": ", ".join(
       (f"jax {jax.__version__}", f"numpy {np.__version__}", f"python {platform.python_version()}")
     ),
-    **(_compared(case, corners) if compare else {}),
   }
 
 
@@ -202,7 +209,7 @@ def _against_silhouette(times: dict[str, float]) -> dict[str, float]:
   }
 
 
-def _interleaved(timed: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+def interleaved(timed: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
   """The median time of each, in milliseconds; all are run in turns, and once before, to compile."""
   spent: dict[str, list[float]] = {name: [] for name in timed}
   for name in timed:

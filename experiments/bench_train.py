@@ -1,0 +1,35 @@
+"""Times a training step and its stages on made-up data, and prints one line of JSON.
+
+  python -m experiments.bench_train --config=quickstart
+  python -m experiments.bench_train --config=paper --round=1 --config.model.encoder_weights=none \\
+    --config.loss.perceptual_weights=none --config.data.folder=none --repeats=3
+
+No data are read. The process's peak memory is that of all stages together.
+"""
+
+import json
+import sys
+
+from absl import flags
+from ml_collections import config_flags
+
+from experiments import launch
+from umr_jax.bench_train import measure_step
+from umr_jax.config import from_dict
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "A config file or a preset's name.")
+_ROUND = flags.DEFINE_integer("round", 0, "The round whose network is timed.", lower_bound=0)
+_REPEATS = flags.DEFINE_integer("repeats", 15, "Times that each stage runs.", lower_bound=1)
+
+
+def main() -> None:
+  """Times what the flags name."""
+  config = from_dict(_CONFIG.value.to_dict())
+  if _ROUND.value >= config.em.rounds:
+    raise launch.UsageError(f"--round={_ROUND.value}: the configuration has {config.em.rounds}")
+  result = measure_step(config, round_index=_ROUND.value, repeats=_REPEATS.value)
+  sys.stdout.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+  launch.launch(main)

@@ -1,0 +1,44 @@
+"""The benchmark of a step: made-up data are what the step takes, and every stage is timed."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from tiny import tiny_config
+
+from umr_jax.bench_train import made_up_batch, made_up_state, measure_step
+from umr_jax.models.infer import build_topology_from
+
+
+def complete(tmp_path):
+  config = tiny_config(tmp_path)
+  return dataclasses.replace(
+    config,
+    loss=dataclasses.replace(config.loss, part_vertices=1.0, part_probability=1.0, camera_bank=1.0),
+    em=dataclasses.replace(config.em, bank_every=5),
+  )
+
+
+def test_made_up_data_look_like_data(tmp_path):
+  config = complete(tmp_path)
+  batch = made_up_batch(config)
+  assert batch.image.shape == (4, 64, 64, 3) and batch.found_camera.shape == (4, 7)
+  np.testing.assert_allclose(batch.parts.sum(-1), 1.0)
+  assert (batch.parts[..., 1:].sum((1, 2)) > 20).all()
+  state = made_up_state(config, build_topology_from(config))
+  assert sorted(set(np.asarray(state.part_vertices))) == [1, 2, 3, 4]
+  bare = made_up_batch(tiny_config(tmp_path))
+  assert bare.parts is None and bare.found_camera is None
+
+
+@pytest.mark.slow
+def test_every_stage_is_timed(tmp_path):
+  with jax.numpy_dtype_promotion("standard"):
+    plain = measure_step(tiny_config(tmp_path), round_index=1, repeats=1)
+    result = measure_step(complete(tmp_path), round_index=0, repeats=1)
+  stages = {"network", "network_gradient", "drawing", "drawing_gradient", "losses_gradient", "step"}
+  for line, names in ((plain, stages), (result, stages | {"search"})):
+    assert {key for key in line if key.endswith("_ms")} == {f"{name}_ms" for name in names}
+    assert all(line[f"{name}_ms"] > 0.0 for name in names)
+  assert plain["hypotheses"] == 2 and plain["images_per_s"] > 0.0 and plain["peak_rss_mb"] > 100

@@ -1,0 +1,173 @@
+"""Where the time of a training step goes, and how much memory it takes."""
+
+import resource
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from umr_jax import parallel
+from umr_jax.config import Config
+from umr_jax.data.transforms import barrier
+from umr_jax.em.camera_bank import make_search
+from umr_jax.em.e_step import make_round
+from umr_jax.em.first_template import egg
+from umr_jax.em.loop import first_em_state
+from umr_jax.em.m_step import with_canonical_uv
+from umr_jax.geometry.uv import uv_directions
+from umr_jax.losses.drawing import draw
+from umr_jax.losses.texture import texture_distance_from
+from umr_jax.losses.total import total_loss
+from umr_jax.models.assemble import assemble_vertices
+from umr_jax.models.infer import build_net, build_topology_from
+from umr_jax.render.benchmark import interleaved, surroundings
+from umr_jax.types import Batch, EMState, Prediction, Topology
+
+_PARTS = 4
+
+
+def made_up_batch(config: Config) -> Batch:
+  """Ellipses of several shapes on noise, quartered into parts; with cameras where a bank is set."""
+  rng = np.random.default_rng(0)
+  count, size = config.train.batch_size, config.data.image_size
+  y, x = (np.mgrid[:size, :size] + 0.5) * 2.0 / size - 1.0
+  widths = rng.uniform(0.4, 0.9, (2, count, 1, 1))
+  masks = ((x / widths[0]) ** 2 + (y / widths[1]) ** 2 < 1.0).astype(np.float32)
+  quarter = np.eye(_PARTS)[(x > 0) * 2 + (y > 0)]
+  shown = masks[..., None] * quarter[None]
+  parts = np.concatenate([1.0 - masks[..., None], shown], axis=-1).astype(np.float32)
+  cameras = np.tile(np.array([0.7, 0.0, 0.0, 0.7071, 0.7071, 0.0, 0.0], np.float32), (count, 1))
+  arrays: dict[str, Any] = dict(
+    image=rng.random((count, size, size, 3)).astype(np.float32),
+    mask=masks,
+    barrier=np.stack([barrier(mask) for mask in masks]),
+    index=np.arange(count, dtype=np.int32),
+    valid=np.ones(count, bool),
+    parts=parts if config.semantic else None,
+    found_camera=cameras if config.em.bank_every else None,
+  )
+  return Batch(**arrays)
+
+
+def made_up_state(config: Config, topology: Topology) -> EMState:
+  """An egg, and for semantic terms a canonical map of four parts."""
+  state = first_em_state(egg(topology, radii=(0.9, 0.4, 0.5), taper=0.3))
+  if not config.semantic:
+    return state
+  x, _, z = np.moveaxis(uv_directions(config.geometry.uv_height), -1, 0)
+  labels = 1 + (x > 0) * 2 + (z < 0)
+  canonical = np.eye(_PARTS + 1, dtype=np.float32)[labels]
+  return with_canonical_uv(state, canonical, topology=topology)
+
+
+def measure_step(config: Config, *, round_index: int, repeats: int) -> dict[str, Any]:
+  """Times one training step and its stages, on made-up data.
+
+  Args:
+    config: of the run that is meant; its data are not read.
+    round_index: the round whose network is timed.
+    repeats: of each stage, in turns.
+
+  Returns:
+    Median milliseconds of the network's forward pass and with its gradient; of all that is drawn,
+    likewise; of all losses with their gradient to the prediction (drawing included); and of the
+    whole step; images a second, and the process's peak resident size in MB.
+  """
+  topology = build_topology_from(config)
+  net = build_net(config, hypotheses=config.hypotheses(round_index))
+  compiled = make_round(config, topology, index=round_index)
+  batch, em_state = made_up_batch(config), made_up_state(config, topology)
+  train_state = compiled.new_state(0)
+  stages = _stages(config, topology, net, train_state, em_state, batch)
+  state, held = parallel.replicate(train_state), parallel.replicate(em_state)
+  sharded, key = parallel.shard_batch(batch), jax.random.key(0)
+
+  def step() -> Any:
+    nonlocal state
+    state, metrics = compiled.train_step(state, held, sharded, key)
+    return metrics
+
+  if config.em.bank_every:
+    search = jax.jit(make_search(topology, elevation=config.model.camera_elevation))
+    held_once = jax.tree.map(jnp.asarray, em_state)
+    stages["search"] = lambda: search(held_once, jax.tree.map(jnp.asarray, batch))
+  times = interleaved({**stages, "step": step}, repeats)
+  return {
+    "case": f"round{round_index}",
+    "image_size": config.data.image_size,
+    "render_size": config.render_size,
+    "batch": config.train.batch_size,
+    "hypotheses": config.hypotheses(round_index),
+    "vertices": topology.num_vertices,
+    **{f"{name}_ms": round(value, 1) for name, value in times.items()},
+    "images_per_s": round(1e3 * config.train.batch_size / times["step"], 1),
+    **surroundings(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss),
+  }
+
+
+def _stages(
+  config: Config, topology: Topology, net: Any, train_state: Any, em_state: Any, batch: Batch
+) -> dict[str, Callable[[], Any]]:
+  """The stages that can be timed alone, as functions of nothing."""
+  on_device = jax.tree.map(jnp.asarray, batch)
+  held, params = jax.tree.map(jnp.asarray, (em_state, train_state.params))
+  stats = jax.tree.map(jnp.asarray, train_state.batch_stats)
+  key = jax.random.key(0)
+  noise = None
+  if config.model.sample_code:
+    noise = jax.random.normal(key, (len(batch.index), config.model.code_size))
+
+  def predict(params: Any) -> Prediction:
+    variables = {"params": params, "batch_stats": stats}
+    images = on_device.image
+    return net.apply(variables, images, train=True, noise=noise, mutable=["batch_stats"])[0]
+
+  def size_of(prediction: Any) -> jax.Array:
+    return sum((jnp.sum(jnp.square(x)) for x in jax.tree.leaves(prediction)), jnp.float32(0.0))
+
+  def drawn(prediction: Prediction) -> jax.Array:
+    vertices = assemble_vertices(prediction.half_offsets, held.template, topology)
+    single = batch.found_camera is not None
+    cameras = prediction.cameras[:, :1] if single else prediction.cameras
+    drawing = draw(
+      vertices,
+      cameras,
+      jnp.zeros(len(cameras), jnp.int32),
+      prediction.flow_map,
+      on_device,
+      choose=lambda alpha: jnp.zeros(len(alpha), jnp.int32),
+      every_color=config.loss.texture_cameras == "all",
+      topology=topology,
+      settings=config.render,
+      image_size=config.render_size,
+    )
+    return size_of((drawing.alpha, drawing.fragments.rgba, drawing.colors))
+
+  def losses(prediction: Prediction, key: PRNGKeyArray) -> jax.Array:
+    return total_loss(
+      prediction,
+      held,
+      on_device,
+      key,
+      round_step=jnp.int32(1000),
+      topology=topology,
+      weights=config.loss,
+      settings=config.render,
+      image_size=config.render_size,
+      distance=texture_distance_from(config.loss.perceptual_weights),
+    )[0]
+
+  forward, draw_forward = jax.jit(predict), jax.jit(drawn)
+  backward = jax.jit(jax.grad(lambda p: size_of(predict(p))))
+  draw_backward, loss_backward = jax.jit(jax.grad(drawn)), jax.jit(jax.grad(losses))
+  prediction = forward(params)
+  return {
+    "network": lambda: forward(params),
+    "network_gradient": lambda: backward(params),
+    "drawing": lambda: draw_forward(prediction),
+    "drawing_gradient": lambda: draw_backward(prediction),
+    "losses_gradient": lambda: loss_backward(prediction, key),
+  }
