@@ -21,6 +21,7 @@ from umr_jax.reproduce import markdown, reproduce
 _DATASET = flags.DEFINE_enum("dataset", "synthetic", list(DATASETS), "Which data.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "The run; default runs/reproduce-<dataset>.")
 _TRAIN = flags.DEFINE_bool("train", True, "Train, or go on; without, the run is taken as it is.")
+_ABLATION = flags.DEFINE_string("ablation", "", "A folder of experiments.ablate's rows to show.")
 _SET = flags.DEFINE_multi_string("set", [], "A setting to change, such as data.folder=DIR.")
 
 
@@ -30,7 +31,8 @@ def main() -> dict[str, Any]:
     raise launch.UsageError("--set changes how a run is trained; it does not go with --notrain")
   workdir = pathlib.Path(_WORKDIR.value or f"runs/reproduce-{_DATASET.value}")
   config = launch.config_of(DATASETS[_DATASET.value], _SET.value) if _TRAIN.value else None
-  results = reproduce(_DATASET.value, config, workdir, workdir)
+  ablation = pathlib.Path(_ABLATION.value) if _ABLATION.value else None
+  results = reproduce(_DATASET.value, config, workdir, workdir, ablation=ablation)
   sys.stderr.write(markdown(results))
   return results
 

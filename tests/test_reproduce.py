@@ -15,10 +15,11 @@ from tiny import tiny_config
 from experiments import launch
 from experiments.launch import config_of
 from umr_jax import config as config_lib
+from umr_jax.ablate import ROWS
 from umr_jax.data.cub import KEYPOINT_NAMES
 from umr_jax.data.synthetic import SyntheticBuilder
-from umr_jax.published import DATASETS, TABLES
-from umr_jax.reproduce import comma_separated, draw_curves, markdown, table_rows
+from umr_jax.published import ABLATED, DATASETS, TABLES
+from umr_jax.reproduce import ablated_rows, comma_separated, draw_curves, markdown, table_rows
 
 EVALUATION = {"mask_iou": 0.7, "kt_flow_pck": 0.5, "apk": 0.2, "step": 9, "n": 4}
 
@@ -100,6 +101,18 @@ def fake_cub(root, count=60):
       parts.append(f"{key} {part} {column * seen}.0 {row * seen}.0 {seen}")
   for name, lines in (("images", images), ("train_test_split", split), ("parts/part_locs", parts)):
     (root / f"{name}.txt").write_text("\n".join(lines) + "\n")
+
+
+def test_rows_of_an_ablation_take_their_place(tmp_path):
+  row = {"budget": "small", "seeds": {"0": {"mask_iou": 0.4}, "1": {"mask_iou": 0.6}}}
+  (tmp_path / "no_vertex_term.json").write_text(json.dumps(row))
+  rows = {row["name"]: row for row in table_rows("cub", EVALUATION, ablated=ablated_rows(tmp_path))}
+  assert rows["ours, without L_sv"]["mask_iou"] == pytest.approx(0.5)
+  assert rows["ours, without L_sv"]["note"] == "ablation, small budget, 2 seeds"
+  assert rows["ours, without L_sp"]["note"] == "not run"
+  assert set(filter(None, ABLATED.values())) <= set(ROWS)
+  with pytest.raises(ValueError, match="no rows"):
+    ablated_rows(tmp_path / "elsewhere")
 
 
 @pytest.mark.slow

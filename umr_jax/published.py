@@ -60,12 +60,13 @@ TABLES: dict[str, tuple[Row, ...]] = {
   ),
 }
 
-# Rows of the supplementary's tables that a run here does not stand for.
-NOT_RUN = (
-  "(a) no template, no semantics, no adversary",
-  "(b) with template",
-  "(c) with semantics",
-  "without L_sv",
-  "without L_sp",
-  "(e) original part segmentation",
-)
+# Rows of the supplementary's tables that a run by itself does not stand for, and the row of
+# `ablate.ROWS` that does; none yet for the last, which compares two segmentations.
+ABLATED = {
+  "(a) no template, no semantics, no adversary": "nothing",
+  "(b) with template": "template",
+  "(c) with semantics": "semantics",
+  "without L_sv": "no_vertex_term",
+  "without L_sp": "no_probability_term",
+  "(e) original part segmentation": "",
+}

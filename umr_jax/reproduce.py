@@ -15,13 +15,18 @@ from umr_jax.data.dataset import Dataset, load_dataset, shown_split
 from umr_jax.files import write_bytes, write_text
 from umr_jax.pipeline import evaluate_workdir, run
 from umr_jax.predict import load_predictor
-from umr_jax.published import METRICS, NOT_RUN, SECONDS_PER_IMAGE, TABLES
+from umr_jax.published import ABLATED, METRICS, SECONDS_PER_IMAGE, TABLES
 
 _TIMED = 20  # images, one at a time
 
 
 def reproduce(
-  dataset: str, config: Config | None, workdir: pathlib.Path, out: pathlib.Path
+  dataset: str,
+  config: Config | None,
+  workdir: pathlib.Path,
+  out: pathlib.Path,
+  *,
+  ablation: pathlib.Path | None = None,
 ) -> dict[str, Any]:
   """Trains or takes a run, evaluates it, and writes it beside what was published.
 
@@ -30,6 +35,7 @@ def reproduce(
     config: to train with; None takes the run in `workdir` as it is.
     workdir: the run.
     out: where results.json, table.md, table.csv and precision_recall.png are written.
+    ablation: where `ablate.ablate` wrote its rows, for the lines of the table that it stands for.
 
   Returns:
     What results.json holds: `dataset`, `rows`, `seconds_per_image` and its `published_`, and the
@@ -47,7 +53,7 @@ def reproduce(
     evaluation = evaluate_workdir(workdir, split=shown_split(data), dataset=data)
   results = {
     "dataset": dataset,
-    "rows": table_rows(dataset, evaluation),
+    "rows": table_rows(dataset, evaluation, ablated=ablated_rows(ablation)),
     "seconds_per_image": seconds_per_image(workdir, data),
     "published_seconds_per_image": SECONDS_PER_IMAGE,
     "evaluation": evaluation,
@@ -60,7 +66,30 @@ def reproduce(
   return results
 
 
-def table_rows(dataset: str, evaluation: dict[str, Any]) -> list[dict[str, Any]]:
+def ablated_rows(folder: pathlib.Path | None) -> dict[str, dict[str, Any]]:
+  """By name, the rows of an ablation that have results: means over seeds, with a note.
+
+  Raises:
+    ValueError: if the folder has none of them.
+  """
+  rows: dict[str, dict[str, Any]] = {}
+  if folder is None:
+    return rows
+  for name in filter(None, ABLATED.values()):
+    path = folder / f"{name}.json"
+    if path.is_file():
+      results = json.loads(path.read_text(encoding="utf-8"))
+      seeds = list(results["seeds"].values())
+      means = {m: float(np.mean([s[m] for s in seeds])) for m in METRICS if m in seeds[0]}
+      rows[name] = means | {"note": f"ablation, {results['budget']} budget, {len(seeds)} seeds"}
+  if not rows:
+    raise ValueError(f"{folder} holds no rows of an ablation, such as template.json")
+  return rows
+
+
+def table_rows(
+  dataset: str, evaluation: dict[str, Any], *, ablated: dict[str, dict[str, Any]] | None = None
+) -> list[dict[str, Any]]:
   """The lines of the table: this run, how far it is from the paper, what was published, not run."""
   published = TABLES.get(dataset, ())
   ours = {metric: evaluation[metric] for metric in METRICS if metric in evaluation}
@@ -72,7 +101,10 @@ def table_rows(dataset: str, evaluation: dict[str, Any]) -> list[dict[str, Any]]
     gap = {m: ours[m] - value for m, value in first.values.items() if m in ours}
     rows.append({"name": "gap to the first published row", **gap, "note": ""})
   rows += [{"name": row.name, **row.values, "note": row.note} for row in published]
-  rows += [{"name": f"ours, {name}", "note": "not run"} for name in NOT_RUN]
+  rows += [
+    {"name": f"ours, {name}", **(ablated or {}).get(key, {"note": "not run"})}
+    for name, key in ABLATED.items()
+  ]
   return rows
 
 
