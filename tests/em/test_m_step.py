@@ -79,9 +79,18 @@ def test_part_vertices_follow_a_map_that_is_split_by_height(topology):
 
 
 def test_the_canonical_map_is_the_mean_of_the_chosen_ones(topology, em_state, rng):
-  maps = rng.uniform(size=(16, 32, 3)).astype(np.float32)
+  maps = rng.dirichlet(np.ones(3), (16, 32)).astype(np.float32)
   statistics = Statistics(np.zeros((topology.num_half, 3)), 2, maps * 5.0, 5)
   new, _ = m_step(em_state, statistics, topology=topology)
   np.testing.assert_allclose(new.canonical_uv, maps, rtol=1e-5)
   labels = jax.device_get(part_vertices(jnp.asarray(maps), topology))
   np.testing.assert_array_equal(new.part_vertices, labels)
+
+
+def test_the_template_may_stand_still_while_the_map_moves(topology, em_state, rng):
+  maps = rng.dirichlet(np.ones(3), (16, 32)).astype(np.float32)
+  statistics = Statistics(rng.normal(size=(topology.num_half, 3)), 2, maps, 1)
+  new, mean_offset = m_step(em_state, statistics, topology=topology, template=False)
+  np.testing.assert_array_equal(new.template.half_vertices, em_state.template.half_vertices)
+  assert (mean_offset == 0.0).all()
+  np.testing.assert_allclose(new.canonical_uv, maps, rtol=1e-5)
