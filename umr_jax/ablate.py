@@ -5,11 +5,13 @@ not run again, so that a table may be made over days, and rows be added to it.
 """
 
 import dataclasses
+import gc
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from absl import logging
 
@@ -115,6 +117,9 @@ def ablate(study: Study, *, rows: Sequence[str] = tuple(ROWS), seeds: Sequence[i
         continue
       logging.info("Row %s, seed %d.", name, seed)
       evaluation = run(config, study.workdir / name / str(seed)).evaluation
+      # Dozens of compiled programs would fill the memory, and Linux's table of memory maps.
+      jax.clear_caches()
+      gc.collect()
       results["seeds"][str(seed)] = {m: evaluation[m] for m in METRICS if m in evaluation}
       results |= {"row": name, "title": ROWS[name].title, "dataset": study.dataset}
       results |= {"budget": study.budget, "images": evaluation["n"]}

@@ -1,6 +1,8 @@
 """How a run begins."""
 
 import dataclasses
+import gc
+import weakref
 
 import numpy as np
 from tiny import tiny_config
@@ -39,3 +41,17 @@ def test_the_config_says_where_a_run_begins(tmp_path):
   np.testing.assert_allclose(2 * np.abs(first[:, 1]).max(), 0.4 * length, rtol=0.15)
   _, wide = first_template(with_geometry(config, first="silhouettes", width=0.8))
   np.testing.assert_allclose(wide[:, 1], 2 * first[:, 1], rtol=1e-5)
+
+
+def test_a_finished_loop_is_forgotten(tmp_path):
+  """With its data: a process may run many."""
+  config = tiny_config(tmp_path)
+  topology, split = build_topology_from(config), load_dataset(config.data).splits["train"]
+  loop = EMLoop(
+    config=config, topology=topology, train_split=split, checkpointer=None, monitor=None
+  )
+  assert loop.round(0) is loop.round(0)
+  forgotten = weakref.ref(loop)
+  del loop
+  gc.collect()
+  assert forgotten() is None

@@ -1,7 +1,6 @@
 """The EM loop: rounds of E-steps and M-steps, with the template as explicit state."""
 
 import dataclasses
-import functools
 from collections.abc import Iterator
 
 import jax
@@ -54,10 +53,14 @@ class EMLoop:
   checkpointer: Checkpointer
   monitor: Monitor
 
-  @functools.cache  # noqa: B019 (a loop lives as long as its run)
+  # Not a cache of the class: it would keep every loop, and its data, as long as the process lives.
+  _rounds: dict[int, Round] = dataclasses.field(default_factory=dict, init=False, repr=False)
+
   def round(self, index: int) -> Round:
     """The compiled functions of a round."""
-    return make_round(self.config, self.topology, index=index)
+    if index not in self._rounds:
+      self._rounds[index] = make_round(self.config, self.topology, index=index)
+    return self._rounds[index]
 
   def run(self) -> tuple[TrainState, EMState]:
     """Trains from the last good checkpoint, or from nothing, to the end.
