@@ -82,6 +82,15 @@ def test_results_of_other_settings_are_not_mixed(study, monkeypatch):
     ablate.ablate(longer, rows=("semantics",), seeds=(0, 1))
 
 
+def test_a_run_of_other_length_is_not_taken_on(study, monkeypatch):
+  monkeypatch.setattr(ablate, "run", Recorder())
+  folder = study.workdir / "semantics" / "0"
+  folder.mkdir(parents=True)
+  (folder / "config.json").write_text(json.dumps({"train": {"steps": 3}}))
+  with pytest.raises(ValueError, match="a run of 3 steps, not 6"):
+    ablate.ablate(study, rows=("semantics",), seeds=(0,))
+
+
 def test_a_setting_newer_than_a_result_does_not_lock_it(study, monkeypatch):
   recorder = Recorder()
   monkeypatch.setattr(ablate, "run", recorder)

@@ -36,7 +36,7 @@ def test_lists_from_json_become_tuples_and_ints_become_floats():
     ({"render": {"image_size": 40}}, "must divide"),
     ({"geometry": {"radii": [1.0, 0.0, 1.0]}}, "geometry.radii"),
     ({"model": {"camera_elevation": [50.0, -20.0]}}, "rising angles"),
-    ({"loss": {"camera_posterior": 1.0}}, "camera_temperature is 0"),
+    ({"loss": {"camera_posterior": 1.0}}, "and loss.camera_bank are 0"),
     ({"loss": {"camera_prior": 1.0}}, "camera_prior is set, but loss.camera_temperature is 0"),
     ({"loss": {"deviation": 1.0}}, "loss.deviation_stop need each other"),
     ({"geometry": {"first": "cube"}}, "geometry.first"),
@@ -96,3 +96,17 @@ def test_probabilities_that_nothing_teaches_are_readable_but_not_trainable():
     config_checks.check_trainable(config)
   single = {"loss": {"camera_temperature": 0.1}, "em": {"hypotheses": [1]}}
   config_checks.check_trainable(from_dict(single))
+
+
+def test_a_bank_must_teach_the_probabilities():
+  """Nothing else does: the hypothesis that answers is not chosen by them."""
+  nested = {"em": {"bank_every": 10}, "loss": {"camera_bank": 1.0}}
+  with pytest.raises(ValueError, match=r"camera_bank is set.*camera_posterior"):
+    config_checks.check_trainable(from_dict(nested))
+  nested["loss"]["camera_posterior"] = 1.0
+  config_checks.check_trainable(from_dict(nested))
+
+
+def test_semantic_terms_without_parts_are_refused():
+  with pytest.raises(ValueError, match=r"data\.parts is 'none'"):
+    from_dict({"data": {"parts": "none"}, "loss": {"part_vertices": 1.0}})

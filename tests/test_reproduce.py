@@ -104,15 +104,24 @@ def fake_cub(root, count=60):
 
 
 def test_rows_of_an_ablation_take_their_place(tmp_path):
-  row = {"budget": "small", "seeds": {"0": {"mask_iou": 0.4}, "1": {"mask_iou": 0.6}}}
+  row = {
+    "dataset": "cub",
+    "budget": "small",
+    "seeds": {"0": {"mask_iou": 0.4}, "1": {"mask_iou": 0.6}},
+  }
   (tmp_path / "no_vertex_term.json").write_text(json.dumps(row))
-  rows = {row["name"]: row for row in table_rows("cub", EVALUATION, ablated=ablated_rows(tmp_path))}
+  rows = {
+    row["name"]: row
+    for row in table_rows("cub", EVALUATION, ablated=ablated_rows(tmp_path, dataset="cub"))
+  }
   assert rows["ours, without L_sv"]["mask_iou"] == pytest.approx(0.5)
   assert rows["ours, without L_sv"]["note"] == "ablation, small budget, 2 seeds"
   assert rows["ours, without L_sp"]["note"] == "not run"
   assert set(filter(None, ABLATED.values())) <= set(ROWS)
   with pytest.raises(ValueError, match="no rows"):
-    ablated_rows(tmp_path / "elsewhere")
+    ablated_rows(tmp_path / "elsewhere", dataset="cub")
+  with pytest.raises(ValueError, match="on cub, not on planes"):
+    ablated_rows(tmp_path, dataset="planes")
 
 
 @pytest.mark.slow

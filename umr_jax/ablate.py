@@ -116,7 +116,9 @@ def ablate(study: Study, *, rows: Sequence[str] = tuple(ROWS), seeds: Sequence[i
       if str(seed) in results["seeds"]:
         continue
       logging.info("Row %s, seed %d.", name, seed)
-      evaluation = run(config, study.workdir / name / str(seed)).evaluation
+      folder = study.workdir / name / str(seed)
+      _refuse_shorter(folder, config)
+      evaluation = run(config, folder).evaluation
       # Dozens of compiled programs would fill the memory, and Linux's table of memory maps.
       jax.clear_caches()
       gc.collect()
@@ -126,6 +128,17 @@ def ablate(study: Study, *, rows: Sequence[str] = tuple(ROWS), seeds: Sequence[i
       write_text(path, json.dumps(results, indent=2) + "\n")
       write_table(study)
   return write_table(study)
+
+
+def _refuse_shorter(folder: pathlib.Path, config: Config) -> None:
+  """A run of fewer steps would go on with a schedule that has ended."""
+  path = folder / "config.json"
+  if path.is_file():
+    steps = json.loads(path.read_text(encoding="utf-8"))["train"]["steps"]
+    if steps != config.train.steps:
+      raise ValueError(
+        f"{folder} holds a run of {steps} steps, not {config.train.steps}; name another --workdir"
+      )
 
 
 def write_table(study: Study) -> str:
@@ -180,8 +193,7 @@ def _read(path: pathlib.Path, config: Config | None) -> dict[str, Any]:
     changed = sorted(k for k in now.keys() | then.keys() if now.get(k) != then.get(k))
   if settings is not None and changed:
     raise ValueError(
-      f"{path} was made with other settings ({', '.join(changed)}); name another --out, or "
-      "remove it"
+      f"{path} was made with other settings ({', '.join(changed)}); name another --workdir"
     )
   return results
 

@@ -12,7 +12,7 @@ from jaxtyping import PRNGKeyArray
 from umr_jax import parallel
 from umr_jax.config import Config
 from umr_jax.data.transforms import barrier
-from umr_jax.em.camera_bank import make_search
+from umr_jax.em.camera_bank import CROP_SIZE, make_search
 from umr_jax.em.e_step import make_round
 from umr_jax.em.first_template import egg
 from umr_jax.em.loop import first_em_state
@@ -21,7 +21,8 @@ from umr_jax.geometry.uv import uv_directions
 from umr_jax.losses.drawing import draw
 from umr_jax.losses.texture import texture_distance_from
 from umr_jax.losses.total import total_loss
-from umr_jax.models.assemble import assemble_vertices
+from umr_jax.models.assemble import assemble_vertices, part_texels
+from umr_jax.models.discriminator import make_judge
 from umr_jax.models.infer import build_net, build_topology_from
 from umr_jax.render.benchmark import interleaved, surroundings
 from umr_jax.types import Batch, EMState, Prediction, Topology
@@ -29,10 +30,10 @@ from umr_jax.types import Batch, EMState, Prediction, Topology
 _PARTS = 4
 
 
-def made_up_batch(config: Config) -> Batch:
+def made_up_batch(config: Config, *, image_size: int) -> Batch:
   """Ellipses of several shapes on noise, quartered into parts; with cameras where a bank is set."""
   rng = np.random.default_rng(0)
-  count, size = config.train.batch_size, config.data.image_size
+  count, size = config.train.batch_size, image_size
   y, x = (np.mgrid[:size, :size] + 0.5) * 2.0 / size - 1.0
   widths = rng.uniform(0.4, 0.9, (2, count, 1, 1))
   masks = ((x / widths[0]) ** 2 + (y / widths[1]) ** 2 < 1.0).astype(np.float32)
@@ -79,7 +80,8 @@ def measure_step(config: Config, *, round_index: int, repeats: int) -> dict[str,
   topology = build_topology_from(config)
   net = build_net(config, hypotheses=config.hypotheses(round_index))
   compiled = make_round(config, topology, index=round_index)
-  batch, em_state = made_up_batch(config), made_up_state(config, topology)
+  batch = made_up_batch(config, image_size=config.data.image_size)
+  em_state = made_up_state(config, topology)
   train_state = compiled.new_state(0)
   stages = _stages(config, topology, net, train_state, em_state, batch)
   state, held = parallel.replicate(train_state), parallel.replicate(em_state)
@@ -92,8 +94,9 @@ def measure_step(config: Config, *, round_index: int, repeats: int) -> dict[str,
 
   if config.em.bank_every:
     search = jax.jit(make_search(topology, elevation=config.model.camera_elevation))
+    searched = jax.tree.map(jnp.asarray, made_up_batch(config, image_size=CROP_SIZE))
     held_once = jax.tree.map(jnp.asarray, em_state)
-    stages["search"] = lambda: search(held_once, jax.tree.map(jnp.asarray, batch))
+    stages["search"] = lambda: search(held_once, searched)
   times = interleaved({**stages, "step": step}, repeats)
   return {
     "case": f"round{round_index}",
@@ -116,6 +119,10 @@ def _stages(
   held, params = jax.tree.map(jnp.asarray, (em_state, train_state.params))
   stats = jax.tree.map(jnp.asarray, train_state.batch_stats)
   key = jax.random.key(0)
+  judge = make_judge(train_state.discriminator) if train_state.discriminator else None
+  texels = None
+  if config.loss.part_probability:
+    texels = part_texels(jnp.asarray(em_state.canonical_uv), topology)
   noise = None
   if config.model.sample_code:
     noise = jax.random.normal(key, (len(batch.index), config.model.code_size))
@@ -139,6 +146,7 @@ def _stages(
       prediction.flow_map,
       on_device,
       choose=lambda alpha: jnp.zeros(len(alpha), jnp.int32),
+      parts=texels,
       every_color=config.loss.texture_cameras == "all",
       topology=topology,
       settings=config.render,
@@ -158,6 +166,7 @@ def _stages(
       settings=config.render,
       image_size=config.render_size,
       distance=texture_distance_from(config.loss.perceptual_weights),
+      judge=judge,
     )[0]
 
   forward, draw_forward = jax.jit(predict), jax.jit(drawn)

@@ -102,9 +102,20 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
     yield "em.bank_every and loss.camera_bank need each other: set both, or neither."
   if bool(config.loss.deviation) != bool(config.loss.deviation_stop):
     yield "loss.deviation and loss.deviation_stop need each other: set both, or neither."
-  for name in ("camera_posterior", "camera_prior"):
-    if values[f"loss.{name}"] and not config.loss.camera_temperature:
-      yield f"loss.{name} is set, but loss.camera_temperature is 0: nothing would use it."
+  if config.loss.camera_prior and not config.loss.camera_temperature:
+    yield "loss.camera_prior is set, but loss.camera_temperature is 0: nothing would use it."
+  if config.loss.camera_posterior and not (
+    config.loss.camera_temperature or config.loss.camera_bank
+  ):
+    yield (
+      "loss.camera_posterior is set, but loss.camera_temperature and loss.camera_bank are 0: "
+      "nothing would use it."
+    )
+  if config.data.parts == "none" and config.semantic:
+    yield (
+      "data.parts is 'none', but loss.part_probability or loss.part_vertices is set: set these to "
+      "0, or data.parts=given."
+    )
   yield from _data_problems(config.data)
   yield from _em_problems(config.em)
   if config.loss.perceptual_weights != "none" and not config.loss.texture:
@@ -118,11 +129,12 @@ def check_trainable(config: Any) -> None:
     ValueError: with the reason.
   """
   loss = config.loss
-  if loss.camera_temperature and max(config.em.hypotheses) > 1 and not loss.camera_posterior:
-    raise ValueError(
-      "loss.camera_temperature is set, so the probabilities of the hypotheses learn from "
-      "loss.camera_posterior alone: it must not be 0."
-    )
+  for name in ("camera_temperature", "camera_bank"):
+    if getattr(loss, name) and max(config.em.hypotheses) > 1 and not loss.camera_posterior:
+      raise ValueError(
+        f"loss.{name} is set, so the probabilities of the hypotheses learn from "
+        "loss.camera_posterior alone: it must not be 0."
+      )
 
 
 # Which sources read a setting that not all of them do, and whether they need it.

@@ -61,6 +61,12 @@ def run(config: Config, workdir: pathlib.Path) -> RunResult:
   check_trainable(config)
   prepare_workdir(workdir, config)
   dataset = load_dataset(config.data)
+  if config.semantic and not dataset.part_names:
+    logging.warning(
+      "%s has no part maps: the run goes on without its semantic terms. Maps in parts/NAME.npz, or "
+      "keypoints with data.parts=keypoints, bring them in.",
+      dataset.name,
+    )
   topology = build_topology_from(config)
   with (
     Checkpointer(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpointer,

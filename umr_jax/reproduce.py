@@ -44,6 +44,7 @@ def reproduce(
   Raises:
     ValueError, OSError: as `pipeline.run`.
   """
+  ablated = ablated_rows(ablation, dataset=dataset)
   if config is not None:
     evaluation = run(config, workdir).evaluation
     data = load_dataset(config.data)
@@ -53,7 +54,7 @@ def reproduce(
     evaluation = evaluate_workdir(workdir, split=shown_split(data), dataset=data)
   results = {
     "dataset": dataset,
-    "rows": table_rows(dataset, evaluation, ablated=ablated_rows(ablation)),
+    "rows": table_rows(dataset, evaluation, ablated=ablated),
     "seconds_per_image": seconds_per_image(workdir, data),
     "published_seconds_per_image": SECONDS_PER_IMAGE,
     "evaluation": evaluation,
@@ -66,11 +67,11 @@ def reproduce(
   return results
 
 
-def ablated_rows(folder: pathlib.Path | None) -> dict[str, dict[str, Any]]:
+def ablated_rows(folder: pathlib.Path | None, *, dataset: str) -> dict[str, dict[str, Any]]:
   """By name, the rows of an ablation that have results: means over seeds, with a note.
 
   Raises:
-    ValueError: if the folder has none of them.
+    ValueError: if the folder has none of them, or they are another data set's.
   """
   rows: dict[str, dict[str, Any]] = {}
   if folder is None:
@@ -79,6 +80,8 @@ def ablated_rows(folder: pathlib.Path | None) -> dict[str, dict[str, Any]]:
     path = folder / f"{name}.json"
     if path.is_file():
       results = json.loads(path.read_text(encoding="utf-8"))
+      if results["dataset"] != dataset:
+        raise ValueError(f"{path} is an ablation on {results['dataset']}, not on {dataset}")
       seeds = list(results["seeds"].values())
       means = {m: float(np.mean([s[m] for s in seeds])) for m in METRICS if m in seeds[0]}
       rows[name] = means | {"note": f"ablation, {results['budget']} budget, {len(seeds)} seeds"}

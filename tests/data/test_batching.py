@@ -166,3 +166,15 @@ def test_a_bank_of_cameras_follows_the_crops(split):
       ).camera
       np.testing.assert_allclose(batch.found_camera[row], true, atol=1e-5)
   assert train_batch(split, step=0, **SETTINGS).found_camera is None
+
+
+def test_a_batch_without_any_part_map_looks_like_the_others(split):
+  bare = [dataclasses.replace(example, parts=None) for example in split]
+  lacking = Split(bare, range(6), keypoint_flip=KEYPOINT_FLIP, part_channels=5)
+  batch = train_batch(lacking, step=0, **SETTINGS)
+  assert batch.parts.shape == (4, 32, 32, 5) and not batch.parts.any()
+  for rows, _ in evaluation_batches(lacking[:5], **_EVALUATION):
+    assert rows.parts.shape == (4, 32, 32, 5)
+  assert train_batch(lacking, step=0, **SETTINGS, parts=False).parts is None
+  none = Split(bare, range(6), keypoint_flip=KEYPOINT_FLIP)
+  assert train_batch(none, step=0, **SETTINGS).parts is None

@@ -1,5 +1,7 @@
 """CUB-200-2011 in its published files and in CMR's, as small fakes of the same formats."""
 
+import dataclasses
+import hashlib
 import pathlib
 import re
 import shutil
@@ -12,6 +14,7 @@ from PIL import Image
 from scipy import io as scipy_io
 from scipy.spatial.transform import Rotation
 
+from umr_jax.data import cub
 from umr_jax.data.cub import FROM_LEFT_BACK_UP, KEYPOINT_FLIP, KEYPOINT_NAMES, cub_builder
 from umr_jax.data.example import frame_square
 from umr_jax.data.transforms import keypoints_to_square
@@ -325,7 +328,7 @@ def test_the_settings_follow_files_and_options(tmp_path):
 
 
 @pytest.mark.parametrize("named", ["CUB_200_2011", "."])
-def test_archives_in_the_folder_are_unpacked(tmp_path, named):
+def test_archives_in_the_folder_are_unpacked(tmp_path, monkeypatch, named):
   root = _published(tmp_path / "made", [(1, 15), (0, 15)])
   data = tmp_path / "data"
   data.mkdir()
@@ -333,6 +336,9 @@ def test_archives_in_the_folder_are_unpacked(tmp_path, named):
   for content in (root, pathlib.Path(segmentations)):
     with tarfile.open(data / f"{content.name}.tgz", "w:gz") as tar:
       tar.add(content, content.name)
+  made = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in data.iterdir()}
+  fakes = tuple(dataclasses.replace(a, sha256=made[a.name]) for a in cub._ARCHIVES)
+  monkeypatch.setattr(cub, "_ARCHIVES", fakes)
   for _ in range(2):  # the second time everything is there
     builder = cub_builder(
       data / named,

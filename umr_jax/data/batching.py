@@ -89,7 +89,7 @@ def train_batch(
         bank[number], source=square_box(example.box, padding=padding), target=square
       )
       cameras.append(mirror_camera(camera) if mirrored else camera)
-  batch = _stack(crops, indices, len(crops))
+  batch = _stack(crops, indices, len(crops), split.part_channels if parts else 0)
   found: Any = np.stack(cameras) if cameras else None
   return dataclasses.replace(batch, found_camera=found)
 
@@ -123,7 +123,7 @@ def evaluation_batches(
       example = split[index]
       square = square_box(example.box, padding=padding)
       crops.append(_cut(split, example, square, image_size, mirrored, parts))
-    yield _stack(crops, indices, batch_size), crops
+    yield _stack(crops, indices, batch_size, split.part_channels if parts else 0), crops
 
 
 def _cut(
@@ -139,13 +139,16 @@ def _cut(
   return crop(example, square, image_size=size, mirror=mirrored, keypoint_flip=split.keypoint_flip)
 
 
-def _stack(crops: list[Crop], indices: list[int], rows: int) -> Batch:
+def _stack(crops: list[Crop], indices: list[int], rows: int, part_channels: int) -> Batch:
   """Crops as a batch of `rows` rows; rows that are missing repeat the last crop.
 
-  A part map of nothing but zeros, not even background, stands for one that an image lacks.
+  A part map of nothing but zeros, not even background, stands for one that an image lacks. A batch
+  of such images alone has them as well, where the data set has part maps: all batches are alike.
   """
   filled = crops + [crops[-1]] * (rows - len(crops))
   known = [item.parts for item in crops if item.parts is not None]
+  if not known and part_channels:
+    known = [np.zeros((*crops[0].mask.shape, part_channels), np.float32)]
   barriers = [barrier(item.mask) for item in crops]
   arrays: dict[str, Any] = dict(
     image=np.stack([item.image for item in filled]),

@@ -149,7 +149,7 @@ def _unpack_missing(root: pathlib.Path, annotations: pathlib.Path | None) -> Non
   try:
     if not any((folder / "images").is_dir() for folder in (root, parent / pictures.content)):
       unpack(pictures, parent)
-    places = (parent, root, parent / pictures.content)
+    places = (parent, root, root.parent, parent / pictures.content)
     if annotations is None and not any((p / segmentations.content).is_dir() for p in places):
       unpack(segmentations, parent)
   except OSError as error:

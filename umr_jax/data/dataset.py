@@ -58,13 +58,19 @@ class Split(Sequence[Example]):
 
   Attributes:
     keypoint_flip: for each keypoint the one whose place it takes in a mirrored picture.
+    part_channels: of the part maps, with the background; 0 where no example has one.
   """
 
   def __init__(
-    self, source: _Source, indices: Sequence[int], *, keypoint_flip: tuple[int, ...] = ()
+    self,
+    source: _Source,
+    indices: Sequence[int],
+    *,
+    keypoint_flip: tuple[int, ...] = (),
+    part_channels: int = 0,
   ):
     self._source, self._indices = source, list(indices)
-    self.keypoint_flip = keypoint_flip
+    self.keypoint_flip, self.part_channels = keypoint_flip, part_channels
 
   def __len__(self) -> int:
     return len(self._indices)
@@ -75,7 +81,12 @@ class Split(Sequence[Example]):
   def __getitem__(self, index: slice) -> "Split": ...
   def __getitem__(self, index: int | slice) -> "Example | Split":
     if isinstance(index, slice):
-      return Split(self._source, self._indices[index], keypoint_flip=self.keypoint_flip)
+      return Split(
+        self._source,
+        self._indices[index],
+        keypoint_flip=self.keypoint_flip,
+        part_channels=self.part_channels,
+      )
     return self._source[self._indices[index]]
 
   def thinned(self, limit: int) -> "Split":
@@ -163,7 +174,12 @@ def _dataset(name: str, prepared: Prepared, *, parts: str) -> Dataset:
     part_names = tuple(contents.keypoint_names[members[0]] for members in groups)
   memory = ExampleMemory(source)
   train, test = (
-    Split(memory, contents.splits[split], keypoint_flip=contents.keypoint_flip)
+    Split(
+      memory,
+      contents.splits[split],
+      keypoint_flip=contents.keypoint_flip,
+      part_channels=len(part_names) + 1 if part_names else 0,
+    )
     for split in ("train", "test")
   )
   return Dataset(

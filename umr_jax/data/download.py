@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import tarfile
 import tempfile
+import zlib
 
 import pooch
 import requests
@@ -37,24 +38,36 @@ def unpack(archive: Archive, folder: pathlib.Path, *, patience: float = _PATIENC
 
   Raises:
     OSError: when the archive can neither be found nor fetched, or the folder cannot be written.
-    ValueError: when the archive is damaged, or has no such content.
+    ValueError: when the archive is not the published one, or what it would make is there in part.
   """
   folder.mkdir(parents=True, exist_ok=True)
+  target = folder / archive.content
+  if target.exists() and any(target.iterdir()):
+    raise ValueError(f"{target} is there, but not complete; move it away, so that it is made anew")
   with tempfile.TemporaryDirectory(dir=folder, prefix=f".{archive.content}-") as scratch:
     local = folder / archive.name
     if not local.exists():
       local = _fetch(archive, pathlib.Path(scratch), patience)
+    elif pooch.file_hash(str(local), alg="sha256") != archive.sha256:
+      raise ValueError(
+        f"{local} is not the published file: it is damaged, or another; fetch it anew"
+      )
     logging.info("Unpacking %s.", local)
     unpacked = pathlib.Path(scratch) / "unpacked"
     try:
       with tarfile.open(local) as tar:
         tar.extractall(unpacked, filter="data")
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
       raise ValueError(f"{local} cannot be unpacked: {error}") from error
     wanted = unpacked / archive.content
     if not wanted.is_dir():
       raise ValueError(f"{local} holds no folder {archive.content}")
-    wanted.rename(folder / archive.content)
+    try:
+      wanted.rename(target)
+    except OSError:
+      # Another process was faster: folders appear complete.
+      if not (target.is_dir() and any(target.iterdir())):
+        raise
 
 
 def _fetch(archive: Archive, scratch: pathlib.Path, patience: float) -> pathlib.Path:

@@ -30,15 +30,17 @@ def results(subjects: Subjects, *, rows: int = 12) -> np.ndarray:
   return _rows(subjects, chosen)
 
 
-def vertex_parts(subjects: Subjects, labels: np.ndarray, *, rows: int = 8) -> np.ndarray:
+def vertex_parts(
+  subjects: Subjects, labels: np.ndarray, *, parts: int, rows: int = 8
+) -> np.ndarray:
   """Where the template's parts lie under the predicted cameras (supplementary 2).
 
   Args:
     subjects: the images.
     labels: [V] the part of each vertex, 0 for none.
+    parts: P, of which some may have no vertex.
     rows: images.
   """
-  parts = int(labels.max())
   palette = part_map(np.eye(parts + 1, dtype=np.float32)[None])[0]
   cells, shown = [], subjects.best_first()[:rows]
   for i in shown:

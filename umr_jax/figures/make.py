@@ -93,10 +93,11 @@ def _drawings(workdir: pathlib.Path, extras: Extras) -> np.ndarray:
 
 
 def _vertex_parts(workdir: pathlib.Path, subjects: Subjects) -> np.ndarray:
-  labels = read_checkpoint(workdir).em_state.part_vertices
-  if labels is None or not np.any(labels):
+  em_state = read_checkpoint(workdir).em_state
+  if em_state.part_vertices is None or em_state.canonical_uv is None:
     raise MissingError("the run has no canonical part map: its data have no part maps")
-  return grids.vertex_parts(subjects, np.asarray(labels))
+  parts = em_state.canonical_uv.shape[-1] - 1
+  return grids.vertex_parts(subjects, np.asarray(em_state.part_vertices), parts=parts)
 
 
 def _ablations(extras: Extras) -> np.ndarray:

@@ -140,7 +140,7 @@ def total_loss(
     prediction: the network's output for the batch.
     em_state: the template, and the round, which sets what is active.
     batch: images and masks.
-    key: for the draw of a camera per image.
+    key: for the draws of a camera, of points on parts and of an unseen view per image.
     round_step: steps taken in this round.
     topology: the mesh.
     weights: the weight of every term.
@@ -151,7 +151,8 @@ def total_loss(
 
   Returns:
     The objective, and metrics: `loss/NAME` unweighted, `weighted/NAME`, `loss/total`, `mask_iou`
-    (expected over the hypotheses) and `camera_confidence` (the largest probability).
+    (expected over the hypotheses; with a bank, of the one that answers) and `camera_confidence`
+    (the largest probability).
 
   Source: Li et al. 2020, section 3 and supplementary 2.2.
   """
