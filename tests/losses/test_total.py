@@ -313,7 +313,11 @@ def test_a_found_camera_calls_the_hypothesis_of_its_side(objective, prediction):
   turned = quaternion.multiply(
     jnp.broadcast_to(jnp.array([UPRIGHT]), (B, 4)), camera.azimuth_turns(K)[jnp.array([2, 1])]
   )
-  found = jnp.concatenate([FOUND[:, :3], turned], axis=-1)
+  # Scales and places as predicted: the rotation is what differs.
+  found = jnp.concatenate([prediction.cameras[:, 0, :3], turned], axis=-1)
+  prediction = prediction.replace(
+    cameras=prediction.cameras.at[..., :3].set(prediction.cameras[:, :1, :3])
+  )
   weights = dataclasses.replace(only("camera_bank"), camera_posterior=0.5)
 
   def loss(prediction, weights=weights):

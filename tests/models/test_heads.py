@@ -9,7 +9,7 @@ import numpy_net
 import pytest
 
 from umr_jax.geometry import camera
-from umr_jax.models.camera_heads import CameraHeads
+from umr_jax.models.camera_heads import CameraHeads, _positive
 from umr_jax.models.initialize import draw_variables
 from umr_jax.models.mask_head import BLOCK, MaskHead
 from umr_jax.models.shape_head import ShapeHead
@@ -169,3 +169,10 @@ def test_a_cell_of_the_map_says_its_own_block_of_the_silhouette(rng):
     block = logits[:, row * BLOCK : (row + 1) * BLOCK, column * BLOCK : (column + 1) * BLOCK]
     expected = layout[:, row, column] @ kernel  # rows of the block, one after the other
     np.testing.assert_allclose(block.reshape(2, -1), expected, atol=1e-5)
+
+
+def test_a_scale_that_reached_nothing_may_grow_again():
+
+  x = jnp.array([-0.5, 0.0, 0.7])
+  np.testing.assert_array_equal(_positive(x), [0.0, 0.0, jnp.float32(0.7)])
+  np.testing.assert_array_equal(jax.grad(lambda x: _positive(x).sum())(x), 1.0)

@@ -70,7 +70,7 @@ class CameraHeads(nn.Module):
         norm = BatchNorm(channel_axes=2, name=f"hidden{i}_bn")
         x = leaky_relu(norm(x, train=train), 0.2)
 
-    scale = jax.nn.relu(Dense(1, stacked=True, name="scale")(x) + 1.0) + _SMALLEST_SCALE
+    scale = _positive(Dense(1, stacked=True, name="scale")(x) + 1.0) + _SMALLEST_SCALE
     translation = Dense(2, stacked=True, name="translation")(x)
     turn = self._turn(x)
     if self.spread:
@@ -93,6 +93,20 @@ class CameraHeads(nn.Module):
     low, high = self.elevation
     elevation = 0.5 * (low + high) + 0.5 * (high - low) * bounded[..., 1]
     return upright_rotation(azimuth, elevation, self.roll * bounded[..., 2])
+
+
+@jax.custom_jvp
+def _positive(x: Array) -> Array:
+  """x where it is positive, else 0, with the slope of x everywhere.
+
+  A shut ReLU stays shut: once an image's scale had reached 0, no term could bring it back.
+  """
+  return jnp.maximum(x, 0.0)
+
+
+@_positive.defjvp
+def _positive_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+  return _positive(*primals), *tangents
 
 
 @checked
