@@ -20,14 +20,7 @@ from umr_jax.ablate import ROWS, SEEDS, Study, ablate
 _PRESETS = {"synthetic": "best", "planes": "best_planes"}
 # About two minutes a run on 2 CPU cores (planes: four); a full budget is what the preset says.
 _SMALL = {
-  "synthetic": (
-    "train.steps=1000",
-    "data.train_images=1000",
-    "geometry.level=2",
-    "geometry.texels_per_side=4",
-    "render.image_size=48",
-    "render.sigma=3e-4",
-  ),
+  "synthetic": ("train.steps=1000", "data.train_images=1000"),
   "planes": ("train.steps=1000",),
 }
 

@@ -14,13 +14,7 @@ from experiments.configs import quickstart
 
 
 def get_config() -> ml_collections.ConfigDict:
-  config = with_semantics(quickstart.get_config())
-  # One hypothesis is drawn instead of eight: there is time for a finer mesh, drawn larger.
-  config.geometry.level = 3
-  config.geometry.texels_per_side = 3
-  config.render.image_size = 96
-  config.render.sigma = 1e-4
-  return config
+  return with_semantics(quickstart.get_config())
 
 
 def with_semantics(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
