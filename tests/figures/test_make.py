@@ -53,7 +53,7 @@ def test_every_figure_is_a_picture_or_has_a_reason(tmp_path):
     bare = make_figures(workdir, tmp_path / "bare", extras=Extras(), limit=4)
     assert "--images" in bare["1"]["missing"] and "--compare" in bare["11"]["missing"]
     assert "--ablation" in bare["10"]["missing"]
-    shutil.copytree(workdir, tmp_path / "ablation" / "full" / "0")
+    shutil.copytree(workdir, tmp_path / "ablation" / "semantics" / "0")
     extras = Extras(images=tmp_path / "drawings", compare=workdir, ablation=tmp_path / "ablation")
     made = make_figures(workdir, tmp_path / "out", extras=extras, limit=4)
   assert made == json.loads((tmp_path / "out" / "figures.json").read_text())
