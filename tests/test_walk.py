@@ -46,6 +46,22 @@ def assert_same(a, b):
     np.testing.assert_array_equal(x, y)
 
 
+def run_until(step, config, workdir, monkeypatch):
+  """A run that dies after a step, between two checkpoints or not."""
+  record = Monitor.record
+
+  def dying(self, metrics):
+    asked = record(self, metrics)
+    if self._step == step:
+      raise KeyboardInterrupt
+    return asked
+
+  monkeypatch.setattr(Monitor, "record", dying)
+  with pytest.raises(KeyboardInterrupt):
+    run(config, workdir)
+  monkeypatch.undo()
+
+
 def losses(workdir):
   lines = (workdir / "metrics.jsonl").read_text().splitlines()
   return {(r := json.loads(line))["step"]: r["loss/total"] for line in lines}
@@ -84,18 +100,7 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(
   unbroken, cache, tmp_path, monkeypatch, stop_at
 ):
   """Killed between two checkpoints, in either round; every number must come out the same."""
-  record = Monitor.record
-
-  def dying(self, metrics):
-    asked = record(self, metrics)
-    if self._step == stop_at:
-      raise KeyboardInterrupt
-    return asked
-
-  monkeypatch.setattr(Monitor, "record", dying)
-  with pytest.raises(KeyboardInterrupt):
-    run(tiny_config(cache), tmp_path)
-  monkeypatch.undo()
+  run_until(stop_at, tiny_config(cache), tmp_path, monkeypatch)
   result = run(tiny_config(cache), tmp_path)
   assert_same(result.train_state, unbroken[1].train_state)
   assert_same(result.em_state, unbroken[1].em_state)
@@ -141,18 +146,7 @@ def test_the_complete_method_ends_where_it_would_have_after_an_interruption(
   named = {name for line in lines for name in json.loads(line)}
   terms = ("part_probability", "part_vertices", "camera_bank", "adversary")
   assert named >= {f"loss/{name}" for name in terms}
-  record = Monitor.record
-
-  def dying(self, metrics):
-    asked = record(self, metrics)
-    if self._step == 5:
-      raise KeyboardInterrupt
-    return asked
-
-  monkeypatch.setattr(Monitor, "record", dying)
-  with pytest.raises(KeyboardInterrupt):
-    run(config, tmp_path / "broken")
-  monkeypatch.undo()
+  run_until(5, config, tmp_path / "broken", monkeypatch)
   result = run(config, tmp_path / "broken")
   assert_same(result.train_state, unbroken.train_state)
   assert_same(result.em_state, unbroken.em_state)

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from umr_jax.config import Config, flatten, from_dict, to_dict
+from umr_jax.config import Config, changes, from_dict, to_dict
 from umr_jax.files import write_text
 from umr_jax.pipeline import run
 
@@ -117,7 +117,7 @@ def ablate(study: Study, *, rows: Sequence[str] = tuple(ROWS), seeds: Sequence[i
         continue
       logging.info("Row %s, seed %d.", name, seed)
       folder = study.workdir / name / str(seed)
-      _refuse_shorter(folder, config)
+      _refuse_other_length(folder, config)
       evaluation = run(config, folder).evaluation
       # Dozens of compiled programs would fill the memory, and Linux's table of memory maps.
       jax.clear_caches()
@@ -130,7 +130,7 @@ def ablate(study: Study, *, rows: Sequence[str] = tuple(ROWS), seeds: Sequence[i
   return write_table(study)
 
 
-def _refuse_shorter(folder: pathlib.Path, config: Config) -> None:
+def _refuse_other_length(folder: pathlib.Path, config: Config) -> None:
   """A run of fewer steps would go on with a schedule that has ended."""
   path = folder / "config.json"
   if path.is_file():
@@ -182,24 +182,14 @@ def _path(study: Study, name: str) -> pathlib.Path:
 
 def _read(path: pathlib.Path, config: Config | None) -> dict[str, Any]:
   """A row's file, or an empty one; with a config, only if it was made with that, seeds aside."""
-  settings = None if config is None else _settings(config)
+  settings = None if config is None else to_dict(config)
   if not path.exists():
     return {"settings": settings, "seeds": {}}
   results = json.loads(path.read_text(encoding="utf-8"))
   if settings is not None:
-    # A setting that came into the package later had its default then.
-    now, defaults = flatten(settings), flatten(_settings(Config()))
-    then = defaults | flatten(results["settings"])
-    changed = sorted(k for k in now.keys() | then.keys() if now.get(k) != then.get(k))
-  if settings is not None and changed:
-    raise ValueError(
-      f"{path} was made with other settings ({', '.join(changed)}); name another --workdir"
-    )
+    changed = sorted(changes(results["settings"], settings).keys() - {"train.seed"})
+    if changed:
+      raise ValueError(
+        f"{path} was made with other settings ({', '.join(changed)}); name another --workdir"
+      )
   return results
-
-
-def _settings(config: Config) -> dict[str, Any]:
-  """What a row's results depend on, as JSON has it."""
-  nested = json.loads(json.dumps(to_dict(config)))
-  del nested["train"]["seed"], nested["log"], nested["checkpoint"], nested["data"]["cache"]
-  return nested

@@ -74,8 +74,9 @@ def measure_step(config: Config, *, round_index: int, repeats: int) -> dict[str,
 
   Returns:
     Median milliseconds of the network's forward pass and with its gradient; of all that is drawn,
-    likewise; of all losses with their gradient to the prediction (drawing included); and of the
-    whole step; images a second, and the process's peak resident size in MB.
+    likewise; of all losses with their gradient to the prediction (drawing included); of the whole
+    step; with a bank, of a search for a batch; images a second, and the process's peak resident
+    size in MB.
   """
   topology = build_topology_from(config)
   net = build_net(config, hypotheses=config.hypotheses(round_index))

@@ -276,21 +276,27 @@ def _convert(value: Any, kind: Any, name: str) -> Any:
 _MAY_DIFFER = ("log.", "checkpoint.", "data.cache")
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-  """What keeps a run begun under `old` from going on under `new`, a line each; both nested.
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+  """The settings that matter to a run's result and differ, by name: was, now; both nested.
 
   A setting that `old` does not have yet came into the package later, and counts as its default.
   """
   before, after = flatten(to_dict(Config())) | flatten(old), flatten(new)
-  lines = []
-  for name in sorted(before | after):
-    was, now = (_plain(side.get(name, "absent")) for side in (before, after))
-    if was == now or name.startswith(_MAY_DIFFER):
-      continue
-    if name == "train.steps" and isinstance(was, int) and now > was:
-      continue
-    lines.append(f"{name}: {was!r} in the work directory, {now!r} now")
-  return lines
+  pairs = {
+    name: (_plain(before.get(name, "absent")), _plain(after.get(name, "absent")))
+    for name in sorted(before | after)
+    if not name.startswith(_MAY_DIFFER)
+  }
+  return {name: (was, now) for name, (was, now) in pairs.items() if was != now}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+  """What keeps a run begun under `old` from going on under `new`, a line each; both nested."""
+  return [
+    f"{name}: {was!r} in the work directory, {now!r} now"
+    for name, (was, now) in changes(old, new).items()
+    if not (name == "train.steps" and isinstance(was, int) and now > was)
+  ]
 
 
 def _plain(value: Any) -> Any:

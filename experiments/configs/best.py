@@ -3,7 +3,7 @@
 What: the embedded synthetic birds with their true part maps, the quickstart's network. Parts are
   what the method needs; the paper's come from another network. A folder with part maps (or with
   keypoints and --config.data.parts=keypoints) is read by --config.data.source=folder.
-Hardware and time: 2 CPU cores, about 15 minutes.
+Hardware and time: 2 CPU cores, 17 minutes beside other jobs.
 Expected: see BUILD_NOTES.md.
 Command: python -m experiments.train --config=best
 """

@@ -2,7 +2,7 @@
 
 What: an upper reference for parts that are found without keypoints: "keypoint-supervised parts",
   never to be quoted as the method.
-Hardware and time: 2 CPU cores, about 25 minutes.
+Hardware and time: 2 CPU cores, 41 minutes beside another training.
 Expected: see BUILD_NOTES.md.
 Data: the environment variable UMR_JAX_DATA names a folder that holds planes/.
 Command: python -m experiments.train --config=best_planes

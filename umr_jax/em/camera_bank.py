@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from umr_jax.geometry import camera
 from umr_jax.geometry.symmetry import symmetrize
-from umr_jax.losses.drawing import average_pool, project_faces
+from umr_jax.losses.drawing import average_pool, choose_rows, project_faces
 from umr_jax.models.assemble import uv_parts_to_texels
 from umr_jax.models.camera_heads import upright_rotation
 from umr_jax.render import rasterize
@@ -74,8 +74,7 @@ def make_search(topology: Topology, *, elevation: tuple[float, ...]) -> Search:
       known = jnp.any(parts > 0.0, axis=(1, 2, 3))[:, None]
       score = jnp.where(known, _overlap(shown, parts), score)
     best = jnp.argmax(score, axis=1)
-    chosen = jax.vmap(lambda row, k: row[k])(cameras, best)
-    return Found(index=batch.index, valid=batch.valid, cameras=chosen)
+    return Found(index=batch.index, valid=batch.valid, cameras=choose_rows(cameras, best))
 
   return search
 

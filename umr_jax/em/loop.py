@@ -110,7 +110,6 @@ class EMLoop:
     geometry = self.config.geometry
     if geometry.first == "egg":
       return first_em_state(egg(self.topology, radii=geometry.radii, taper=geometry.taper))
-    with_parts = geometry.first_parts and self.config.semantic
     maps = [
       _profile_maps(batch)[batch.valid]
       for batch, _ in evaluation_batches(
@@ -118,7 +117,7 @@ class EMLoop:
         batch_size=self.config.train.batch_size,
         image_size=_PROFILE_SIZE,
         padding=self.config.data.padding,
-        parts=with_parts,
+        parts=geometry.first_parts,
       )
     ]
     profile = mean_profile(np.concatenate(maps))

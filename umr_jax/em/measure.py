@@ -17,7 +17,7 @@ from umr_jax.losses.mask import soft_iou
 from umr_jax.losses.texture import TextureDistance, texture_distance
 from umr_jax.models.assemble import face_flow, sample_texels, uv_texture
 from umr_jax.models.infer import Infer
-from umr_jax.render import rasterize
+from umr_jax.render import rasterize, soft_rasterize
 from umr_jax.types import Array, Batch, Template, Topology
 
 
@@ -31,7 +31,7 @@ class Measurement:
   texture_distance: Float[Array, "B"]
   silhouette: Float[Array, "B H W"]  # rendered
   half_offsets: Float[Array, "B Vh 3"]
-  uv_parts: Float[Array, "B Hu Wu P1"] | None  # part map pulled through the flow
+  uv_parts: Float[Array, "B Hu Wu P1"] | None  # part map pulled back to the UV map
 
 
 # measure(params, batch_stats, template, batch)
@@ -68,26 +68,28 @@ def make_measure(
 
   def measure(params: Any, batch_stats: Any, template: Template, batch: Batch) -> Measurement:
     inferred = infer(params, batch_stats, template, batch.image)
-    faces = camera.face_vertices(camera.project(inferred.vertices, inferred.camera), topology.faces)
-    fragments = rasterize(
-      faces,
-      sample_texels(batch.image, face_flow(inferred.flow_map, topology)),
+    projected = camera.project(inferred.vertices, inferred.camera)
+    faces = camera.face_vertices(projected, topology.faces)
+    texels = sample_texels(batch.image, face_flow(inferred.flow_map, topology))
+    options: dict[str, Any] = dict(
       image_size=image_size,
       sigma=settings.sigma,
       gamma=settings.gamma,
       dist_eps=settings.dist_eps,
       antialias=settings.antialias,
     )
-    rgba = fragments.rgba
-    alpha, mask = rgba[..., 3], average_pool(batch.mask, image_size)
     parts = None
-    if batch.parts is not None and pull_back == "flow":
-      parts = uv_texture(batch.parts, inferred.flow_map)
-    elif batch.parts is not None:
-      projected = camera.project(inferred.vertices, inferred.camera)
+    if batch.parts is not None and pull_back == "camera":
+      fragments = rasterize(faces, texels, **options)
+      rgba = fragments.rgba
       parts = parts_in_view(
         batch.parts, projected[..., :2], fragments.visible, topology, uv_height=uv_height
       )
+    else:
+      rgba = soft_rasterize(faces, texels, **options)
+      if batch.parts is not None:
+        parts = uv_texture(batch.parts, inferred.flow_map)
+    alpha, mask = rgba[..., 3], average_pool(batch.mask, image_size)
     half = template.half_vertices.shape[0]
     return Measurement(
       index=batch.index,

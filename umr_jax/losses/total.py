@@ -200,7 +200,8 @@ def total_loss(
   mask_values, counting = weigh(drawing.alpha)
   if chosen is None:
     chosen = jnp.argmax(counting, axis=-1)
-  answering = jax.lax.stop_gradient(counting)
+  still = jax.lax.stop_gradient(counting)
+  answering = still
   if bank_values is not None:
     answering = jax.nn.one_hot(called, prediction.cameras.shape[1], dtype=mask.dtype)
   terms = {
@@ -227,7 +228,6 @@ def total_loss(
     terms["camera_bank"] = bank_values
   if parts is not None and parts.vertex_values is not None:
     # Probabilities learn from the silhouettes alone, and from responsibilities.
-    still = jax.lax.stop_gradient(counting)
     terms["part_vertices"] = jnp.sum(still * parts.vertex_values, axis=-1)
   if parts is not None and parts.texels is not None:
     terms["part_probability"] = probability_term(parts, drawing)
