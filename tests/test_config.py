@@ -56,6 +56,8 @@ def test_a_wrong_setting_is_refused_with_its_name(nested, message):
 def test_every_numeric_setting_has_limits_or_a_reason_not_to():
   # A new number must get limits: a typo in an exponent is the commonest wrong setting.
   free = {"data.split_seed", "data.synthetic_seed", "loss.deformation_start"}
+  weights = "supervision concentration equivariance landmark semantic orthonormality"
+  free |= {f"parts.{name}" for name in weights.split()}
   for name, value in flatten(to_dict(Config())).items():
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if number and not name.startswith("loss.") and name not in free:

@@ -36,9 +36,11 @@ class DataConfig:
 
   source: str = "synthetic"  # synthetic | folder | cub | pascal3d | imagenet | openimages | tfds
   folder: str = ""  # where the source's files are; a leading $UMR_JAX_DATA is expanded
-  # given: the data set's own part maps | keypoints: made of the training keypoints | none
+  # given: the data set's own part maps, or discovered where it has none | discovered | file |
+  # keypoints: made of the training keypoints | none
   parts: str = "given"
-  part_count: int = 0  # P that given part maps must have; 0: as many as they have
+  part_file: str = ""  # with parts=file: part maps that a command of this package wrote
+  part_count: int = 0  # P that given part maps must have, and of discovered ones; 0: any, and 4
   download: bool = False  # cub only: unpack, or fetch, what the folder lacks
   category: str = ""  # car, horse, Penguin, ...: for pascal3d, imagenet, openimages and tfds
   tfds_name: str = ""  # tfds only: the prepared set, such as caltech_birds2011
@@ -59,6 +61,35 @@ class DataConfig:
   train_images: int = 1200  # synthetic only
   test_images: int = 120  # synthetic only
   synthetic_seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PartsConfig:
+  """How parts are discovered where the data have none (supplementary 1; Hung et al. 2019)."""
+
+  # cosegment: factors of frozen features | scops: the losses of Hung et al. | color: k-means on
+  # colours and positions | position: places in the mask's box. The last two are references.
+  method: str = "cosegment"
+  # auto: efficientnet where its package is installed, else encoder |
+  # efficientnet | vgg16 | vgg19 | hed | dino | encoder: trained on the folder itself | color
+  features: str = "auto"
+  feature_file: str = ""  # the weight file of vgg16, vgg19 and dino
+  feature_size: int = 448  # pixels per side of what the features see
+  image_size: int = 128  # pixels per side of the crops that are cut into parts
+  net: str = "small"  # small | resnet50 (the published network)
+  net_width: int = 32  # channels of the net's stem; 64 is the published ResNet-50
+  net_weights: str = "none"  # none, or a torchvision ResNet-50 file
+  steps: int = 1000
+  batch_size: int = 16
+  learning_rate: float = 1e-3
+  seed: int = 0
+  # Weights of the losses; the published ones are 10, 1000, 100, 10000 and 0.1.
+  supervision: float = 1.0  # of cross-entropy to the factors' maps
+  concentration: float = 0.0
+  equivariance: float = 1.0
+  landmark: float = 0.0
+  semantic: float = 0.0
+  orthonormality: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -181,6 +212,7 @@ class Config:
 
   geometry: GeometryConfig = GeometryConfig()
   data: DataConfig = DataConfig()
+  parts: PartsConfig = PartsConfig()
   model: ModelConfig = ModelConfig()
   render: RenderConfig = RenderConfig()
   loss: LossConfig = LossConfig()

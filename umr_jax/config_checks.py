@@ -6,7 +6,19 @@ from typing import Any
 CHOICES = {
   "geometry.first": ("egg", "silhouettes"),
   "data.source": ("synthetic", "folder", "cub", "pascal3d", "imagenet", "openimages", "tfds"),
-  "data.parts": ("given", "keypoints", "none"),
+  "data.parts": ("given", "discovered", "file", "keypoints", "none"),
+  "parts.method": ("cosegment", "scops", "color", "position"),
+  "parts.features": (
+    "auto",
+    "efficientnet",
+    "vgg16",
+    "vgg19",
+    "hed",
+    "dino",
+    "encoder",
+    "color",
+  ),
+  "parts.net": ("small", "resnet50"),
   "model.texture_stem": ("conv", "dense"),
   "model.camera_pose": ("free", "upright"),
   "model.norm": ("batch", "group"),
@@ -32,6 +44,13 @@ LIMITS = {
   "data.test_fraction": (0.01, 0.9),
   "data.train_images": (1, 10**7),
   "data.test_images": (1, 10**7),
+  "parts.feature_size": (64, 2048),
+  "parts.image_size": (32, 512),
+  "parts.net_width": (8, 256),
+  "parts.steps": (1, 10**7),
+  "parts.batch_size": (2, 10**4),
+  "parts.learning_rate": (1e-9, 1.0),
+  "parts.seed": (0, 2**31 - 1),
   "model.encoder_width": (8, 512),
   "model.feature_size": (1, 10**4),
   "model.code_size": (1, 10**4),
@@ -75,7 +94,7 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
     if not low <= values[name] <= high:
       yield f"{name} is {values[name]}; it must lie in [{low}, {high}]."
   for name, value in values.items():
-    if name.startswith("loss.") and isinstance(value, float) and value < 0:
+    if name.startswith(("loss.", "parts.")) and isinstance(value, float) and value < 0:
       yield f"{name} is {value}; a loss weight must not be negative."
   if config.geometry.uv_height & (config.geometry.uv_height - 1):
     yield f"geometry.uv_height is {config.geometry.uv_height}; it must be a power of two."
