@@ -80,11 +80,11 @@ def crop(
   Raises:
     ValueError: when a mirrored crop has keypoints and `keypoint_flip` does not fit them.
   """
-  image = _resample(example.image, square, image_size, fill=255.0) / np.float32(255.0)
-  mask = _resample(example.mask, square, image_size, fill=0.0)
+  image = resample(example.image, square, image_size, fill=255.0) / np.float32(255.0)
+  mask = resample(example.mask, square, image_size, fill=0.0)
   parts = None
   if example.parts is not None:
-    parts = _resample(example.parts, square, image_size, fill=0.0)
+    parts = resample(example.parts, square, image_size, fill=0.0)
     # What lies outside the image is background.
     parts[..., 0] += np.maximum(np.float32(1.0) - parts.sum(axis=-1), np.float32(0.0))
   height, width = example.mask.shape
@@ -117,8 +117,11 @@ def crop(
   )
 
 
-def _resample(values: np.ndarray, square: Square, size: int, *, fill: float) -> np.ndarray:
-  """The square of an [H, W] or [H, W, C] array as [size, size(, C)] float32."""
+def resample(values: np.ndarray, square: Square, size: int, *, fill: float) -> np.ndarray:
+  """The square of an [H, W] or [H, W, C] array as [size, size(, C)] float32.
+
+  Shrinking averages, enlarging interpolates bilinearly; `fill` is what lies outside of the array.
+  """
   x0, y0, side = square
   # What the filter can reach beyond the square; only that much is copied and padded.
   margin = math.ceil(side / size) + 2

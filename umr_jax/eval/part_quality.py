@@ -1,0 +1,150 @@
+"""How good part maps are that nobody named: against true parts, keypoints, and their mirror image.
+
+Parts that were discovered have no names and no order: no measure here depends on either.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from umr_jax.eval.part_iou import match_parts, mean_part_iou
+from umr_jax.types import checked
+
+# Of the penalty on the regression's slopes, in units of one image: it only keeps parts that never
+# move from making the fit ill-posed.
+_RIDGE = 1e-2
+
+
+@checked
+def part_labels(probs: Float[np.ndarray, "N S S P1"]) -> Int[np.ndarray, "N S S"]:
+  """The most probable part of each pixel, 0 for background."""
+  return np.argmax(probs, axis=-1).astype(np.int64)
+
+
+@checked
+def normalized_mutual_information(
+  found: Int[np.ndarray, "N S S"], true: Int[np.ndarray, "N S S"]
+) -> float:
+  """How much found parts say of true ones, where neither is background.
+
+  Args:
+    found: labels, 0 for background.
+    true: likewise.
+
+  Returns:
+    The mutual information over the mean of both entropies: 1 for equal parts whatever their names,
+    0 for independent ones, and where nothing is both found and true.
+  """
+  inside = (found > 0) & (true > 0)
+  rows, columns = found[inside], true[inside]
+  if not rows.size:
+    return 0.0
+  width = int(columns.max()) + 1
+  table = np.bincount(rows * width + columns, minlength=(int(rows.max()) + 1) * width)
+  joint = table.reshape(-1, width) / rows.size
+  first, second = joint.sum(axis=1), joint.sum(axis=0)
+  entropy = _entropy(first) + _entropy(second)
+  information = entropy - _entropy(joint.ravel())
+  return float(2.0 * information / entropy) if entropy > 0.0 else 0.0
+
+
+def _entropy(p: np.ndarray) -> float:
+  p = p[p > 0.0]
+  return float(-(p * np.log(p)).sum())
+
+
+@checked
+def matched_part_ious(
+  found: Int[np.ndarray, "N S S"], true: Int[np.ndarray, "N S S"]
+) -> Float[np.ndarray, "N"]:
+  """Mean part IoU of each image, when each found part stands for at most one true part.
+
+  The match is the one of the largest overlap over all images, as in `part_iou.match_parts`.
+  """
+  parts = int(max(found.max(), true.max()))
+  match = match_parts(found, true, parts=parts)
+  return np.array([mean_part_iou(match[f], t) for f, t in zip(found, true, strict=True)])
+
+
+@checked
+def part_centers(
+  probs: Float[np.ndarray, "N S S P1"],
+) -> tuple[Float[np.ndarray, "N P 2"], Bool[np.ndarray, "N P"]]:
+  """Centres of mass of the parts in [-1, 1] of the crop, x and y; and which parts are there.
+
+  The centre of a part that an image does not show is the mean centre of all parts that it does.
+  """
+  size = probs.shape[1]
+  place = (2.0 * np.arange(size) + 1.0 - size) / size
+  parts = probs[..., 1:].astype(np.float64)
+  mass = parts.sum(axis=(1, 2))
+  there = mass >= 1.0
+  x = np.einsum("nhwp,w->np", parts, place) / np.maximum(mass, 1e-9)
+  y = np.einsum("nhwp,h->np", parts, place) / np.maximum(mass, 1e-9)
+  centers = np.stack([x, y], axis=-1)
+  count = np.maximum(there.sum(axis=1), 1)[:, None]
+  middle = np.where(there[..., None], centers, 0.0).sum(axis=1) / count
+  return np.where(there[..., None], centers, middle[:, None]), there
+
+
+@checked
+def landmark_regression_error(
+  train_centers: Float[np.ndarray, "M P 2"],
+  train_keypoints: Float[np.ndarray, "M K 3"],
+  test_centers: Float[np.ndarray, "N P 2"],
+  test_keypoints: Float[np.ndarray, "N K 3"],
+  *,
+  test_lengths: Float[np.ndarray, "N"],
+) -> Float[np.ndarray, "N"]:
+  """How far a linear map from part centres to keypoints misses the keypoints of unseen images.
+
+  Args:
+    train_centers: of the images that the map is fitted to.
+    train_keypoints: x, y, visible; only visible ones count.
+    test_centers: of the images to judge.
+    test_keypoints: likewise.
+    test_lengths: the longer side of each test object's box, in the keypoints' unit.
+
+  Returns:
+    Each test image's mean distance over its visible keypoints, in lengths of the object; NaN for an
+    image without any.
+
+  Source: Hung et al. 2019, section 4 (landmark regression). Departs: in lengths of the object's
+    box, since a category in general has no eyes whose distance could be the unit.
+  """
+  known, unseen = (_design(centers) for centers in (train_centers, test_centers))
+  misses = np.full(test_keypoints.shape[:2], np.nan)
+  for k in range(train_keypoints.shape[1]):
+    rows = train_keypoints[:, k, 2] > 0
+    if not rows.any():
+      continue
+    a, b = known[rows], train_keypoints[rows, k, :2].astype(np.float64)
+    penalty = _RIDGE * np.eye(a.shape[1])
+    penalty[0, 0] = 0.0
+    solution = np.linalg.lstsq(a.T @ a + penalty, a.T @ b, rcond=None)[0]
+    gap = np.linalg.norm(unseen @ solution - test_keypoints[:, k, :2], axis=-1)
+    misses[:, k] = np.where(test_keypoints[:, k, 2] > 0, gap / test_lengths, np.nan)
+  counted = np.isfinite(misses)
+  total = np.where(counted, misses, 0.0).sum(axis=1)
+  return np.where(counted.any(axis=1), total / np.maximum(counted.sum(axis=1), 1), np.nan)
+
+
+def _design(centers: np.ndarray) -> np.ndarray:
+  """[1, centres] of each image, for a linear fit with an intercept."""
+  flat = centers.reshape(len(centers), -1).astype(np.float64)
+  return np.concatenate([np.ones((len(flat), 1)), flat], axis=1)
+
+
+@checked
+def mirror_agreement(
+  probs: Float[np.ndarray, "N S S P1"], mirrored: Float[np.ndarray, "N S S P1"]
+) -> Float[np.ndarray, "N"]:
+  """The share of each object's pixels that get the same part when the picture is mirrored.
+
+  Args:
+    probs: of the pictures.
+    mirrored: of the pictures mirrored left to right, as they came.
+  """
+  found, other = part_labels(probs), part_labels(mirrored[:, :, ::-1])
+  inside = (found > 0) & (other > 0)
+  same = np.count_nonzero(inside & (found == other), axis=(1, 2))
+  return same / np.maximum(np.count_nonzero(inside, axis=(1, 2)), 1)

@@ -1,0 +1,90 @@
+"""Co-segmentation: parts as non-negative factors of frozen features inside the masks of all images.
+
+A network that learned to classify images answers alike to the heads of two animals, whatever their
+colours. Factors of its features over a whole data set are parts that all of its images share.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from umr_jax.types import checked
+
+# Rows, over all images, that the factors are found on, iterations, and how often it begins anew.
+_ROWS, _ITERATIONS, _STARTS = 30_000, 200, 4
+_EPSILON = 1e-8
+
+Extract = Callable[[Array], Array]
+
+
+def mirrored_features(extract: Extract, images: Float[Array, "B H W 3"]) -> Float[Array, "B h w C"]:
+  """Features that a mirrored picture has mirrored: the mean of both, so that parts have no side."""
+  return 0.5 * (extract(images) + extract(images[:, :, ::-1])[:, :, ::-1])
+
+
+@checked
+def factorize(
+  rows: Float[np.ndarray, "M C"], *, num_parts: int, seed: int
+) -> tuple[Float[np.ndarray, "P C"], float]:
+  """Non-negative matrix factorisation, rows = weights basis, by multiplicative updates.
+
+  Args:
+    rows: non-negative features.
+    num_parts: P.
+    seed: of the sample of rows and of the starts.
+
+  Returns:
+    The basis of the best start, each factor of unit length, and the share of the rows' squares that
+    it leaves unexplained.
+
+  Source: Lee and Seung 2001; as a way to co-segment, Collins et al. 2018 ("Deep Feature
+    Factorization").
+  """
+  rng = np.random.default_rng(seed)
+  chosen = rng.permutation(len(rows))[:_ROWS]
+  sample = jnp.asarray(rows[chosen])
+  found = []
+  for _ in range(_STARTS):
+    # A start from rows: factors far from all data would die at once.
+    basis = rows[rng.choice(len(rows), num_parts, replace=False)]
+    found.append(_descend(sample, jnp.asarray(basis) + 1e-3 * float(rows.mean())))
+  losses = [float(loss) for _, loss in found]
+  best = int(np.argmin(losses))
+  return np.asarray(found[best][0]), losses[best]
+
+
+@jax.jit
+def _descend(
+  rows: Float[Array, "M C"], basis: Float[Array, "P C"]
+) -> tuple[Float[Array, "P C"], Float[Array, ""]]:
+  """The updates from one start."""
+
+  def update(_: int, both: tuple[Array, Array]) -> tuple[Array, Array]:
+    weights, basis = both
+    weights *= (rows @ basis.T) / (weights @ (basis @ basis.T) + _EPSILON)
+    basis *= (weights.T @ rows) / ((weights.T @ weights) @ basis + _EPSILON)
+    return weights, basis
+
+  weights = jnp.maximum(rows @ basis.T, _EPSILON)
+  weights *= jnp.sum(rows) / jnp.sum(weights @ basis)
+  weights, basis = jax.lax.fori_loop(0, _ITERATIONS, update, (weights, basis))
+  left = jnp.sum(jnp.square(rows - weights @ basis)) / jnp.sum(jnp.square(rows))
+  return basis / (jnp.linalg.norm(basis, axis=-1, keepdims=True) + _EPSILON), left
+
+
+@checked
+def factor_weights(
+  rows: Float[np.ndarray, "M C"], basis: Float[np.ndarray, "P C"]
+) -> Float[np.ndarray, "M P"]:
+  """The non-negative weights of fixed factors in each row."""
+  target, factors = jnp.asarray(rows), jnp.asarray(basis)
+  gram, shares = factors @ factors.T, target @ factors.T
+
+  def update(_: int, weights: Array) -> Array:
+    return weights * shares / (weights @ gram + _EPSILON)
+
+  start = jnp.maximum(shares, _EPSILON)
+  return np.asarray(jax.lax.fori_loop(0, _ITERATIONS, update, start))
