@@ -19,7 +19,7 @@ MASK_HEADER += ["PredictedIoU", "Clicks"]
 BOX_HEADER = ["ImageID", "Source", "LabelName", "Confidence", *CORNERS, *FLAGS]
 
 
-class _Set:
+class FakeSet:
   """A small OpenImages folder that grows by objects."""
 
   def __init__(self, root):
@@ -81,7 +81,7 @@ def _write(path, rows):
 
 @pytest.fixture
 def fake(tmp_path):
-  return _Set(tmp_path)
+  return FakeSet(tmp_path)
 
 
 def _build(fake, *, category="Penguin", margin=0.0, header=False):
