@@ -8,6 +8,7 @@ last two either may be missing:
   SPLIT/IMAGEID.jpg
   masks/SPLIT/MASKPATH                or below SPLIT-masks/, masks/, or SPLIT-masks-X/, as the
                                       archive is called whose masks' names begin with X
+What is missing of it can be fetched (`openimages_files`).
 """
 
 import csv

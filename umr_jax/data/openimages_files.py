@@ -35,8 +35,8 @@ class Addresses:
   images: str  # with the fields split and image
 
 
-# The checksum is that of tensorflow-datasets' `open_images_v4`, whose training boxes are those of
-# V5 to V7. The other files have none, but Google's storage names an MD5 with most of its answers.
+# The checksum is that of tensorflow-datasets' `open_images_v4`; V4 to V7 have equally many training
+# boxes. The other files have none, but Google's storage names an MD5 with most of its answers.
 ADDRESSES = Addresses(
   tables={
     CLASSES[0]: (f"{_STORE}/v5/{CLASSES[0]}", ""),

@@ -27,7 +27,7 @@ from umr_jax.data import pascal3d_files as files
 from umr_jax.data.example import Example, mask_box
 from umr_jax.data.folder_files import BadItemError, read_image, read_mask
 from umr_jax.data.published_files import FROM_LEFT_BACK_UP, pixel_camera, read_rows, read_structs
-from umr_jax.data.records import Record, RecordBuilder, file_stamps, make_example, require_files
+from umr_jax.data.records import Record, RecordBuilder, file_stamps, make_example
 
 # Part of a prepared data set's fingerprint: raise it whenever what is stored would change.
 VERSION = 1
@@ -81,14 +81,9 @@ def pascal3d_builder(
   """
   if category not in CATEGORIES:
     raise ValueError(f"PASCAL3D+ has no category {category!r}, only {', '.join(CATEGORIES)}")
-  root, lists = files.find_release(root), files.voc_lists(category)
-  if download:
-    files.unpack_missing(root, category)
-  folders = [f"{category}_imagenet", f"{category}_pascal"]
-  needed = [f"{kind}/{folder}" for kind in ("Annotations", "Images") for folder in folders]
+  root, lists = files.prepare(root, category, download=download), files.voc_lists(category)
+  folders = files.picture_folders(category)
   cad = f"CAD/{category}.mat"
-  require_files(root, [*needed, cad, *lists.values()], name="PASCAL3D+", source=files.SOURCE)
-  files.tell_of_masks(root, folders)
   meshes, names = _read_models(root / cad, category)
   split_of = {row[0]: "train" for _, row in read_rows(root / lists["train"], 2)}
   split_of |= {row[0]: "test" for _, row in read_rows(root / lists["val"], 2)}
@@ -108,9 +103,7 @@ def pascal3d_builder(
     read = functools.partial(_read_example, root, name, item, shape, meshes[shape][0])
     records.append(Record(name=name, split=split, read=read))
   stamps = [root / cad, *(root / path for path in lists.values()), *paths]
-  stamps += (root / files.VOC / "SegmentationObject").glob("*.png")
-  for folder in folders:
-    stamps += [*(root / "Images" / folder).iterdir(), *(root / "Masks" / folder).glob("*.png")]
+  stamps += files.list_pictures(root, folders)
   return RecordBuilder(
     f"pascal3d_{category}",
     records,

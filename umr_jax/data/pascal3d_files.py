@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from absl import logging
 
 from umr_jax.data.download import Archive, unpack
+from umr_jax.data.records import require_files
 
 VOC = "PASCAL/VOCdevkit/VOC2012"
 
@@ -48,17 +49,41 @@ def voc_lists(category: str) -> dict[str, str]:
   return {split: f"{VOC}/{_LISTS}/{category}_{split}.txt" for split in ("train", "val")}
 
 
-def find_release(root: pathlib.Path) -> pathlib.Path:
-  """The release's folder, of which also the one around it may be given.
+def picture_folders(category: str) -> tuple[str, str]:
+  """The folders of a category's pictures of ImageNet and of PASCAL.
+
+  Args:
+    category: one of PASCAL3D+'s.
+  """
+  return f"{category}_imagenet", f"{category}_pascal"
+
+
+def prepare(root: pathlib.Path, category: str, *, download: bool) -> pathlib.Path:
+  """The release's folder, of which also the one around it may be given, with all that is needed.
 
   Args:
     root: what the user named; it need not exist.
+    category: one of PASCAL3D+'s.
+    download: whether to make what is missing from the archives, or to fetch these.
+
+  Raises:
+    FileNotFoundError: when files are missing, with where they can be had.
+    OSError: when an archive can neither be found nor fetched; it says what to do instead.
+    ValueError: when one is damaged, or a folder is there in part.
   """
   known = any((root / folder).is_dir() for folder in (*_RELEASED, "Masks"))
-  return root if root.name == RELEASE.content or known else root / RELEASE.content
+  if root.name != RELEASE.content and not known:
+    root = root / RELEASE.content
+  if download:
+    _unpack_missing(root, category)
+  kinds, folders = ("Annotations", "Images"), picture_folders(category)
+  needed = [f"{kind}/{folder}" for kind in kinds for folder in folders]
+  needed += [f"CAD/{category}.mat", *voc_lists(category).values()]
+  require_files(root, needed, name="PASCAL3D+", source=SOURCE)
+  return root
 
 
-def unpack_missing(root: pathlib.Path, category: str) -> None:
+def _unpack_missing(root: pathlib.Path, category: str) -> None:
   """Makes what is missing of the release and of VOC 2012 from their archives, or fetches these.
 
   The archives may lie beside PASCAL3D+_release1.1, or in a release's folder with another name. The
@@ -66,7 +91,7 @@ def unpack_missing(root: pathlib.Path, category: str) -> None:
   unpacked. Silhouettes of ImageNet's pictures (Masks/) nobody has published.
 
   Args:
-    root: the release's folder, of `find_release`.
+    root: the release's folder.
     category: whose lists are needed.
 
   Raises:
@@ -89,19 +114,23 @@ def unpack_missing(root: pathlib.Path, category: str) -> None:
     raise OSError(f"PASCAL3D+ is not complete in {root}: {error}. {SOURCE}") from error
 
 
-def tell_of_masks(root: pathlib.Path, folders: Iterable[str]) -> None:
-  """Logs which folders of silhouettes there are not: without, only what VOC has segmented is used.
+def list_pictures(root: pathlib.Path, folders: Iterable[str]) -> list[pathlib.Path]:
+  """The pictures and every silhouette that there is; a folder without silhouettes is logged.
 
   Args:
     root: the release's folder.
-    folders: of the release's pictures, such as car_imagenet.
+    folders: of the pictures, such as car_imagenet.
   """
+  paths = list((root / VOC / _SEGMENTATIONS).glob("*.png"))
   for folder in folders:
-    if not (root / "Masks" / folder).is_dir():
+    masks = root / "Masks" / folder
+    paths += [*(root / "Images" / folder).iterdir(), *masks.glob("*.png")]
+    if not masks.is_dir():
       logging.warning(
         "There is no %s: pictures of %s that VOC 2012 has not segmented (all of ImageNet's) are "
         "left out. Make their silhouettes with an instance segmentation network and store them "
         "there as NAME_K.png for object K.",
-        root / "Masks" / folder,
+        masks,
         folder,
       )
+  return paths
