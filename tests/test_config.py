@@ -33,6 +33,7 @@ def test_lists_from_json_become_tuples_and_ints_become_floats():
     ({"data": {"image_size": 32}}, r"\[64, 256\]"),
     ({"data": {"source": "folder"}}, "data.folder is empty"),
     ({"data": {"folder": "x"}}, "nothing would read it"),
+    ({"data": {"download": True}}, r"It belongs to .*source=cub\|pascal3d\|openimages"),
     ({"render": {"image_size": 40}}, "must divide"),
     ({"geometry": {"radii": [1.0, 0.0, 1.0]}}, "geometry.radii"),
     ({"model": {"camera_elevation": [50.0, -20.0]}}, "rising angles"),

@@ -41,7 +41,7 @@ class DataConfig:
   parts: str = "given"
   part_file: str = ""  # with parts=file: part maps that a command of this package wrote
   part_count: int = 0  # P that given part maps must have, and of discovered ones; 0: any, and 4
-  download: bool = False  # cub only: unpack, or fetch, what the folder lacks
+  download: bool = False  # cub, pascal3d, openimages: unpack, or fetch, what the folder lacks
   category: str = ""  # car, horse, Penguin, ...: for pascal3d, imagenet, openimages and tfds
   tfds_name: str = ""  # tfds only: the prepared set, such as caltech_birds2011
   cub_annotations: str = ""  # cub only: CMR's cachedir/cub, for its cleaned lists and cameras

@@ -164,7 +164,7 @@ _READ_BY = {
   "category": ((*_CLASSES, "tfds"), _CLASSES),
   "tfds_name": (("tfds",), ("tfds",)),
   "cub_annotations": (("cub",), ()),
-  "download": (("cub",), ()),
+  "download": (("cub", "pascal3d", "openimages"), ()),
 }
 
 

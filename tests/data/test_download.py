@@ -1,30 +1,13 @@
 """Archives are unpacked whole or not at all; a server on this machine stands for the real one."""
 
 import dataclasses
-import functools
 import hashlib
-import http.server
 import tarfile
-import threading
 
 import pytest
 
 from umr_jax.data import cub
 from umr_jax.data.download import Archive, unpack
-
-
-@pytest.fixture
-def server(tmp_path):
-  """Serves a folder on this machine; gives the folder and the address."""
-  folder = tmp_path / "served"
-  folder.mkdir()
-  handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-  with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-    thread = threading.Thread(target=running.serve_forever)
-    thread.start()
-    yield folder, f"http://127.0.0.1:{running.server_port}"
-    running.shutdown()
-    thread.join()
 
 
 def _archive(folder, content="birds", *, name="birds.tgz", url=""):
@@ -48,7 +31,7 @@ def _left(folder):
 
 
 def test_an_archive_is_fetched_and_not_kept(server, tmp_path):
-  served, url = server
+  served, url = server.folder, server.url
   unpack(_archive(served, url=url), tmp_path / "data")
   assert (tmp_path / "data" / "birds" / "wing.txt").read_text() == "feather"
   assert _left(tmp_path / "data") == ["birds"]
@@ -63,7 +46,7 @@ def test_an_archive_on_the_disk_needs_no_server(tmp_path):
 
 
 def test_another_file_under_the_address_is_refused(server, tmp_path):
-  served, url = server
+  served, url = server.folder, server.url
   archive = dataclasses.replace(_archive(served, url=url), sha256="0" * 64)
   with pytest.raises(OSError, match="not the published file"):
     unpack(archive, tmp_path / "data")
@@ -71,7 +54,7 @@ def test_another_file_under_the_address_is_refused(server, tmp_path):
 
 
 def test_a_missing_file_and_a_silent_server_are_said(server, tmp_path):
-  served, url = server
+  served, url = server.folder, server.url
   archive = dataclasses.replace(_archive(served, url=url), url=f"{url}/none.tgz")
   with pytest.raises(OSError, match="404"):
     unpack(archive, tmp_path / "data")

@@ -16,10 +16,11 @@ FLAGS = ("IsOccluded", "IsTruncated", "IsGroupOf", "IsDepiction", "IsInside")
 CORNERS = ("XMin", "XMax", "YMin", "YMax")
 MASK_HEADER = ["MaskPath", "ImageID", "LabelName", "BoxID", *(f"Box{name}" for name in CORNERS)]
 MASK_HEADER += ["PredictedIoU", "Clicks"]
+CLICKS = "0.95498 0.65197 1;0.89370 0.56579 1;0.94701 0.48968 0"  # x, y, inside or not
 BOX_HEADER = ["ImageID", "Source", "LabelName", "Confidence", *CORNERS, *FLAGS]
 
 
-class _Set:
+class FakeSet:
   """A small OpenImages folder that grows by objects."""
 
   def __init__(self, root):
@@ -36,7 +37,7 @@ class _Set:
   ):
     path = f"{image}_{label.strip('/').replace('/', '')}_{box_id}.png"
     mask_box = box if mask_box is None else mask_box
-    self.masks[split].append([path, image, label, box_id, *mask_box, "0.8", "x;y"])
+    self.masks[split].append([path, image, label, box_id, *mask_box, "0.86864", CLICKS])
     set_flags = [flags.get(name, 0) for name in FLAGS]
     self.boxes[split].append([image, "xclick", label, 1, *box, *set_flags])
     return path
@@ -81,7 +82,7 @@ def _write(path, rows):
 
 @pytest.fixture
 def fake(tmp_path):
-  return _Set(tmp_path)
+  return FakeSet(tmp_path)
 
 
 def _build(fake, *, category="Penguin", margin=0.0, header=False):
@@ -159,11 +160,14 @@ def test_the_newer_files_names_and_header_and_a_class_in_any_case(fake, category
   assert list(examples) == ["0a_b0"]
 
 
-def test_columns_are_found_by_name(fake):
+@pytest.mark.parametrize("first", [False, True])
+def test_columns_are_found_by_name(fake, first):
   fake.whole("0a")
-  # As oidv6-train-annotations-bbox.csv has them, and in another order.
-  fake.box_header = ["XClick1X", "XClick1Y", *BOX_HEADER]
-  fake.boxes["train"][0] = ["0.1", "0.2", *fake.boxes["train"][0]]
+  # oidv6-train-annotations-bbox.csv has them last; another order does no harm.
+  clicks = [f"XClick{number}{axis}" for axis in "XY" for number in range(1, 5)]
+  row = fake.boxes["train"][0]
+  fake.box_header = [*clicks, *BOX_HEADER] if first else [*BOX_HEADER, *clicks]
+  fake.boxes["train"][0] = ["0.5"] * 8 + row if first else row + ["0.5"] * 8
   examples, _ = _build(fake)
   assert list(examples) == ["0a_b0"]
 

@@ -10,6 +10,7 @@ from scipy import io as scipy_io
 
 from umr_jax.data.example import frame_square
 from umr_jax.data.pascal3d import fit_camera, pascal3d_builder
+from umr_jax.data.pascal3d_files import VOC
 from umr_jax.data.transforms import keypoints_to_square
 from umr_jax.geometry import camera
 
@@ -17,7 +18,6 @@ HEIGHT, WIDTH = 40, 60
 # The object of every picture: rows 8 to 27, columns 15 to 34; pixels count from 1 in the files.
 BOX = (15.0, 8.0, 35.0, 28.0)
 NAMES = ("left_front_wheel", "left_back_wheel", "right_front_wheel", "right_back_wheel", "roof")
-VOC = "PASCAL/VOCdevkit/VOC2012"
 # In the release's frame: left, back, up. A box that is longer than wide, with a wedge for a front.
 CAD = np.array(
   [[x, y, z] for x in (-0.2, 0.2) for y in (-0.5, 0.5) for z in (-0.15, 0.15)] + [[0.0, -0.7, 0.0]]
@@ -62,7 +62,7 @@ def _structs(entries):
   return array
 
 
-def _add(root, name, *objects, source="imagenet", mask=True):
+def add(root, name, *objects, source="imagenet", mask=True):
   folder = f"car_{source}"
   for kind in ("Annotations", "Images", "Masks"):
     (root / kind / folder).mkdir(parents=True, exist_ok=True)
@@ -72,10 +72,10 @@ def _add(root, name, *objects, source="imagenet", mask=True):
   image = Image.fromarray(np.full((HEIGHT, WIDTH, 3), [40, 160, 60], np.uint8))
   image.save(root / "Images" / folder / f"{name}{suffix}", format="JPEG")
   if mask:
-    _mask().save(root / "Masks" / folder / f"{name}.png")
+    make_mask().save(root / "Masks" / folder / f"{name}.png")
 
 
-def _mask(box=BOX):
+def make_mask(box=BOX):
   mask = np.zeros((HEIGHT, WIDTH), np.uint8)
   x0, y0, x1, y1 = (int(value) for value in box)
   mask[y0:y1, x0:x1] = 255
@@ -84,22 +84,26 @@ def _mask(box=BOX):
 
 @pytest.fixture
 def root(tmp_path):
+  return make_release(tmp_path)
+
+
+def make_release(root):
   """The release with one picture of ImageNet and none of PASCAL."""
-  (tmp_path / "CAD").mkdir()
+  (root / "CAD").mkdir(parents=True)
   models = []
   for scale in (1.0, 1.5, 2.0):
     anchors = {name: scale * np.full((1, 3), 0.1) for name in NAMES}
     models.append({"vertices": scale * CAD, "faces": FACES, "pnames": np.array(NAMES, object)})
     models[-1] |= anchors | ({"roof": []} if scale == 1.0 else {})
-  scipy_io.savemat(tmp_path / "CAD" / "car.mat", {"car": _structs(models)})
-  lists = tmp_path / VOC / "ImageSets" / "Main"
+  scipy_io.savemat(root / "CAD" / "car.mat", {"car": _structs(models)})
+  lists = root / VOC / "ImageSets" / "Main"
   lists.mkdir(parents=True)
   (lists / "car_train.txt").write_text("2008_000001 -1\n2008_000002  1\n")
   (lists / "car_val.txt").write_text("2008_000003  1\n2008_000004  0\n")
   for kind in ("Annotations", "Images"):
-    (tmp_path / kind / "car_pascal").mkdir(parents=True)
-  _add(tmp_path, "n02814533_1")
-  return tmp_path
+    (root / kind / "car_pascal").mkdir(parents=True)
+  add(root, "n02814533_1")
+  return root
 
 
 def _build(root, *, margin=10.0):
@@ -165,7 +169,7 @@ def test_the_fitted_camera_projects_as_the_released_one(azimuth, elevation, thet
 @pytest.mark.parametrize("margin", [0.25, 10.0])
 def test_the_stored_camera_puts_the_model_where_the_released_one_does(root, margin):
   view = VIEW | {"distance": 800.0, "viewport": 20000.0}
-  _add(root, "n02814533_1", _object(viewpoint=view))
+  add(root, "n02814533_1", _object(viewpoint=view))
   examples, contents = _build(root, margin=margin)
   example = examples["n02814533_1_1"]
   vertices = contents.meshes[example.shape][0]
@@ -192,10 +196,10 @@ def test_azimuth_0_looks_at_the_front_and_90_at_the_left_side():
 
 def test_objects_without_a_full_viewpoint_have_no_camera(root):
   coarse = VIEW | {"distance": 0.0}
-  _add(root, "n1", _object(viewpoint=coarse))
-  _add(root, "n2", _object(viewpoint={"azimuth_coarse": 90.0, "elevation_coarse": 0.0}))
-  _add(root, "n3", _object(viewpoint=[]))
-  _add(root, "n4", _object(viewpoint=VIEW | {"distance": 0.5}))  # inside the model
+  add(root, "n1", _object(viewpoint=coarse))
+  add(root, "n2", _object(viewpoint={"azimuth_coarse": 90.0, "elevation_coarse": 0.0}))
+  add(root, "n3", _object(viewpoint=[]))
+  add(root, "n4", _object(viewpoint=VIEW | {"distance": 0.5}))  # inside the model
   examples, contents = _build(root)
   assert contents.skipped == []
   without = [name for name, example in examples.items() if example.camera is None]
@@ -205,7 +209,7 @@ def test_objects_without_a_full_viewpoint_have_no_camera(root):
 
 def test_pascals_lists_split_and_what_they_do_not_name_is_left_out(root):
   for number in range(1, 6):
-    _add(root, f"2008_00000{number}", source="pascal")
+    add(root, f"2008_00000{number}", source="pascal")
   examples, contents = _build(root)
   names = list(examples)
   train = ["n02814533_1_1", "2008_000001_1", "2008_000002_1"]
@@ -215,7 +219,7 @@ def test_pascals_lists_split_and_what_they_do_not_name_is_left_out(root):
 
 
 def test_objects_of_no_use_are_left_out_with_their_reasons(root):
-  _add(
+  add(
     root,
     "n1",
     _object(difficult=1.0),
@@ -247,7 +251,7 @@ def test_objects_of_no_use_are_left_out_with_their_reasons(root):
 
 
 def test_the_models_that_are_used_are_kept_by_their_numbers(root):
-  _add(root, "n1", _object(cad_index=3.0), _object(cad_index=1.0, difficult=1.0))
+  add(root, "n1", _object(cad_index=3.0), _object(cad_index=1.0, difficult=1.0))
   examples, contents = _build(root)
   assert set(contents.meshes) == {"car02", "car03"}
   assert examples["n1_1"].shape == "car03"
@@ -255,22 +259,22 @@ def test_the_models_that_are_used_are_kept_by_their_numbers(root):
 
 def test_every_object_of_a_picture_has_its_own_mask(root):
   second = (36.0, 10.0, 56.0, 30.0)
-  _add(root, "n1", _object(), _object(bbox=np.array([37.0, 11.0, 56.0, 30.0])), mask=False)
+  add(root, "n1", _object(), _object(bbox=np.array([37.0, 11.0, 56.0, 30.0])), mask=False)
   folder = root / "Masks" / "car_imagenet"
-  _mask().save(folder / "n1_1.png")
-  _mask(second).save(folder / "n1_2.png")
-  _mask((0.0, 0.0, 60.0, 40.0)).save(folder / "n1.png")  # of both: comes last
+  make_mask().save(folder / "n1_1.png")
+  make_mask(second).save(folder / "n1_2.png")
+  make_mask((0.0, 0.0, 60.0, 40.0)).save(folder / "n1.png")  # of both: comes last
   examples, _ = _build(root)
   assert examples["n1_1"].box == BOX and examples["n1_2"].box == second
 
 
 def test_masks_that_are_missing_or_of_something_else_are_reasons(root):
   for name in ("missing", "empty", "other", "large"):
-    _add(root, name, mask=False)
+    add(root, name, mask=False)
   folder = root / "Masks" / "car_imagenet"
   Image.new("L", (WIDTH, HEIGHT)).save(folder / "empty.png")
-  _mask((0.0, 0.0, 10.0, 10.0)).save(folder / "other.png")
-  _mask((15.0, 8.0, 41.0, 28.0)).save(folder / "large.png")
+  make_mask((0.0, 0.0, 10.0, 10.0)).save(folder / "other.png")
+  make_mask((15.0, 8.0, 41.0, 28.0)).save(folder / "large.png")
   examples, contents = _build(root)
   assert list(examples) == ["n02814533_1_1"]
   reasons = dict(contents.skipped)
@@ -290,8 +294,8 @@ def _save_labels(root, name, labels):
 
 def test_segmentations_of_voc_come_first_and_share_the_undecided_line(root):
   objects = [_object(), _object(bbox=np.array([36.0, 11.0, 55.0, 30.0]))]
-  _add(root, "2008_000003", *objects, source="pascal", mask=False)
-  _mask((0.0, 0.0, 60.0, 40.0)).save(root / "Masks" / "car_pascal" / "2008_000003.png")
+  add(root, "2008_000003", *objects, source="pascal", mask=False)
+  make_mask((0.0, 0.0, 60.0, 40.0)).save(root / "Masks" / "car_pascal" / "2008_000003.png")
   labels = np.zeros((HEIGHT, WIDTH), np.uint8)
   # Lines of four pixels around both objects, two of them the object's.
   labels[6:30, 13:37] = 255
@@ -309,7 +313,7 @@ def test_segmentations_of_voc_come_first_and_share_the_undecided_line(root):
 
 def test_segmentations_that_do_not_fit_are_reasons(root):
   for number in (1, 2, 3, 4):
-    _add(root, f"2008_00000{number}", source="pascal")
+    add(root, f"2008_00000{number}", source="pascal")
   labels = np.zeros((HEIGHT, WIDTH), np.uint8)
   labels[30:40, 40:60] = 1
   _save_labels(root, "2008_000001", labels)
@@ -358,7 +362,7 @@ def test_malformed_lists_and_models_are_named(root):
 def test_the_only_model_of_a_file_is_read(root):
   model = {"vertices": CAD, "faces": FACES, **{name: np.zeros((1, 3)) for name in NAMES}}
   scipy_io.savemat(root / "CAD" / "car.mat", {"car": _structs([model])})
-  _add(root, "n02814533_1", _object(cad_index=1.0))
+  add(root, "n02814533_1", _object(cad_index=1.0))
   examples, contents = _build(root)
   assert examples["n02814533_1_1"].shape == "car01" and set(contents.meshes) == {"car01"}
 
@@ -369,5 +373,5 @@ def test_the_settings_follow_the_files(root):
 
   first = settings()
   assert settings() == first
-  _mask((0.0, 0.0, 60.0, 40.0)).save(root / "Masks" / "car_imagenet" / "n02814533_1_1.png")
+  make_mask((0.0, 0.0, 60.0, 40.0)).save(root / "Masks" / "car_imagenet" / "n02814533_1_1.png")
   assert settings() != first

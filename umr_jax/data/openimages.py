@@ -8,6 +8,7 @@ last two either may be missing:
   SPLIT/IMAGEID.jpg
   masks/SPLIT/MASKPATH                or below SPLIT-masks/, masks/, or SPLIT-masks-X/, as the
                                       archive is called whose masks' names begin with X
+What is missing of it can be fetched (`openimages_files`).
 """
 
 import csv
@@ -24,13 +25,20 @@ from PIL import Image
 
 from umr_jax.data.example import Example
 from umr_jax.data.folder_files import BadItemError, read_image, read_mask
+from umr_jax.data.openimages_files import (
+  SOURCE,
+  Download,
+  annotation_files,
+  class_file,
+  find_mask,
+  image_file,
+)
 from umr_jax.data.records import Record, RecordBuilder, file_stamps, make_example, require_files
 
 # Part of a prepared data set's fingerprint: raise it whenever what is stored would change.
 VERSION = 1
 
 _SPLITS = {"train": "train", "validation": "test", "test": "test"}
-_CLASSES = ("class-descriptions-boxable.csv", "oidv7-class-descriptions-boxable.csv")
 _FLAGS = ("IsOccluded", "IsTruncated", "IsGroupOf", "IsDepiction", "IsInside")
 _BOX = ("XMin", "XMax", "YMin", "YMax")
 _MASK_COLUMNS = ("MaskPath", "ImageID", "BoxID", *(f"Box{side}" for side in _BOX))
@@ -38,11 +46,6 @@ _MASK_COLUMNS = ("MaskPath", "ImageID", "BoxID", *(f"Box{side}" for side in _BOX
 _SAME_BOX, _SAME_BOX_IOU = 1e-3, 0.9
 # A mask has another resolution than its photograph, but not another shape, up to whole pixels.
 _SAME_SHAPE = 0.05
-_SOURCE = (
-  "OpenImages' annotation files, masks and the list of its photographs come from "
-  "storage.googleapis.com/openimages/web/download.html; of the photographs those of the class are "
-  "enough"
-)
 
 Box = tuple[float, float, float, float]  # x0, x1, y0, y1 as shares of the photograph's sides
 
@@ -59,7 +62,9 @@ class _Annotated(NamedTuple):
   flags: list[str]  # those that are set
 
 
-def openimages_builder(root: pathlib.Path, *, category: str, margin: float) -> RecordBuilder:
+def openimages_builder(
+  root: pathlib.Path, *, category: str, margin: float, download: bool = False
+) -> RecordBuilder:
   """Lists the masks of one class; photographs are read by the builder's `examples`.
 
   Every mask is an example, named IMAGEID_BOXID. Objects that are occluded, truncated, a group, a
@@ -70,8 +75,11 @@ def openimages_builder(root: pathlib.Path, *, category: str, margin: float) -> R
     root: the folder (layout: see the module).
     category: the class by its display name, such as Penguin, in any case, or by its MID.
     margin: what is kept around an object, as a share of its longer side, on every side.
+    download: whether to fetch what the folder lacks: annotation files, and masks and photographs of
+      the objects that are not left out.
 
   Raises:
+    OSError: when something cannot be fetched, other than single masks and photographs.
     FileNotFoundError: when a file or folder that the training split needs is missing, or one of
       another split's two annotation files.
     ValueError: for an unknown class, a damaged annotation file, or when nothing is left.
@@ -79,27 +87,32 @@ def openimages_builder(root: pathlib.Path, *, category: str, margin: float) -> R
   Source: Kuznetsova et al. 2020 and Benenson et al. 2019 for the files; Li et al. 2020 name
     OpenImages, but no rule for choosing its pictures: leaving out flagged objects is ours.
   """
-  # Of the names that a file has had, the one that is there; else the error names the first.
-  classes = next((root / name for name in _CLASSES if (root / name).exists()), root / _CLASSES[0])
-  name = "openimages"
-  require_files(root, [classes.name, "train"], name=name, source=_SOURCE)
+  fetched = Download(root, enabled=download)
+  classes, name = class_file(root), "openimages"
+  fetched.table(classes)
+  require_files(root, [classes.name, "train"], name=name, source=SOURCE)
   mid, label = _find_class(classes, category)
   records: list[Record] = []
   skipped: list[tuple[str, str]] = []
   paths = [classes]
   for split in _SPLITS:
-    mask_file, box_file = _annotation_files(root, split)
+    mask_file, box_file = tables = annotation_files(root, split)
+    for table in tables:
+      fetched.table(table)
     if split != "train" and not mask_file.exists() and not box_file.exists():
       logging.info("%s has no annotation files of the split %s", root, split)
       continue
-    require_files(root, [mask_file.name, box_file.name], name=name, source=_SOURCE)
-    paths += [mask_file, box_file]
-    for mask in _kept_masks(mask_file, box_file, mid, skipped):
-      image, stored = root / split / f"{mask.image}.jpg", _find_mask(root, split, mask.path)
+    require_files(root, [mask_file.name, box_file.name], name=name, source=SOURCE)
+    paths += tables
+    kept = _kept_masks(mask_file, box_file, mid, skipped)
+    fetched.objects(split, [(mask.path, mask.image) for mask in kept])
+    for mask in kept:
+      image, stored = image_file(root, split, mask.image), find_mask(root, split, mask.path)
       paths += [image, stored]
       item = f"{mask.image}_{mask.box_id}"
-      if absent := [path for path in (image, stored) if not path.exists()]:
-        skipped.append((item, f"there is no {absent[0].relative_to(root)}"))
+      if absent := [path for path in (stored, image) if not path.exists()]:
+        why = fetched.why(absent[0])
+        skipped.append((item, f"there is no {absent[0].relative_to(root)}" + (why and f": {why}")))
         continue
       read = functools.partial(_read_object, item, image, stored)
       records.append(Record(name=item, split=_SPLITS[split], read=read))
@@ -107,21 +120,6 @@ def openimages_builder(root: pathlib.Path, *, category: str, margin: float) -> R
   return RecordBuilder(
     f"{name} {label}", records, settings=settings, margin=margin, skipped=skipped
   )
-
-
-def _annotation_files(root: pathlib.Path, split: str) -> tuple[pathlib.Path, pathlib.Path]:
-  """The files of masks and of boxes of a split."""
-  boxes = root / f"{split}-annotations-bbox.csv"
-  newer = root / f"oidv6-{split}-annotations-bbox.csv"
-  masks = root / f"{split}-annotations-object-segmentation.csv"
-  return masks, newer if newer.exists() and not boxes.exists() else boxes
-
-
-def _find_mask(root: pathlib.Path, split: str, name: str) -> pathlib.Path:
-  """Where a mask is; the first of its places if it is nowhere."""
-  folders = (f"masks/{split}", f"{split}-masks", "masks", f"{split}-masks-{name[:1]}")
-  places = [root / folder / name for folder in folders]
-  return next((place for place in places if place.exists()), places[0])
 
 
 def _find_class(path: pathlib.Path, category: str) -> tuple[str, str]:

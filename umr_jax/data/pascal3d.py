@@ -1,6 +1,6 @@
 """PASCAL3D+ release 1.1: objects with keypoints, cameras and the CAD models that were aligned.
 
-The published archive, with a folder of silhouettes that the user adds:
+The published archives, with silhouettes that the user adds:
   Annotations/{CATEGORY}_{pascal,imagenet}/NAME.mat, Images/{CATEGORY}_{pascal,imagenet}/NAME.*
   CAD/CATEGORY.mat
   PASCAL/VOCdevkit/VOC2012/ImageSets/Main/CATEGORY_{train,val}.txt
@@ -23,10 +23,11 @@ from PIL import Image
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from umr_jax.data import pascal3d_files as files
 from umr_jax.data.example import Example, mask_box
 from umr_jax.data.folder_files import BadItemError, read_image, read_mask
 from umr_jax.data.published_files import FROM_LEFT_BACK_UP, pixel_camera, read_rows, read_structs
-from umr_jax.data.records import Record, RecordBuilder, file_stamps, make_example, require_files
+from umr_jax.data.records import Record, RecordBuilder, file_stamps, make_example
 
 # Part of a prepared data set's fingerprint: raise it whenever what is stored would change.
 VERSION = 1
@@ -34,19 +35,12 @@ CATEGORIES = (
   "aeroplane", "bicycle", "boat", "bottle", "bus", "car", "chair", "diningtable", "motorbike",
   "sofa", "train", "tvmonitor",
 )  # fmt: skip
-_SOURCE = (
-  "Extract PASCAL3D+_release1.1.zip from https://cvgl.stanford.edu/projects/pascal3d.html; its "
-  "lists are VOC 2012's, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/."
-)
-_VOC = "PASCAL/VOCdevkit/VOC2012"
 _FLAGS = ("difficult", "truncated", "occluded")  # of objects that are left out
 _MIN_KEYPOINTS = 4  # visible ones that an object needs
 _VIEWPOINT = ("azimuth", "elevation", "theta", "distance", "focal", "viewport", "px", "py")
-# How much of the union of both boxes the mask's and the annotated one share at least. VOC's masks
-# are good but may, if objects are counted differently, be another's; a detector's must be good too.
+# Least overlap of a mask's box with the annotated one: VOC's may be another object's, others bad.
 _SAME_OBJECT, _GOOD_MASK = 0.5, 0.8
-# VOC leaves a line of 5 pixels along every outline undecided.
-_UNDECIDED, _HALF_LINE = 255, 3.0
+_UNDECIDED, _HALF_LINE = 255, 3.0  # VOC leaves a line of 5 pixels along every outline undecided
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,7 +55,9 @@ class _Object:
   viewpoint: dict[str, float] | None
 
 
-def pascal3d_builder(root: pathlib.Path, *, category: str, margin: float) -> RecordBuilder:
+def pascal3d_builder(
+  root: pathlib.Path, *, category: str, margin: float, download: bool = False
+) -> RecordBuilder:
   """Reads one category's annotation files and prepares to read the pictures.
 
   ImageNet's pictures and PASCAL's train list are for training, PASCAL's val list is for testing.
@@ -69,25 +65,25 @@ def pascal3d_builder(root: pathlib.Path, *, category: str, margin: float) -> Rec
   out. Left and right in keypoints' names are as published: for some the viewer's.
 
   Args:
-    root: the extracted PASCAL3D+_release1.1.
+    root: the extracted PASCAL3D+_release1.1, or the folder that holds it.
     category: one of `CATEGORIES`.
     margin: what is kept around an object, as a share of its longer side, on every side.
+    download: whether to unpack, and to fetch if need be, the archives whose contents are missing.
 
   Returns:
-    A builder of examples, one for each object, with keypoints in pixels ((0.5, 0.5) the first one's
-    centre), a camera where the annotated distance is not 0, and a CAD model in object space.
+    A builder of examples, one for each object, with keypoints in pixels, (0.5, 0.5) the first's
+    centre, a camera where the annotated distance is not 0, and a CAD model in object space.
 
   Raises:
     FileNotFoundError: when files are missing, with where they can be had.
-    ValueError: for an unknown category, or a malformed CAD file or list.
+    OSError: when an archive can neither be found nor fetched.
+    ValueError: for an unknown category, a malformed CAD file or list, or a damaged archive.
   """
   if category not in CATEGORIES:
     raise ValueError(f"PASCAL3D+ has no category {category!r}, only {', '.join(CATEGORIES)}")
-  lists = {split: f"{_VOC}/ImageSets/Main/{category}_{split}.txt" for split in ("train", "val")}
-  folders = [f"{category}_imagenet", f"{category}_pascal"]
-  needed = [f"{kind}/{folder}" for kind in ("Annotations", "Images") for folder in folders]
+  root, lists = files.prepare(root, category, download=download), files.voc_lists(category)
+  folders = files.picture_folders(category)
   cad = f"CAD/{category}.mat"
-  require_files(root, [*needed, cad, *lists.values()], name="PASCAL3D+", source=_SOURCE)
   meshes, names = _read_models(root / cad, category)
   split_of = {row[0]: "train" for _, row in read_rows(root / lists["train"], 2)}
   split_of |= {row[0]: "test" for _, row in read_rows(root / lists["val"], 2)}
@@ -107,9 +103,7 @@ def pascal3d_builder(root: pathlib.Path, *, category: str, margin: float) -> Rec
     read = functools.partial(_read_example, root, name, item, shape, meshes[shape][0])
     records.append(Record(name=name, split=split, read=read))
   stamps = [root / cad, *(root / path for path in lists.values()), *paths]
-  stamps += (root / _VOC / "SegmentationObject").glob("*.png")
-  for folder in folders:
-    stamps += [*(root / "Images" / folder).iterdir(), *(root / "Masks" / folder).glob("*.png")]
+  stamps += files.list_pictures(root, folders)
   return RecordBuilder(
     f"pascal3d_{category}",
     records,
@@ -217,7 +211,7 @@ def _read_example(
   suffix = ".JPEG" if folder.endswith("_imagenet") else ".jpg"
   image, _ = read_image(root / "Images" / folder / f"{stem}{suffix}")
   # ImageNet's names are none of VOC's.
-  segmentation = root / _VOC / "SegmentationObject" / f"{stem}.png"
+  segmentation = root / files.VOC / "SegmentationObject" / f"{stem}.png"
   if segmentation.exists():
     mask, least = _read_segmentation(segmentation, item.number), _SAME_OBJECT
   else:

@@ -88,7 +88,9 @@ def _cub(config: DataConfig) -> Builder:
 
 
 def _pascal3d(config: DataConfig) -> Builder:
-  return pascal3d_builder(_root(config), category=config.category, margin=_margin(config))
+  return pascal3d_builder(
+    _root(config), category=config.category, margin=_margin(config), download=config.download
+  )
 
 
 def _imagenet(config: DataConfig) -> Builder:
@@ -102,7 +104,9 @@ def _imagenet(config: DataConfig) -> Builder:
 
 
 def _openimages(config: DataConfig) -> Builder:
-  return openimages_builder(_root(config), category=config.category, margin=_margin(config))
+  return openimages_builder(
+    _root(config), category=config.category, margin=_margin(config), download=config.download
+  )
 
 
 def _tfds(config: DataConfig) -> Builder:
