@@ -102,13 +102,6 @@ def test_a_tensor_beyond_its_storage_is_refused(tmp_path):
     read_torch_file(path)
 
 
-def test_a_file_of_the_old_format_says_how_to_save_it_anew(tmp_path):
-  path = tmp_path / "old.pth"
-  path.write_bytes(pickle.dumps(119547037146038801333356, protocol=2))
-  with pytest.raises(ValueError, match=r"1\.6.*torch\.save\(torch\.load"):
-    read_torch_file(path)
-
-
 def test_a_missing_file_says_where_to_get_one(tmp_path):
   with pytest.raises(FileNotFoundError, match=r"resnet18-f37072fd\.pth.*timm"):
     read_torch_file(tmp_path / "none.pth")

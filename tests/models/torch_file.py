@@ -64,3 +64,27 @@ def write_torch_file(path, state, *, extra=None):
     archive.writestr("archive/version", "3\n")
     for i, value in enumerate(state.values()):
       archive.writestr(f"archive/data/{i}", value.tobytes(order="A"))
+
+
+class _OldPickler(_Pickler):
+  """Storages carry one more field before PyTorch 1.6."""
+
+  def persistent_id(self, value):
+    found = super().persistent_id(value)
+    return found and (*found, None)
+
+
+def write_old_torch_file(path, state, *, extra=None):
+  """Writes arrays as PyTorch before 1.6 did; `extra` as for `write_torch_file`."""
+  tensors = OrderedDict((k, _Tensor(str(i), v)) for i, (k, v) in enumerate(state.items()))
+  if extra is not None:
+    tensors["extra"] = _Global(*extra)
+  with open(path, "wb") as file:
+    system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4}}
+    for head in (0x1950A86A20F9469CFC6C, 1001, system):
+      pickle.dump(head, file, protocol=2)
+    _OldPickler(file, protocol=2).dump(tensors)
+    pickle.dump([str(i) for i in range(len(state))], file, protocol=2)
+    for value in state.values():
+      file.write(value.size.to_bytes(8, "little"))
+      file.write(value.tobytes(order="A"))

@@ -1,11 +1,7 @@
 """Published weights from files, without the framework that wrote them."""
 
-import io
 import os
 import pathlib
-import pickle
-import zipfile
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,31 +9,23 @@ import numpy as np
 from flax import traverse_util
 
 from umr_jax.models.resnet import BLOCKS
+from umr_jax.models.torch_pickle import read_torch_pickle
 
 RESNET18_FILES = (
   "torchvision's resnet18-f37072fd.pth (https://download.pytorch.org/models/resnet18-f37072fd.pth) "
   "or timm's model.safetensors (https://huggingface.co/timm/resnet18.a1_in1k)"
 )
 
-# Storage classes a file may name, and what they hold.
-_STORAGES = {
-  "FloatStorage": np.float32,
-  "DoubleStorage": np.float64,
-  "HalfStorage": np.float16,
-  "LongStorage": np.int64,
-  "IntStorage": np.int32,
-  "ShortStorage": np.int16,
-  "CharStorage": np.int8,
-  "ByteStorage": np.uint8,
-  "BoolStorage": np.bool_,
-}
 _BATCH_NORM = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
 
 
 def read_torch_file(
-  path: str | os.PathLike[str], *, obtain: str = RESNET18_FILES
+  path: str | os.PathLike[str],
+  *,
+  obtain: str = RESNET18_FILES,
+  otherwise: str = "set the weights to 'none' to start from random parameters",
 ) -> dict[str, np.ndarray]:
-  """Reads a PyTorch state dict: a .safetensors file, or a .pth file of PyTorch 1.6 or later.
+  """Reads a PyTorch state dict: a .safetensors file, or a .pth file of any PyTorch.
 
   A .pth file is a pickle, which can run any program when it is loaded. This reader knows the names
   that a state dict of tensors needs and refuses every other.
@@ -45,29 +33,24 @@ def read_torch_file(
   Args:
     path: the file; `~` and environment variables are expanded.
     obtain: what to say to someone whose file is missing.
+    otherwise: what to tell them to do if they cannot get it.
 
   Returns:
     Arrays by name, without a leading "module." or "model." that training scripts leave.
 
   Raises:
     FileNotFoundError: where there is no such file.
-    ValueError: for a file of another format, of the format before 1.6, or that names anything but
-      tensors; `pickle.UnpicklingError` never escapes.
+    ValueError: for a file of another format, or that names anything but tensors;
+      `pickle.UnpicklingError` never escapes.
   """
   file = pathlib.Path(os.path.expandvars(os.path.expanduser(path)))
   if not file.is_file():
     raise FileNotFoundError(
-      f"found no weight file at {file}. Download {obtain} and give its path, or set the weights to "
-      "'none' to start from random parameters"
+      f"found no weight file at {file}. Download {obtain} and give its path, or {otherwise}"
     )
   if file.suffix == ".safetensors":
     return _strip(_read_safetensors(file))
-  if not zipfile.is_zipfile(file):
-    raise ValueError(
-      f"{file} is not a zip archive, as PyTorch writes since version 1.6. If it is an older .pth "
-      "file, save it anew where PyTorch is installed: torch.save(torch.load(f), f)"
-    )
-  return _strip(_read_zip(file))
+  return _strip(read_torch_pickle(file))
 
 
 def resnet18_variables(
@@ -170,79 +153,3 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     return safetensors.numpy.load_file(path)
   except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
     raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
-
-
-def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
-  try:
-    with zipfile.ZipFile(path) as archive:
-      pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
-      if len(pickles) != 1:
-        raise ValueError(f"{path} is a zip archive without a data.pkl; expected a PyTorch file")
-      content = _Unpickler(archive, pickles[0]).load()
-  except ValueError:
-    raise
-  except Exception as error:  # A damaged pickle can raise anything.
-    raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from error
-  for key in ("state_dict", "model"):
-    if isinstance(content, dict) and isinstance(content.get(key), dict):
-      content = content[key]
-  if not isinstance(content, dict):
-    raise ValueError(f"{path} holds a {type(content).__name__}; expected a state dict")
-  state = {key: value for key, value in content.items() if isinstance(value, np.ndarray)}
-  if not state:
-    raise ValueError(f"{path} holds no tensors; expected a state dict")
-  return state
-
-
-class _Unpickler(pickle.Unpickler):
-  """Loads tensors as arrays and refuses everything else."""
-
-  def __init__(self, archive: zipfile.ZipFile, name: str):
-    super().__init__(io.BytesIO(archive.read(name)))
-    self._archive = archive
-    self._folder = name.removesuffix("data.pkl")
-    self._loaded: dict[str, np.ndarray] = {}
-
-  def find_class(self, module: str, name: str) -> Any:
-    if (module, name) == ("collections", "OrderedDict"):
-      return OrderedDict
-    if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-      return _rebuild_tensor
-    if (module, name) == ("torch._utils", "_rebuild_parameter"):
-      return lambda tensor, *_: tensor
-    if module == "torch" and name in _STORAGES:
-      return _STORAGES[name]
-    raise ValueError(
-      f"the file names {module}.{name}, which a state dict does not need and which could run code; "
-      "refused. Save the state dict alone: torch.save(model.state_dict(), f)"
-    )
-
-  def persistent_load(self, pid: Any) -> np.ndarray:
-    kind, dtype, key, _, count = pid
-    if kind != "storage":
-      raise ValueError(f"found a stored {kind!r}; expected a storage")
-    if key not in self._loaded:
-      data = self._archive.read(f"{self._folder}data/{key}")
-      values = np.frombuffer(data, np.dtype(dtype).newbyteorder("<"))
-      if len(values) < count:
-        raise ValueError(f"storage {key} holds {len(values)} values; expected {count}")
-      self._loaded[key] = values
-    return self._loaded[key]
-
-
-def _rebuild_tensor(
-  storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
-) -> np.ndarray:
-  """An array from its place in a storage; what PyTorch pickles a tensor as."""
-  steps = [(n - 1) * s for n, s in zip(size, stride, strict=True)]
-  empty = 0 in size
-  if offset < 0 or min(steps, default=0) < (-1 if empty else 0):
-    raise ValueError(
-      f"found a tensor at offset {offset} with strides {stride}; expected no negative"
-    )
-  if not empty and offset + sum(steps) >= len(storage):
-    raise ValueError(f"found a tensor of shape {size} that reaches beyond its storage")
-  if empty:
-    return np.zeros(size, storage.dtype)
-  strides = [s * storage.itemsize for s in stride]
-  return np.lib.stride_tricks.as_strided(storage[offset:], size, strides).copy()

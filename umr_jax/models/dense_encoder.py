@@ -1,0 +1,58 @@
+"""A small network that says something about every place of an image, for training from nothing."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from umr_jax.models.layers import Conv, GroupNorm, normal
+from umr_jax.types import checked
+
+STRIDE = 8
+_EPSILON = 1e-6
+
+
+class DenseEncoder(nn.Module):
+  """Three halvings, then residual blocks whose reach grows to the whole object.
+
+  A halving has 4 x 4 kernels, so that a cell of the map lies centred on its 8 x 8 pixels.
+  """
+
+  width: int = 32
+  features: int = 64
+  blocks: int = 4
+
+  @nn.compact
+  @checked
+  def __call__(self, images: Float[Array, "B H W 3"], *, train: bool) -> Float[Array, "B h w C"]:
+    """Non-negative features of length one, at an eighth of the resolution.
+
+    Args:
+      images: RGB in [0, 1]; sides are multiples of 8.
+      train: of no effect; there to be called like the other networks.
+
+    Returns:
+      The maps.
+    """
+    x = 4.0 * images - 2.0
+    for i, width in enumerate((self.width // 2, self.width, 2 * self.width), 1):
+      x = _conv(width, 4, 2, f"halving{i}")(x)
+      x = jax.nn.relu(GroupNorm(name=f"norm{i}")(x, train=train))
+    for i in range(1, self.blocks + 1):
+      y = _conv(2 * self.width, 3, 1, f"conv{i}_1")(x)
+      y = jax.nn.relu(GroupNorm(name=f"norm{i}_1")(y, train=train))
+      y = _conv(2 * self.width, 3, 1, f"conv{i}_2")(y)
+      x = jax.nn.relu(x + GroupNorm(name=f"norm{i}_2")(y, train=train))
+    x = jax.nn.relu(_conv(self.features, 1, 1, "last")(x) + 0.1)
+    return x * lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + _EPSILON)
+
+
+def _conv(features: int, size: int, stride: int, name: str) -> Conv:
+  deviation = math.sqrt(2.0 / (size * size * features))
+  padding = (size - 1) // 2
+  return Conv(
+    features, size, stride, padding, use_bias=False, kernel_init=normal(deviation), name=name
+  )

