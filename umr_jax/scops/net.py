@@ -100,7 +100,8 @@ class PartNet(nn.Module):
     return map_norm(self.norm, name=f"{name}_bn")(conv(x), train=train)
 
   def _logits(self, x: Array, name: str, *, size: int, padding: int, dilation: int) -> Array:
-    start = normal(0.01)
+    # Logits of order one: Adam takes long to get there from tiny kernels.
+    start = normal(1.0 / (size * math.sqrt(x.shape[-1])))
     return Conv(
       self.num_parts + 1, size, 1, padding, kernel_init=start, dilation=dilation, name=name
     )(x)
