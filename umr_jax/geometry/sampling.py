@@ -43,6 +43,27 @@ def bilinear_sample(
   return total
 
 
+@checked
+def affine_sample(
+  image: Float[Array, "B H W C"], matrix: Float[Array, "B 2 3"], *, fill: float = 0.0
+) -> Float[Array, "B H W C"]:
+  """Images turned, shifted or scaled: each pixel shows what its matrix finds for it.
+
+  Args:
+    image: maps of any kind.
+    matrix: from a place in the new image to the one in the old image that is seen there; the last
+      column shifts. Places in [-1, 1] from outer pixel edge to outer pixel edge.
+    fill: what lies outside of the old image.
+  """
+  batch, height, width, channels = image.shape
+  x, y = ((2.0 * jnp.arange(n, dtype=image.dtype) + 1.0 - n) / n for n in (width, height))
+  grid = jnp.stack(jnp.meshgrid(x, y, indexing="xy"), axis=-1).reshape(-1, 2)
+  points = jnp.einsum("bij,nj->bni", matrix[..., :2], grid) + matrix[:, None, :, 2]
+  # Outside, a look-up gives zero.
+  moved = bilinear_sample(image - fill, points) + fill
+  return moved.reshape(batch, height, width, channels)
+
+
 def _split(position: Array, size: int) -> tuple[Array, Array]:
   """A pixel position as the pixel before it, -1 .. size, and the rest, 0 .. 1."""
   # Clipped before the cast: a huge float has no integer. Outside, the gradient is zero.

@@ -72,6 +72,7 @@ def convolve(
   *,
   stride: int = 1,
   padding: int = 0,
+  dilation: int = 1,
 ) -> Float[Array, "B Ho Wo D"]:
   """A convolution (as networks have it: a correlation) with zero padding.
 
@@ -80,18 +81,21 @@ def convolve(
     kernel: square kernels.
     stride: the same for rows and columns.
     padding: zeros on every side.
+    dilation: pixels from one entry of the kernel to the next.
 
   Returns:
-    Maps of size floor((size + 2 padding - k) / stride) + 1.
+    Maps of size floor((size + 2 padding - dilation (k - 1) - 1) / stride) + 1.
   """
   size = kernel.shape[0]
-  height, width = ((n + 2 * padding - size) // stride + 1 for n in x.shape[1:3])
+  reach = dilation * (size - 1) + 1
+  height, width = ((n + 2 * padding - reach) // stride + 1 for n in x.shape[1:3])
   if size > 1 and height * width > _SMALL_MAP:
     return lax.conv_general_dilated(
       x,
       kernel,
       (stride, stride),
       [(padding, padding)] * 2,
+      rhs_dilation=(dilation, dilation),
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
   # On tiny maps XLA for CPUs falls back to a loop that is a hundred times slower: forward where the
@@ -99,9 +103,8 @@ def convolve(
   # such a map are few, so that a matrix product costs little memory and is never slower.
   x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
   rows, columns = (height - 1) * stride + 1, (width - 1) * stride + 1
-  patches = [
-    x[:, i : i + rows : stride, j : j + columns : stride] for i in range(size) for j in range(size)
-  ]
+  starts = range(0, reach, dilation)
+  patches = [x[:, i : i + rows : stride, j : j + columns : stride] for i in starts for j in starts]
   return jnp.concatenate(patches, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
 
 
@@ -137,13 +140,20 @@ class Conv(nn.Module):
   use_bias: bool = True
   kernel_init: Start = normal(0.02)
   bias_init: Start = constant(0.0)
+  dilation: int = 1
 
   @nn.compact
   def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B Ho Wo D"]:
     """The convolved maps."""
     shape = (self.size, self.size, x.shape[-1], self.features)
     kernel = self.param("kernel", self.kernel_init, shape)
-    x = convolve(x, jnp.asarray(kernel), stride=self.stride, padding=self.padding)
+    x = convolve(
+      x,
+      jnp.asarray(kernel),
+      stride=self.stride,
+      padding=self.padding,
+      dilation=self.dilation,
+    )
     if not self.use_bias:
       return x
     bias = self.param("bias", self.bias_init, (self.features,))

@@ -16,7 +16,8 @@ RESNET18_FILES = (
   "or timm's model.safetensors (https://huggingface.co/timm/resnet18.a1_in1k)"
 )
 
-_BATCH_NORM = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
+# What PyTorch calls the entries of a BatchNorm, and what `layers.BatchNorm` does.
+BATCH_NORM = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
 
 
 def read_torch_file(
@@ -77,11 +78,11 @@ def resnet18_variables(
   for source, target in _layer_names().items():
     path = ("encoder", "resnet", *target)
     if target[-1].endswith("bn") or target[-1].startswith("bn"):
-      for suffix, leaf in _BATCH_NORM.items():
+      for suffix, leaf in BATCH_NORM.items():
         tree = new_params if leaf in ("scale", "bias") else new_stats
-        _fill(tree, (*path, leaf), state, f"{source}.{suffix}")
+        fill(tree, (*path, leaf), state, f"{source}.{suffix}")
     else:
-      _fill(new_params, (*path, "kernel"), state, f"{source}.weight")
+      fill(new_params, (*path, "kernel"), state, f"{source}.weight")
   return traverse_util.unflatten_dict(new_params), traverse_util.unflatten_dict(new_stats)
 
 
@@ -116,21 +117,34 @@ def _check_width(state: Mapping[str, np.ndarray], width: int) -> None:
     )
 
 
-def _fill(
+def fill(
   tree: dict[tuple[str, ...], Any],
   path: tuple[str, ...],
   state: Mapping[str, np.ndarray],
   name: str,
+  *,
+  network: str = "ResNet-18",
 ) -> None:
-  """Replaces one leaf by one tensor."""
+  """Replaces one leaf of a flat tree by one tensor.
+
+  Args:
+    tree: leaves by path. Changed.
+    path: of the leaf.
+    state: the state dict.
+    name: of the tensor.
+    network: whose state dict it should be, for the error's text.
+
+  Raises:
+    ValueError: for a tensor that is missing, of another shape or not finite.
+  """
   if name not in state:
-    raise ValueError(f"the weight file has no tensor {name!r}; is it a ResNet-18?")
+    raise ValueError(f"the weight file has no tensor {name!r}; is it a {network}?")
   value = state[name]
   value = convolution_kernel(value) if value.ndim == 4 else np.array(value, np.float32)
   if value.shape != tree[path].shape:
     raise ValueError(
       f"tensor {name!r} has shape {state[name].shape}; its place {'/'.join(path)} takes "
-      f"{tree[path].shape} (PyTorch's kernels are transposed). Is it a ResNet-18?"
+      f"{tree[path].shape} (PyTorch's kernels are transposed). Is it a {network}?"
     )
   if not np.isfinite(value).all():
     raise ValueError(f"tensor {name!r} holds values that are not finite; the file is damaged")

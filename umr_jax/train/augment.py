@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from umr_jax.geometry import quaternion
-from umr_jax.geometry.sampling import bilinear_sample
+from umr_jax.geometry.sampling import affine_sample
 from umr_jax.types import Batch, checked
 
 # Of red, green and blue in what the eye takes for brightness (ITU-R BT.601).
@@ -55,7 +55,7 @@ def color_jitter(
   Returns:
     RGB in [0, 1].
   """
-  factors = jnp.exp(strength * _draws(index, key, 5))[:, None, None, :]
+  factors = jnp.exp(strength * draws(index, key, 5))[:, None, None, :]
   gains, contrast, saturation = factors[..., :3], factors[..., 3:4], factors[..., 4:]
   grey = jnp.sum(images * jnp.array(_LUMA).reshape(1, 1, 1, 3), axis=-1, keepdims=True)
   images = grey + saturation * (images - grey)
@@ -78,22 +78,18 @@ def slant(batch: Batch, key: PRNGKeyArray, *, rotation: float, stretch: float) -
     stretch: the width grows by exp(u) and the height shrinks by as much, with u uniform in
       [-stretch, stretch].
   """
-  draws = _draws(batch.index, key, 2)
-  angle, growth = math.radians(rotation) * draws[:, 0], jnp.exp(stretch * draws[:, 1])
+  drawn = draws(batch.index, key, 2)
+  angle, growth = math.radians(rotation) * drawn[:, 0], jnp.exp(stretch * drawn[:, 1])
   cos, sin = jnp.cos(angle), jnp.sin(angle)
   # From a place in the new picture to the one in the old picture that is seen there.
-  rows = [[cos / growth, sin / growth], [-sin * growth, cos * growth]]
+  still = jnp.zeros_like(angle)
+  rows = [[cos / growth, sin / growth, still], [-sin * growth, cos * growth, still]]
   matrix = jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
-  size = batch.mask.shape[-1]
-  centers = (2.0 * jnp.arange(size, dtype=jnp.float32) + 1.0 - size) / size
-  grid = jnp.stack(jnp.meshgrid(centers, centers, indexing="xy"), axis=-1).reshape(-1, 2)
-  points = jnp.einsum("bij,nj->bni", matrix, grid)
   # Outside, a look-up gives zero: what is to be one there goes through it as one's complement.
   layers = [1.0 - batch.image, 1.0 - batch.barrier[..., None], batch.mask[..., None]]
   if batch.parts is not None:
     layers.append(batch.parts[..., 1:])
-  maps = jnp.concatenate(layers, axis=-1)
-  moved = bilinear_sample(maps, points).reshape(maps.shape)
+  moved = affine_sample(jnp.concatenate(layers, axis=-1), matrix)
   parts = None
   if batch.parts is not None:
     # An image may lack its map.
@@ -158,7 +154,7 @@ def swap_backgrounds(
   empty = gone * _continued(images, 1.0 - gone) + (1.0 - gone) * images
   other = jnp.roll(empty, 1, axis=0)
   moved = cover * images + (1.0 - cover) * other
-  chosen = _draws(index, key, 1) < 2.0 * share - 1.0
+  chosen = draws(index, key, 1) < 2.0 * share - 1.0
   return jnp.where(chosen[..., None, None], moved, images)
 
 
@@ -193,7 +189,13 @@ def augmented(
   return batch, images
 
 
-def _draws(index: Int[Array, "B"], key: PRNGKeyArray, count: int) -> Float[Array, "B N"]:
-  """Uniform numbers in [-1, 1] for each image of the data set."""
+def draws(index: Int[Array, "B"], key: PRNGKeyArray, count: int) -> Float[Array, "B N"]:
+  """Uniform numbers in [-1, 1] for each image of the data set, under its own key.
+
+  Args:
+    index: of each image in the data set; its draw does not depend on the rest of the batch.
+    key: of the step, and of what is drawn.
+    count: numbers for each image.
+  """
   keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
   return jax.vmap(lambda k: jax.random.uniform(k, (count,), minval=-1.0, maxval=1.0))(keys)

@@ -1,0 +1,303 @@
+"""Training of the part network, and what a trained one says."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import traverse_util
+from jaxtyping import Array, Float
+
+from umr_jax.config import PartsConfig
+from umr_jax.models.initialize import initialize
+from umr_jax.models.pretrained import read_torch_file
+from umr_jax.scops.net import STRIDE, PartNet
+from umr_jax.scops.objective import PartBatch, PartWeights, part_objective
+from umr_jax.scops.pretrained import RESNET50_FILES, resnet50_variables
+from umr_jax.scops.warp import WarpRanges
+from umr_jax.types import checked, host
+
+# Of the global norm of the gradients: the published one.
+_CLIP = 5.0
+# The parts' features are learned this many times faster than the network.
+_BASIS_RATE = 10.0
+# Steps between two looks at the losses: each look waits for the device.
+_RECORD_EVERY = 25
+RANGES = WarpRanges()
+
+Record = Callable[[int, dict[str, float]], None]
+
+
+class FitResult(NamedTuple):
+  """A trained part network."""
+
+  net: PartNet
+  variables: Any  # params; batch_stats with BatchNorm; basis with features
+
+
+@checked
+def fit_parts(
+  images: Float[np.ndarray, "N S S 3"],
+  masks: Float[np.ndarray, "N S S"],
+  *,
+  targets: Float[np.ndarray, "N h w P1"] | None,
+  features: Float[np.ndarray, "N f f C"] | None,
+  num_parts: int,
+  settings: PartsConfig,
+  start: Any = None,
+  record: Record | None = None,
+) -> FitResult:
+  """Trains a network that cuts photographs of one category into the same parts.
+
+  Args:
+    images: RGB in [0, 1]; S is a multiple of 4.
+    masks: of the objects, in [0, 1].
+    targets: soft part maps, background first and of any size; all zeros for an image without, and
+      None where the losses of SCOPS are to find the parts.
+    features: of a frozen network, for the semantic loss.
+    num_parts: without the background.
+    settings: the network, the steps and the weights of the losses.
+    start: variables of an earlier result to go on from.
+    record: is given the step and the unweighted losses, every 25 steps and at the last.
+
+  Returns:
+    The network and its variables, on the host. The same seed gives the same result.
+
+  Raises:
+    ValueError: for inputs that do not go together, for a weight without what it weighs, and where
+      the loss is not finite.
+
+  Source: Hung et al. 2019 (SCOPS), section 3; Li et al. 2020, supplementary 1. Departs: Adam with
+    a cosine schedule in place of SGD with a polynomial one.
+  """
+  _check(images, masks, targets, features, num_parts=num_parts, settings=settings)
+  net = make_net(settings, num_parts=num_parts)
+  variables = first_variables(
+    net, settings, image_size=images.shape[1], features=features, start=start
+  )
+  frozen = settings.net_weights != "none"
+  optimizer = _make_optimizer(settings, frozen=frozen)
+  step = _make_step(net, optimizer, _weights(settings), frozen=frozen)
+  trained, batch_stats = _split(variables)
+  opt_state = optimizer.init(trained)
+  key = jax.random.key(settings.seed)
+  batches = _batches(images, masks, targets, features, settings=settings)
+  for number in range(settings.steps):
+    batch = next(batches)
+    trained, batch_stats, opt_state, losses = step(
+      trained, batch_stats, opt_state, batch, jax.random.fold_in(key, number)
+    )
+    if (number + 1) % _RECORD_EVERY == 0 or number + 1 == settings.steps:
+      values = {name: float(value) for name, value in losses.items()}
+      _check_finite(values, step=number + 1)
+      if record is not None:
+        record(number + 1, values)
+  return FitResult(net, host(_joined(trained, batch_stats)))
+
+
+@checked
+def segment(
+  result: FitResult, images: Float[np.ndarray, "N S S 3"], *, batch_size: int
+) -> Float[np.ndarray, "N S S P1"]:
+  """Part probabilities of photographs: means over each photograph and its mirror image.
+
+  Args:
+    result: a trained network.
+    images: RGB in [0, 1]; S is a multiple of 4.
+    batch_size: photographs at a time; changes only memory and time.
+
+  Returns:
+    Probabilities, background first, which sum to 1 at every pixel.
+  """
+  variables = {k: v for k, v in result.variables.items() if k in ("params", "batch_stats")}
+  shape = (*images.shape[:3], result.net.num_parts + 1)
+  probs = np.empty(shape, np.float32)
+  for first in range(0, len(images), batch_size):
+    some = images[first : first + batch_size].astype(np.float32)
+    padded = np.pad(some, ((0, batch_size - len(some)), (0, 0), (0, 0), (0, 0)))
+    probs[first : first + batch_size] = _probabilities(result.net, variables, padded)[: len(some)]
+  return probs
+
+
+def make_net(settings: PartsConfig, *, num_parts: int) -> PartNet:
+  """The network that settings name; published weights need the normalization of their own."""
+  norm = "batch" if settings.net_weights != "none" else "group"
+  return PartNet(num_parts=num_parts, kind=settings.net, width=settings.net_width, norm=norm)
+
+
+def first_variables(
+  net: PartNet,
+  settings: PartsConfig,
+  *,
+  image_size: int,
+  features: np.ndarray | None,
+  start: Any,
+) -> dict[str, Any]:
+  """What training starts from: an earlier result, published weights, or random draws."""
+  if start is not None:
+    variables = dict(start)
+  else:
+    params, stats = initialize(net, image_size=image_size, seed=settings.seed)
+    if settings.net_weights != "none":
+      state = read_torch_file(settings.net_weights, obtain=RESNET50_FILES)
+      params, stats = resnet50_variables(state, params, stats)
+    variables = {"params": params, "batch_stats": stats}
+  if features is not None and "basis" not in variables:
+    rng = np.random.default_rng((settings.seed, 1))
+    basis = np.abs(rng.standard_normal((net.num_parts, features.shape[-1]), np.float32))
+    variables["basis"] = {"parts": basis}
+  return variables
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _probabilities(net: PartNet, variables: Any, images: Array) -> Array:
+  both = jnp.concatenate([images, images[:, :, ::-1]])
+  logits: Any = net.apply(variables, both, train=False)
+  shape = (*both.shape[:3], logits.shape[-1])
+  probs = jax.nn.softmax(jax.image.resize(logits, shape, "linear"), axis=-1)
+  plain, mirrored = jnp.split(probs, 2)
+  return 0.5 * (plain + mirrored[:, :, ::-1])
+
+
+def _make_step(
+  net: PartNet,
+  optimizer: optax.GradientTransformation,
+  weights: PartWeights,
+  *,
+  frozen: bool,
+) -> Callable[..., Any]:
+  """One update, compiled; `frozen` is whether BatchNorm keeps its statistics."""
+
+  def loss_fn(trained: Any, batch_stats: Any, batch: PartBatch, key: Array) -> Any:
+    def predict(images: Array) -> tuple[Array, Any]:
+      variables = {"params": trained["params"], "batch_stats": batch_stats}
+      if frozen:
+        fixed: Any = net.apply(variables, images, train=False)
+        return fixed, batch_stats
+      logits, updates = net.apply(variables, images, train=True, mutable=["batch_stats"])
+      return logits, updates.get("batch_stats", {})
+
+    basis = trained["basis"]["parts"] if "basis" in trained else None
+    return part_objective(predict, batch, basis, key, weights=weights, ranges=RANGES)
+
+  @functools.partial(jax.jit, donate_argnums=(0, 1, 2))
+  def step(trained: Any, batch_stats: Any, opt_state: Any, batch: PartBatch, key: Array) -> Any:
+    grads, (losses, new_stats) = jax.grad(loss_fn, has_aux=True)(trained, batch_stats, batch, key)
+    updates, new_opt_state = optimizer.update(grads, opt_state, trained)
+    return optax.apply_updates(trained, updates), new_stats, new_opt_state, losses
+
+  return step
+
+
+def _make_optimizer(settings: PartsConfig, *, frozen: bool) -> optax.GradientTransformation:
+  """Adam, faster for the parts' features, and not at all for a frozen BatchNorm."""
+  schedule = optax.cosine_decay_schedule(settings.learning_rate, settings.steps, alpha=0.01)
+
+  def kind(path: tuple[Any, ...]) -> str:
+    if path[0] == "basis":
+      return "basis"
+    return "frozen" if frozen and path[-1] in ("scale", "bias") and "bn" in path[-2] else "net"
+
+  kinds = {
+    "net": optax.adam(schedule),
+    "basis": optax.adam(lambda count: _BASIS_RATE * schedule(count)),
+    "frozen": optax.set_to_zero(),
+  }
+  labels = functools.partial(traverse_util.path_aware_map, lambda path, _: kind(path))
+  return optax.chain(optax.clip_by_global_norm(_CLIP), optax.multi_transform(kinds, labels))
+
+
+def _weights(settings: PartsConfig) -> PartWeights:
+  return PartWeights(
+    supervision=settings.supervision,
+    concentration=settings.concentration,
+    equivariance=settings.equivariance,
+    landmark=settings.landmark,
+    semantic=settings.semantic,
+    orthonormality=settings.orthonormality,
+  )
+
+
+def _split(variables: Any) -> tuple[dict[str, Any], Any]:
+  """What gradients change, and BatchNorm's statistics; copies, since a step reuses their memory."""
+  trained = {name: variables[name] for name in ("params", "basis") if name in variables}
+  return jax.tree.map(jnp.array, (trained, variables.get("batch_stats", {})))
+
+
+def _joined(trained: dict[str, Any], batch_stats: Any) -> dict[str, Any]:
+  return {**trained, "batch_stats": batch_stats}
+
+
+def _batches(
+  images: np.ndarray,
+  masks: np.ndarray,
+  targets: np.ndarray | None,
+  features: np.ndarray | None,
+  *,
+  settings: PartsConfig,
+) -> Iterator[PartBatch]:
+  """Batches without end; every epoch shows each image once, in another order."""
+  count, size = images.shape[0], images.shape[1] // STRIDE
+  small = masks.reshape(count, size, STRIDE, size, STRIDE).mean(axis=(2, 4), dtype=np.float32)
+  maps = None if targets is None or not settings.supervision else _resized(targets, size)
+  rng = np.random.default_rng(settings.seed)
+  batch_size, order = min(settings.batch_size, count), np.zeros(0, np.int32)
+  while True:
+    if len(order) < batch_size:
+      order = np.concatenate([order, rng.permutation(count).astype(np.int32)])
+    index, order = order[:batch_size], order[batch_size:]
+    yield PartBatch(
+      images=images[index].astype(np.float32),
+      mask=small[index],
+      index=index,
+      targets=None if maps is None else maps[index],
+      features=None if features is None else features[index].astype(np.float32),
+    )
+
+
+def _resized(maps: np.ndarray, size: int) -> np.ndarray:
+  """Maps at the size of the logits; averages where they are larger."""
+  shape = (size, size, maps.shape[-1])
+  resize = jax.jit(lambda x: jax.image.resize(x, shape, "linear"))
+  return np.stack([np.asarray(resize(one.astype(np.float32))) for one in maps])
+
+
+def _check(
+  images: np.ndarray,
+  masks: np.ndarray,
+  targets: np.ndarray | None,
+  features: np.ndarray | None,
+  *,
+  num_parts: int,
+  settings: PartsConfig,
+) -> None:
+  """Refuses inputs that do not go together."""
+  if not len(images) or images.shape[1] % STRIDE:
+    raise ValueError(f"found images {images.shape}; expected some, of a size divisible by {STRIDE}")
+  if targets is not None and targets.shape[-1] != num_parts + 1:
+    raise ValueError(f"found targets {targets.shape}; expected {num_parts + 1} channels")
+  for what in (targets, features):
+    if what is not None and len(what) != len(images):
+      raise ValueError(f"found {len(what)} targets or features for {len(images)} images")
+  if settings.semantic and features is None:
+    raise ValueError("parts.semantic is set, but there are no features; give some, or set it to 0")
+  learned = (settings.supervision and targets is not None) or settings.semantic
+  if not learned:
+    raise ValueError(
+      "nothing says what a part is: give targets and parts.supervision, or features and "
+      "parts.semantic"
+    )
+  if settings.net_weights != "none" and settings.net != "resnet50":
+    raise ValueError("parts.net_weights are a ResNet-50's: set parts.net=resnet50, or none")
+
+
+def _check_finite(values: dict[str, float], *, step: int) -> None:
+  if not all(np.isfinite(list(values.values()))):
+    listed = ", ".join(f"{name} {value:.3g}" for name, value in values.items())
+    raise ValueError(
+      f"the part network's loss is not finite by step {step} ({listed}). Look for inputs that are "
+      "not, or lower parts.learning_rate"
+    )
