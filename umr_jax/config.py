@@ -75,6 +75,7 @@ class PartsConfig:
   features: str = "auto"
   feature_file: str = ""  # the weight file of vgg16, vgg19 and dino
   feature_size: int = 448  # pixels per side of what the features see
+  encoder_steps: int = 500  # of the training of the features that are learned on the folder
   image_size: int = 128  # pixels per side of the crops that are cut into parts
   net: str = "small"  # small | resnet50 (the published network)
   net_width: int = 32  # channels of the net's stem; 64 is the published ResNet-50

@@ -46,6 +46,7 @@ LIMITS = {
   "data.test_images": (1, 10**7),
   "parts.feature_size": (64, 2048),
   "parts.image_size": (32, 512),
+  "parts.encoder_steps": (1, 10**7),
   "parts.net_width": (8, 256),
   "parts.steps": (1, 10**7),
   "parts.batch_size": (2, 10**4),
@@ -135,6 +136,9 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
       "data.parts is 'none', but loss.part_probability or loss.part_vertices is set: set these to "
       "0, or data.parts=given."
     )
+  if (config.data.parts == "file") != bool(config.data.part_file):
+    yield "data.parts=file and data.part_file need each other: set both, or neither."
+  yield from _part_problems(config.parts)
   yield from _data_problems(config.data)
   yield from _em_problems(config.em)
   if config.loss.perceptual_weights != "none" and not config.loss.texture:
@@ -182,6 +186,17 @@ def _data_problems(data: Any) -> Iterator[str]:
     yield f"data.cub_keypoints is {data.cub_keypoints}; it must be two numbers from 0 to 15."
   elif any(data.cub_keypoints) and data.source != "cub":
     yield f"data.cub_keypoints is set, but data.source is {data.source!r}: nothing would read it."
+
+
+def _part_problems(parts: Any) -> Iterator[str]:
+  if parts.image_size % 4:
+    yield f"parts.image_size is {parts.image_size}; it must be divisible by 4."
+  if parts.method == "cosegment" and not parts.supervision:
+    yield "parts.method=cosegment needs parts.supervision: it is what the factors teach."
+  if parts.method == "scops" and not parts.semantic:
+    yield "parts.method=scops needs parts.semantic: nothing else says what a part is."
+  if parts.net_weights != "none" and parts.net != "resnet50":
+    yield "parts.net_weights are a ResNet-50's: set parts.net=resnet50, or none."
 
 
 def _em_problems(em: Any) -> Iterator[str]:

@@ -105,6 +105,7 @@ class Dataset:
   keypoint_flip: tuple[int, ...]
   meshes: dict[str, tuple[np.ndarray, np.ndarray]]  # vertices [V, 3] float32, faces [F, 3] int32
   skipped: list[tuple[str, str]]  # what was left out of the user's files, and why
+  fingerprint: str = ""  # of everything that decides the content, but for part maps
 
 
 def shown_split(dataset: Dataset) -> str:
@@ -141,7 +142,7 @@ def load_dataset(config: DataConfig) -> Dataset:
   if prepared is None:
     prepare(builder, cache, directory)
     prepared = open_prepared(directory)
-  dataset = _dataset(builder.name, prepared, parts=config.parts)
+  dataset = _dataset(builder.name, prepared, parts=config.parts, fingerprint=fingerprint)
   found = len(dataset.part_names)
   if config.part_count and config.parts == "given" and found not in (0, config.part_count):
     raise ValueError(
@@ -161,10 +162,10 @@ class _WithoutParts:
     return dataclasses.replace(self._source[index], parts=None)
 
 
-def _dataset(name: str, prepared: Prepared, *, parts: str) -> Dataset:
+def _dataset(name: str, prepared: Prepared, *, parts: str, fingerprint: str) -> Dataset:
   contents, part_names = prepared.contents, prepared.contents.part_names
   source: _Source = prepared.reader
-  if parts == "none":
+  if parts in ("none", "discovered", "file"):
     source, part_names = _WithoutParts(source), ()
   elif parts == "keypoints":
     if not contents.keypoint_names:
@@ -190,4 +191,5 @@ def _dataset(name: str, prepared: Prepared, *, parts: str) -> Dataset:
     keypoint_flip=contents.keypoint_flip,
     meshes=contents.meshes,
     skipped=contents.skipped,
+    fingerprint=fingerprint,
   )

@@ -38,12 +38,12 @@ class PartStore:
     return self.maps / _LEVELS
 
 
-def make_store(names: Sequence[str], squares: Sequence[Square], probs: np.ndarray) -> PartStore:
-  """A store of probabilities [N, S, S, P + 1], rounded to 255 levels."""
+def make_store(names: Sequence[str], squares: Sequence[Square], maps: np.ndarray) -> PartStore:
+  """A store of maps [N, S, S, P + 1] uint8 and the crops that they are of."""
   return PartStore(
     names=tuple(names),
     squares=np.array(squares, np.float64).reshape(-1, 3),
-    maps=np.round(probs * _LEVELS).astype(np.uint8),
+    maps=maps,
   )
 
 

@@ -88,3 +88,39 @@ def factor_weights(
 
   start = jnp.maximum(shares, _EPSILON)
   return np.asarray(jax.lax.fori_loop(0, _ITERATIONS, update, start))
+
+
+@checked
+def factor_maps(
+  features: Float[np.ndarray, "N h w C"], masks: Float[np.ndarray, "N h w"], *, num_parts: int, seed: int
+) -> Float[np.ndarray, "N h w P1"]:
+  """Soft part maps from the factors of all images' features inside their masks.
+
+  Args:
+    features: signed features are shifted so that none is negative.
+    masks: silhouettes at the features' size.
+    num_parts: P.
+    seed: see `factorize`.
+
+  Returns:
+    Background first. Inside the mask the square of each factor's weight, in units of its mean over
+    the data set, says how much of a pixel is its part: without the units, factors of strong
+    features would swallow the others.
+
+  Raises:
+    ValueError: when fewer pixels are inside of the masks than there are parts.
+  """
+  lowest = features.min(axis=(0, 1, 2))
+  rows = (features - np.minimum(lowest, 0.0)).reshape(-1, features.shape[-1])
+  inside = masks.reshape(-1) >= 0.5
+  if np.count_nonzero(inside) < num_parts:
+    raise ValueError(
+      f"the masks cover {np.count_nonzero(inside)} pixels of the feature maps, fewer than the "
+      f"{num_parts} parts to be found; set parts.feature_size higher"
+    )
+  basis, _ = factorize(rows[inside], num_parts=num_parts, seed=seed)
+  weights = factor_weights(rows, basis)
+  shares = np.square(weights / np.maximum(weights[inside].mean(axis=0), _EPSILON))
+  shares /= np.maximum(shares.sum(axis=-1, keepdims=True), _EPSILON)
+  parts = shares.reshape(*masks.shape, num_parts) * masks[..., None]
+  return np.concatenate([1.0 - masks[..., None], parts], axis=-1).astype(np.float32)
