@@ -1,4 +1,4 @@
-"""Pictures whose parts are known: a body of two halves and a head, anywhere and either way round."""
+"""Pictures whose parts are known: a body of two halves and a head, either way round."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ PARTS = 3
 
 
 def draw_shapes(rng, *, count, size):
-  """Images [N, S, S, 3], masks [N, S, S] and labels [N, S, S]: 0 outside, 1 back, 2 belly, 3 head."""
+  """Images [N, S, S, 3], masks and labels [N, S, S]: 0 outside, 1 back, 2 belly, 3 head."""
   row, column = np.mgrid[:size, :size] / size
   images = np.zeros((count, size, size, 3), np.float32)
   labels = np.zeros((count, size, size), np.int64)

@@ -1,18 +1,27 @@
 """Training of the part network: it learns, repeats itself, goes on, and refuses."""
 
 import dataclasses
+import functools
 
+import jax
 import numpy as np
 import pytest
 from part_shapes import PARTS, draw_shapes, mutual_information, one_hot, part_iou
 
 from umr_jax.config import PartsConfig
-from umr_jax.scops.fit import fit_parts, segment
+from umr_jax.scops.fit import (
+  FitResult,
+  _make_optimizer,
+  first_variables,
+  fit_parts,
+  make_net,
+  segment,
+)
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 SIZE = 48
 SETTINGS = PartsConfig(
-  image_size=SIZE, net_width=8, steps=150, batch_size=8, learning_rate=5e-3, seed=1
+  image_size=SIZE, net_width=16, steps=150, batch_size=8, learning_rate=1e-2, seed=1
 )
 
 
@@ -55,7 +64,6 @@ def test_maps_are_cleaner_than_the_targets_they_were_learned_from(rng, shapes):
   assert probs.shape == (40, SIZE, SIZE, PARTS + 1) and probs.dtype == np.float32
   np.testing.assert_allclose(probs.sum(-1), 1.0, rtol=1e-5)
   cleaned, given = part_iou(probs.argmax(-1), labels), part_iou(noisy, labels)
-  print(cleaned, given, part_iou(probs.argmax(-1)[::4], labels[::4]))
   assert cleaned > given + 0.1
   assert part_iou(probs.argmax(-1)[::4], labels[::4]) > given + 0.05  # of the images without
   assert [step for step, _ in seen] == [25, 50, 75, 100, 125, 150]
@@ -81,5 +89,68 @@ def test_the_losses_of_scops_alone_find_the_parts(rng, shapes):
   result = fit(images, masks, None, features.astype(np.float32), settings)
   found = segment(result, images, batch_size=16).argmax(-1)
   score = mutual_information(found, labels)
-  print(score)
   assert score > 0.5
+
+
+def test_the_same_seed_gives_the_same_network_and_a_start_is_gone_on_from(shapes):
+  images, masks, labels = shapes
+  settings = dataclasses.replace(SETTINGS, steps=2, net_width=8, landmark=1.0, concentration=1.0)
+  first, again = (fit(images, masks, one_hot(labels), settings=settings) for _ in range(2))
+  jax.tree.map(np.testing.assert_array_equal, first.variables, again.variables)
+  other = dataclasses.replace(settings, learning_rate=1e-9)
+  on = fit(images, masks, one_hot(labels), settings=other, start=first.variables)
+  near = functools.partial(np.testing.assert_allclose, atol=1e-6)
+  jax.tree.map(near, on.variables, first.variables)
+  # Going on does not change, or use up, what it started from.
+  jax.tree.map(np.testing.assert_array_equal, first.variables, again.variables)
+
+
+def test_segmenting_does_not_depend_on_the_batch_and_knows_no_sides(shapes):
+  images = shapes[0][:5]
+  net = make_net(SETTINGS, num_parts=PARTS)
+  variables = first_variables(net, SETTINGS, image_size=SIZE, features=None, start=None)
+  result = FitResult(net, variables)
+  probs = segment(result, images, batch_size=4)
+  np.testing.assert_allclose(segment(result, images[4:], batch_size=4), probs[4:], atol=1e-5)
+  mirrored = segment(result, np.ascontiguousarray(images[:, :, ::-1]), batch_size=4)
+  np.testing.assert_allclose(mirrored, probs[:, :, ::-1], atol=1e-5)
+
+
+def test_a_frozen_normalization_and_the_basis_have_rates_of_their_own():
+  rows = {"conv": {"kernel": np.ones(3, np.float32)}, "bn1": {"scale": np.ones(3, np.float32)}}
+  trained = {"params": {"resnet": rows}, "basis": {"parts": np.ones(3, np.float32)}}
+  grads = jax.tree.map(np.ones_like, trained)
+  for frozen, expected in ((True, 0.0), (False, -SETTINGS.learning_rate)):
+    optimizer = _make_optimizer(SETTINGS, frozen=frozen)
+    updates, _ = optimizer.update(grads, optimizer.init(trained), trained)
+    np.testing.assert_allclose(updates["params"]["resnet"]["bn1"]["scale"], expected, rtol=1e-3)
+    kernel = updates["params"]["resnet"]["conv"]["kernel"]
+    np.testing.assert_allclose(kernel, -SETTINGS.learning_rate, rtol=1e-3)
+    np.testing.assert_allclose(updates["basis"]["parts"], 10.0 * kernel, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"targets": None}, "nothing says what a part is"),
+    ({"settings": dataclasses.replace(SETTINGS, supervision=0.0)}, "nothing says what a part is"),
+    ({"settings": dataclasses.replace(SETTINGS, semantic=1.0)}, "there are no features"),
+    ({"targets": np.zeros((40, 12, 12, 3), np.float32)}, "expected 4 channels"),
+    ({"targets": np.zeros((9, 12, 12, 4), np.float32)}, r"found 9 .* for 40 images"),
+    ({"settings": dataclasses.replace(SETTINGS, net_weights="a.pth")}, "set parts.net=resnet50"),
+  ],
+)
+def test_inputs_that_do_not_go_together_are_refused(shapes, change, message):
+  images, masks, labels = shapes
+  arguments = {"targets": one_hot(labels), "settings": SETTINGS} | change
+  with pytest.raises(ValueError, match=message):
+    fit(images, masks, **arguments)
+
+
+def test_a_loss_that_is_not_finite_is_said_with_its_step(shapes):
+  images, masks, labels = shapes
+  targets = one_hot(labels)
+  targets[:] = np.nan
+  with pytest.raises(ValueError, match=r"not finite by step 2 .*supervision nan"):
+    settings = dataclasses.replace(SETTINGS, steps=2, landmark=1.0, concentration=1.0)
+    fit(images, masks, targets, settings=settings)

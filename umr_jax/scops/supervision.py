@@ -29,7 +29,7 @@ def supervision_loss(
   """
   mass = jnp.sum(targets, axis=(1, 2, 3))
   entropy = -jnp.sum(targets * jax.nn.log_softmax(logits, axis=-1), axis=(1, 2, 3))
-  return weight * jnp.where(mass > 0.0, entropy / jnp.maximum(mass, 1.0), 0.0)
+  return weight * entropy / jnp.maximum(mass, 1.0)
 
 
 @checked
