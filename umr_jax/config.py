@@ -84,6 +84,7 @@ class PartsConfig:
   batch_size: int = 16
   learning_rate: float = 1e-3
   seed: int = 0
+  reliable: float = 0.5  # the share of reconstructions that teach when parts are improved
   # Weights of the losses; the published ones are 10, 1000, 100, 10000 and 0.1.
   supervision: float = 1.0  # of cross-entropy to the factors' maps
   concentration: float = 0.0

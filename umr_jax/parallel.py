@@ -72,6 +72,12 @@ def initialize_hosts(environment: Mapping[str, str] | None = None) -> tuple[int,
   return index, count
 
 
+def wait_for_hosts(name: str) -> None:
+  """Waits until every host has come to the point of this name; with one host, for nothing."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)
+
+
 def local_batch_size(batch_size: int) -> int:
   """The rows of a global batch that fall to this host.
 

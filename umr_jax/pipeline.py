@@ -15,15 +15,18 @@ from umr_jax import parallel, report
 from umr_jax.checkpoint import Checkpointer, read_checkpoint, saved_steps
 from umr_jax.config import Config, differences, from_dict, to_dict
 from umr_jax.config_checks import check_trainable
+from umr_jax.contact_sheet import write_parts
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, load_dataset, shown_split
 from umr_jax.em.loop import EMLoop
 from umr_jax.em.monitor import Monitor
 from umr_jax.eval.evaluate import evaluate
+from umr_jax.eval.part_quality import part_report
 from umr_jax.eval.references import references
 from umr_jax.eval.summary import format_table
 from umr_jax.files import write_text
 from umr_jax.models.infer import build_net, build_topology_from, make_infer
+from umr_jax.scops.prepare import discovered, with_parts
 from umr_jax.types import Batch, EMState, TrainState, network_round
 
 # How many images the panels show.
@@ -60,13 +63,9 @@ def run(config: Config, workdir: pathlib.Path) -> RunResult:
   parallel.local_batch_size(config.train.batch_size)
   check_trainable(config)
   prepare_workdir(workdir, config)
-  dataset = load_dataset(config.data)
-  if config.semantic and not dataset.part_names:
-    logging.warning(
-      "%s has no part maps: the run goes on without its semantic terms. Maps in parts/NAME.npz, or "
-      "keypoints with data.parts=keypoints, bring them in.",
-      dataset.name,
-    )
+  dataset, store = with_parts(load_dataset(config.data), config)
+  if store is not None and jax.process_index() == 0:
+    write_parts(workdir, dataset, store)
   topology = build_topology_from(config)
   with (
     Checkpointer(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpointer,
@@ -85,6 +84,27 @@ def run(config: Config, workdir: pathlib.Path) -> RunResult:
     report.write_report(workdir, config, dataset, evaluation)
     sys.stderr.write(_summary(workdir, evaluation, seconds=time.monotonic() - began))
   return RunResult(train_state, em_state, evaluation)
+
+
+def discover_parts(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
+  """Discovers the parts of a data set, and measures them where its own annotations allow.
+
+  Args:
+    config: the data, and how parts are found.
+    workdir: where parts/{parts.npz, sheet.png} and parts.json are written.
+
+  Returns:
+    What parts.json holds; see `eval.part_quality.part_report`.
+
+  Raises:
+    ValueError, OSError: for unusable data or features, or a folder that cannot be written.
+  """
+  dataset = load_dataset(dataclasses.replace(config.data, parts="given"))
+  store = discovered(dataset, config)
+  report = part_report(dataset, store, seed=config.train.seed)
+  write_parts(workdir, dataset, store)
+  write_text(workdir / "parts.json", json.dumps(report, indent=2) + "\n")
+  return report
 
 
 def evaluate_workdir(

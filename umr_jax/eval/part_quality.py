@@ -3,10 +3,16 @@
 Parts that were discovered have no names and no order: no measure here depends on either.
 """
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from umr_jax.data.dataset import Dataset, Split
+from umr_jax.data.part_store import PartStore
+from umr_jax.data.transforms import crop
 from umr_jax.eval.part_iou import match_parts, mean_part_iou
+from umr_jax.eval.summary import summarize
 from umr_jax.types import checked
 
 # Of the penalty on the regression's slopes, in units of one image: it only keeps parts that never
@@ -148,3 +154,73 @@ def mirror_agreement(
   inside = (found > 0) & (other > 0)
   same = np.count_nonzero(inside & (found == other), axis=(1, 2))
   return same / np.maximum(np.count_nonzero(inside, axis=(1, 2)), 1)
+
+
+def part_report(dataset: Dataset, store: PartStore, *, seed: int) -> dict[str, Any]:
+  """Everything that a data set's own parts and keypoints say of discovered parts.
+
+  Args:
+    dataset: with its own part maps and keypoints, where it has any.
+    store: the discovered maps of its pictures.
+    seed: of the bootstrap.
+
+  Returns:
+    Of the test pictures: `landmark_error` (lengths of the object) with keypoints; `discovered_iou`
+    and `discovered_nmi` with true parts; intervals as KEY_ci where a value is an average of images.
+    Empty without test pictures, or without truth.
+  """
+  known, judged = (_Judged(dataset.splits[name], store) for name in ("train", "test"))
+  values: dict[str, np.ndarray] = {}
+  report: dict[str, Any] = {}
+  if judged.rows and dataset.keypoint_names:
+    error = landmark_regression_error(
+      part_centers(known.found)[0],
+      known.keypoints,
+      part_centers(judged.found)[0],
+      judged.keypoints,
+      test_lengths=judged.lengths,
+    )
+    values["landmark_error"] = error[np.isfinite(error)]
+  if judged.rows and dataset.part_names:
+    found, true = part_labels(judged.found), part_labels(judged.parts)
+    values["discovered_iou"] = matched_part_ious(found, true)
+    report["discovered_nmi"] = normalized_mutual_information(found, true)
+  return summarize({key: column for key, column in values.items() if column.size}, seed=seed) | report
+
+
+class _Judged:
+  """Found and true annotations of the pictures of a split, in the squares of a store."""
+
+  def __init__(self, split: Split, store: PartStore):
+    rows = {name: row for row, name in enumerate(store.names)}
+    examples = [split[i] for i in range(len(split))]
+    examples = [example for example in examples if example.name in rows]
+    self.rows = [rows[example.name] for example in examples]
+    self.found = store.maps[self.rows] / np.float32(255.0)
+    squares = [tuple(float(x) for x in store.squares[row]) for row in self.rows]
+    size = store.maps.shape[1]
+    crops = [
+      crop(example, (x0, y0, side), image_size=size)
+      for example, (x0, y0, side) in zip(examples, squares, strict=True)
+    ]
+    self.lengths = np.array(
+      [
+        2.0 * max(e.box[2] - e.box[0], e.box[3] - e.box[1]) / side
+        for e, (_, _, side) in zip(examples, squares, strict=True)
+      ]
+    )
+    self._crops = crops
+
+  @property
+  def keypoints(self) -> np.ndarray:
+    """[N, K, 3]; a picture without has none visible."""
+    some = next(c.keypoints for c in self._crops if c.keypoints is not None)
+    return np.stack(
+      [np.zeros_like(some) if c.keypoints is None else c.keypoints for c in self._crops]
+    )
+
+  @property
+  def parts(self) -> np.ndarray:
+    """[N, S, S, P + 1]; a picture without is all background."""
+    some = next(c.parts for c in self._crops if c.parts is not None)
+    return np.stack([np.zeros_like(some) if c.parts is None else c.parts for c in self._crops])

@@ -46,9 +46,7 @@ def find_clusters(
   mean, deviation = pixels.mean(axis=0), np.maximum(pixels.std(axis=0), 1e-6)
   rng = np.random.default_rng(seed)
   sample = ((pixels - mean) / deviation)[rng.permutation(len(pixels))[:_SAMPLES]]
-  centers, _ = kmeans2(
-    sample.astype(np.float64), num_parts, iter=_ITERATIONS, minit="++", rng=rng
-  )
+  centers, _ = kmeans2(sample.astype(np.float64), num_parts, iter=_ITERATIONS, minit="++", rng=rng)
   return Clusters(color, mean, deviation, centers.astype(np.float32))
 
 

@@ -92,7 +92,11 @@ def factor_weights(
 
 @checked
 def factor_maps(
-  features: Float[np.ndarray, "N h w C"], masks: Float[np.ndarray, "N h w"], *, num_parts: int, seed: int
+  features: Float[np.ndarray, "N h w C"],
+  masks: Float[np.ndarray, "N h w"],
+  *,
+  num_parts: int,
+  seed: int,
 ) -> Float[np.ndarray, "N h w P1"]:
   """Soft part maps from the factors of all images' features inside their masks.
 

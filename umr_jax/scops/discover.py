@@ -1,7 +1,7 @@
 """From a data set without part maps to a store of them: features, factors, a network, its maps."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -14,12 +14,14 @@ from umr_jax.config import PartsConfig
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, Split
 from umr_jax.data.part_store import PartStore, make_store
+from umr_jax.data.transforms import Crop
 from umr_jax.scops.clusters import cluster_maps, find_clusters
 from umr_jax.scops.cosegment import factor_maps, mirrored_features
 from umr_jax.scops.encoder_features import train_encoder_features
 from umr_jax.scops.features import Features, make_features, resolve_features
 from umr_jax.scops.fit import FitResult, Record, fit_parts, segment
 from umr_jax.scops.refine import refine
+from umr_jax.types import Batch
 
 # Pictures that parts are learned from, at most, evenly spaced over the training set.
 _LEARNED = 2000
@@ -103,7 +105,8 @@ def network_cut(fit: FitResult) -> Cut:
   """What a network says of crops, refined and kept inside of the masks."""
 
   def cut(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    return np.asarray(refine(segment(fit, images, batch_size=_BATCH), masks))
+    probs = segment(fit, images, batch_size=_BATCH)
+    return np.asarray(refine(jnp.asarray(probs), jnp.asarray(masks)))
 
   return cut
 
@@ -119,9 +122,7 @@ def learned_crops(dataset: Dataset, settings: PartsConfig, *, padding: float) ->
   )
 
 
-def cut_dataset(
-  cut: Cut, dataset: Dataset, settings: PartsConfig, *, padding: float
-) -> PartStore:
+def cut_dataset(cut: Cut, dataset: Dataset, settings: PartsConfig, *, padding: float) -> PartStore:
   """Part maps of all pictures of a data set, at half of the crops' resolution."""
   names, squares, maps = [], [], []
   for split in dataset.splits.values():
@@ -161,7 +162,9 @@ def resized(maps: Float[np.ndarray, "N S S C"], size: int) -> Float[np.ndarray, 
   return np.asarray(jax.image.resize(jnp.asarray(maps), shape, "linear"))
 
 
-def _batches(split: Split, settings: PartsConfig, padding: float):
+def _batches(
+  split: Split, settings: PartsConfig, padding: float
+) -> Iterator[tuple[Batch, list[Crop]]]:
   return evaluation_batches(
     split, batch_size=_BATCH, image_size=settings.image_size, padding=padding, parts=False
   )

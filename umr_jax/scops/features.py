@@ -195,6 +195,21 @@ def _load(name: str, path: pathlib.Path) -> tuple[Any, Callable[[Any, Array], Ar
   return params, functools.partial(vgg_features, layers=_VGG_LAYERS[name])
 
 
+def features_fingerprint(name: str, *, file: str, size: int) -> str:
+  """What `Features.fingerprint` will be, without loading a network; the name, where it has no file.
+
+  Raises:
+    FileNotFoundError, ValueError: as `make_features`.
+  """
+  name = resolve_features(name)
+  if name in ("encoder", "color"):
+    return _fingerprint(name, size, b"")
+  path = _weight_file(name, file)
+  if not path.is_file():
+    raise FileNotFoundError(f"no weight file at {path} for parts.features={name}")
+  return _fingerprint(name, size, path.read_bytes())
+
+
 def _fingerprint(name: str, size: int, content: bytes) -> str:
   digest = hashlib.sha256(f"{name} {size} ".encode())
   digest.update(content)

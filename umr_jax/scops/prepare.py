@@ -66,8 +66,11 @@ def discovered(dataset: Dataset, config: Config) -> PartStore:
     "parts": dataclasses.asdict(config.parts),
     "count": part_count(config),
     "padding": config.data.padding,
-    "features": features_fingerprint(config.parts.features, file=config.parts.feature_file),
   }
+  if config.parts.method in ("cosegment", "scops"):
+    settings["features"] = features_fingerprint(
+      config.parts.features, file=config.parts.feature_file, size=config.parts.feature_size
+    )
   digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
   path = expand_path(config.data.cache, "data.cache") / f"parts-{digest}.npz"
   if jax.process_index() > 0:
