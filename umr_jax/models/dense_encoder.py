@@ -16,9 +16,10 @@ _EPSILON = 1e-6
 
 
 class DenseEncoder(nn.Module):
-  """Three halvings, then residual blocks whose reach grows to the whole object.
+  """Blocks of pixels become channels, then residual blocks whose reach grows to the whole object.
 
-  A halving has 4 x 4 kernels, so that a cell of the map lies centred on its 8 x 8 pixels.
+  No convolution has a stride: XLA for CPUs is slow at their gradients. A cell of the map lies
+  centred on its 8 x 8 pixels.
   """
 
   width: int = 32
@@ -38,21 +39,37 @@ class DenseEncoder(nn.Module):
       The maps.
     """
     x = 4.0 * images - 2.0
-    for i, width in enumerate((self.width // 2, self.width, 2 * self.width), 1):
-      x = _conv(width, 4, 2, f"halving{i}")(x)
+    for i, (block, width) in enumerate(((4, self.width), (1, self.width), (2, 2 * self.width)), 1):
+      x = _conv(width, 3, f"first{i}")(blocks_as_channels(x, block))
       x = jax.nn.relu(GroupNorm(name=f"norm{i}")(x, train=train))
     for i in range(1, self.blocks + 1):
-      y = _conv(2 * self.width, 3, 1, f"conv{i}_1")(x)
+      y = _conv(2 * self.width, 3, f"conv{i}_1")(x)
       y = jax.nn.relu(GroupNorm(name=f"norm{i}_1")(y, train=train))
-      y = _conv(2 * self.width, 3, 1, f"conv{i}_2")(y)
+      y = _conv(2 * self.width, 3, f"conv{i}_2")(y)
       x = jax.nn.relu(x + GroupNorm(name=f"norm{i}_2")(y, train=train))
-    x = jax.nn.relu(_conv(self.features, 1, 1, "last")(x) + 0.1)
+    x = jax.nn.relu(_conv(self.features, 1, "last")(x) + 0.1)
     return x * lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + _EPSILON)
 
 
-def _conv(features: int, size: int, stride: int, name: str) -> Conv:
+def _conv(features: int, size: int, name: str) -> Conv:
+  """A convolution without bias, "same" padding, that starts as He et al. have it."""
   deviation = math.sqrt(2.0 / (size * size * features))
-  padding = (size - 1) // 2
-  return Conv(
-    features, size, stride, padding, use_bias=False, kernel_init=normal(deviation), name=name
-  )
+  start = normal(deviation)
+  return Conv(features, size, 1, size // 2, use_bias=False, kernel_init=start, name=name)
+
+
+@checked
+def blocks_as_channels(x: Float[Array, "B H W C"], side: int) -> Float[Array, "B h w D"]:
+  """Every square of pixels as one pixel with all their channels.
+
+  Args:
+    x: maps, whose height and width are multiples of `side`.
+    side: pixels per side of a square.
+
+  Returns:
+    Maps of side * side * C channels: rows first, then columns, then C.
+  """
+  count, height, width, channels = x.shape
+  x = x.reshape(count, height // side, side, width // side, side, channels)
+  x = x.transpose(0, 1, 3, 2, 4, 5)
+  return x.reshape(count, height // side, width // side, side * side * channels)
