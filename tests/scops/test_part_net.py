@@ -65,7 +65,7 @@ def test_a_dilated_convolution_matches_the_loop(rng, size):
   np.testing.assert_allclose(found[0], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("size", "expected"), [(64, 9), (128, 17), (256, 33), (100, 14)])
+@pytest.mark.parametrize(("size", "expected"), [(64, 9), (128, 17), (256, 33), (100, 13)])
 def test_the_published_network_keeps_an_eighth_and_one(size, expected):
   net = ResNet50(4)
   images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
