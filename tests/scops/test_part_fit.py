@@ -24,6 +24,9 @@ SETTINGS = PartsConfig(
   image_size=SIZE, net_width=16, steps=150, batch_size=8, learning_rate=1e-2, seed=1
 )
 
+# One compiled step for all tests that only need one; the persistent cache knows it again.
+SHORT = dataclasses.replace(SETTINGS, steps=2, net_width=8, landmark=1.0, concentration=1.0)
+
 
 def fit(images, masks, targets=None, features=None, settings=SETTINGS, **options):
   return fit_parts(
@@ -73,36 +76,41 @@ def test_maps_are_cleaner_than_the_targets_they_were_learned_from(rng, shapes):
 @pytest.mark.slow
 def test_the_losses_of_scops_alone_find_the_parts(rng, shapes):
   images, masks, labels = shapes
-  codes = np.abs(rng.normal(size=(PARTS + 1, 16))).astype(np.float32)
+  # As after a ReLU: each part has channels of its own, beside some that all share.
+  codes = np.kron(np.eye(PARTS + 1), np.ones((1, 3))) + rng.uniform(0.0, 0.3, (PARTS + 1, 12))
   cells = one_hot(labels).reshape(40, 12, 4, 12, 4, PARTS + 1).mean((2, 4))
-  features = cells @ codes + rng.normal(0.0, 0.3, (40, 12, 12, 16)).astype(np.float32)
+  features = cells @ codes + rng.normal(0.0, 0.3, (40, 12, 12, 12))
   settings = dataclasses.replace(
     SETTINGS,
-    steps=300,
+    steps=200,
     supervision=0.0,
     concentration=0.1,
     equivariance=10.0,
     landmark=1.0,
-    semantic=10.0,
+    semantic=30.0,
     orthonormality=0.01,
   )
   result = fit(images, masks, None, features.astype(np.float32), settings)
   found = segment(result, images, batch_size=16).argmax(-1)
-  score = mutual_information(found, labels)
+  inside = labels > 0
+  score = mutual_information(found[inside], labels[inside])
   assert score > 0.5
 
 
 def test_the_same_seed_gives_the_same_network_and_a_start_is_gone_on_from(shapes):
   images, masks, labels = shapes
-  settings = dataclasses.replace(SETTINGS, steps=2, net_width=8, landmark=1.0, concentration=1.0)
-  first, again = (fit(images, masks, one_hot(labels), settings=settings) for _ in range(2))
+  first, again = (fit(images, masks, one_hot(labels), settings=SHORT) for _ in range(2))
   jax.tree.map(np.testing.assert_array_equal, first.variables, again.variables)
-  other = dataclasses.replace(settings, learning_rate=1e-9)
-  on = fit(images, masks, one_hot(labels), settings=other, start=first.variables)
-  near = functools.partial(np.testing.assert_allclose, atol=1e-6)
-  jax.tree.map(near, on.variables, first.variables)
-  # Going on does not change, or use up, what it started from.
-  jax.tree.map(np.testing.assert_array_equal, first.variables, again.variables)
+  start = jax.tree.map(lambda leaf: leaf + 1.0, first.variables)
+  kept = jax.tree.map(np.copy, start)
+  on = fit(images, masks, one_hot(labels), settings=SHORT, start=start)
+  # Two steps of Adam go at most this far; and what they started from is not used up.
+  near = functools.partial(np.testing.assert_allclose, atol=2.5 * SHORT.learning_rate)
+  jax.tree.map(near, on.variables, start)
+  jax.tree.map(np.testing.assert_array_equal, start, kept)
+  assert any(
+    (a != b).any() for a, b in zip(*map(jax.tree.leaves, (on.variables, start)), strict=True)
+  )
 
 
 def test_segmenting_does_not_depend_on_the_batch_and_knows_no_sides(shapes):
@@ -136,7 +144,6 @@ def test_a_frozen_normalization_and_the_basis_have_rates_of_their_own():
     ({"settings": dataclasses.replace(SETTINGS, supervision=0.0)}, "nothing says what a part is"),
     ({"settings": dataclasses.replace(SETTINGS, semantic=1.0)}, "there are no features"),
     ({"targets": np.zeros((40, 12, 12, 3), np.float32)}, "expected 4 channels"),
-    ({"targets": np.zeros((9, 12, 12, 4), np.float32)}, r"found 9 .* for 40 images"),
     ({"settings": dataclasses.replace(SETTINGS, net_weights="a.pth")}, "set parts.net=resnet50"),
   ],
 )
@@ -152,5 +159,4 @@ def test_a_loss_that_is_not_finite_is_said_with_its_step(shapes):
   targets = one_hot(labels)
   targets[:] = np.nan
   with pytest.raises(ValueError, match=r"not finite by step 2 .*supervision nan"):
-    settings = dataclasses.replace(SETTINGS, steps=2, landmark=1.0, concentration=1.0)
-    fit(images, masks, targets, settings=settings)
+    fit(images, masks, targets, settings=SHORT)

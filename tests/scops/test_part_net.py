@@ -44,9 +44,10 @@ def test_logits_start_at_order_one_and_differ_between_pixels(rng):
   logits = jax.jit(lambda p, x: net.apply({"params": p}, x, train=True))(params, images)
   assert 0.1 < float(jnp.std(logits)) < 10.0
   assert float(jnp.std(logits, axis=(1, 2)).min()) > 0.01
-  grads = jax.grad(lambda p: jnp.sum(jnp.square(net.apply({"params": p}, images, train=True))))(
-    params
+  loss = jax.jit(
+    jax.grad(lambda p: jnp.sum(jnp.square(net.apply({"params": p}, images, train=True))))
   )
+  grads = loss(params)
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
   assert all((g != 0.0).any() for g in jax.tree.leaves(grads))
 
@@ -64,7 +65,7 @@ def test_a_dilated_convolution_matches_the_loop(rng, size):
   np.testing.assert_allclose(found[0], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("size", "expected"), [(64, 9), (128, 17), (256, 33), (100, 14)])
+@pytest.mark.parametrize(("size", "expected"), [(64, 9), (128, 17), (256, 33), (100, 13)])
 def test_the_published_network_keeps_an_eighth_and_one(size, expected):
   net = ResNet50(4)
   images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)

@@ -54,7 +54,7 @@ def test_a_blob_goes_where_the_inverse_matrix_sends_it():
   maps = jnp.asarray(np.tile(blob[None, ..., None], (8, 1, 1, 1)), jnp.float32)
   ranges = WarpRanges(largest=1.3)
   matrix = draw_warps(jnp.arange(8), jax.random.key(5), ranges)
-  moved = np.asarray(warp_maps(maps, matrix))[..., 0]
+  moved = np.array(warp_maps(maps, matrix))[..., 0]
   moved /= moved.sum((1, 2), keepdims=True)
   found = np.stack([(moved * x).sum((1, 2)), (moved * y).sum((1, 2))], axis=-1)
   away = spot - np.asarray(matrix)[:, :, 2]

@@ -73,7 +73,7 @@ def fit_parts(
   Source: Hung et al. 2019 (SCOPS), section 3; Li et al. 2020, supplementary 1. Departs: Adam with
     a cosine schedule in place of SGD with a polynomial one.
   """
-  _check(images, masks, targets, features, num_parts=num_parts, settings=settings)
+  _check(images, targets, features, num_parts=num_parts, settings=settings)
   net = make_net(settings, num_parts=num_parts)
   variables = first_variables(
     net, settings, image_size=images.shape[1], features=features, start=start
@@ -267,7 +267,6 @@ def _resized(maps: np.ndarray, size: int) -> np.ndarray:
 
 def _check(
   images: np.ndarray,
-  masks: np.ndarray,
   targets: np.ndarray | None,
   features: np.ndarray | None,
   *,
@@ -279,9 +278,6 @@ def _check(
     raise ValueError(f"found images {images.shape}; expected some, of a size divisible by {STRIDE}")
   if targets is not None and targets.shape[-1] != num_parts + 1:
     raise ValueError(f"found targets {targets.shape}; expected {num_parts + 1} channels")
-  for what in (targets, features):
-    if what is not None and len(what) != len(images):
-      raise ValueError(f"found {len(what)} targets or features for {len(images)} images")
   if settings.semantic and features is None:
     raise ValueError("parts.semantic is set, but there are no features; give some, or set it to 0")
   learned = (settings.supervision and targets is not None) or settings.semantic
