@@ -47,9 +47,7 @@ class Taught(NamedTuple):
   chosen: np.ndarray  # [N] bool, the images that teach
 
 
-def improve(
-  workdir: pathlib.Path, out: pathlib.Path, *, turns: int
-) -> dict[str, dict[str, Any]]:
+def improve(workdir: pathlib.Path, out: pathlib.Path, *, turns: int) -> dict[str, dict[str, Any]]:
   """Improves a run's parts and trains anew with them, so many times.
 
   A turn that is finished is not done again.
@@ -151,9 +149,7 @@ def teach(dataset: Dataset, snapshot: Snapshot, config: Config) -> Taught:
       maps.append(inside_mask(seen.maps[row], crop.mask))
       # An image whose parts are not known has nothing that a reconstruction could agree with.
       known = crop.parts is not None and crop.parts[..., 1:].any() and maps[-1].any()
-      losses.append(
-        (seen.probability[row], seen.vertices[row]) if known else (np.inf, np.inf)
-      )
+      losses.append((seen.probability[row], seen.vertices[row]) if known else (np.inf, np.inf))
   probability, vertices = np.array(losses, np.float32).T
   chosen = reliable(probability, vertices, share=config.parts.reliable)
   return Taught(tuple(names), np.stack(maps), chosen & np.isfinite(probability))

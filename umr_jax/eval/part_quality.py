@@ -185,7 +185,9 @@ def part_report(dataset: Dataset, store: PartStore, *, seed: int) -> dict[str, A
     found, true = part_labels(judged.found), part_labels(judged.parts)
     values["discovered_iou"] = matched_part_ious(found, true)
     report["discovered_nmi"] = normalized_mutual_information(found, true)
-  return summarize({key: column for key, column in values.items() if column.size}, seed=seed) | report
+  return (
+    summarize({key: column for key, column in values.items() if column.size}, seed=seed) | report
+  )
 
 
 class _Judged:
