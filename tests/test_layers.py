@@ -23,8 +23,8 @@ ORDER = (
   ("train",),
   ("scops",),
   ("em",),
-  ("report", "pipeline"),
-  ("published", "reproduce", "ablate", "bench_train", "figures"),
+  ("report", "contact_sheet", "pipeline"),
+  ("published", "reproduce", "ablate", "bench_train", "improve", "figures"),
   ("experiments",),
 )
 # Beside the order: the loading of data, which knows no model, ...

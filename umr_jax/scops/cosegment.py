@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from umr_jax.types import checked
 
 # Rows, over all images, that the factors are found on, iterations, and how often it begins anew.
-_ROWS, _ITERATIONS, _STARTS = 30_000, 200, 4
+_ROWS, _ITERATIONS, _STARTS = 16_000, 150, 3
 _EPSILON = 1e-8
 
 Extract = Callable[[Array], Array]
@@ -69,9 +69,9 @@ def _descend(
     return weights, basis
 
   weights = jnp.maximum(rows @ basis.T, _EPSILON)
-  weights *= jnp.sum(rows) / jnp.sum(weights @ basis)
+  weights *= jnp.sum(rows) / (jnp.sum(weights @ basis) + _EPSILON)
   weights, basis = jax.lax.fori_loop(0, _ITERATIONS, update, (weights, basis))
-  left = jnp.sum(jnp.square(rows - weights @ basis)) / jnp.sum(jnp.square(rows))
+  left = jnp.sum(jnp.square(rows - weights @ basis)) / (jnp.sum(jnp.square(rows)) + _EPSILON)
   return basis / (jnp.linalg.norm(basis, axis=-1, keepdims=True) + _EPSILON), left
 
 
