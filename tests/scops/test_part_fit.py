@@ -97,6 +97,7 @@ def test_the_losses_of_scops_alone_find_the_parts(rng, shapes):
   assert score > 0.5
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_network_and_a_start_is_gone_on_from(shapes):
   images, masks, labels = shapes
   first, again = (fit(images, masks, one_hot(labels), settings=SHORT) for _ in range(2))
