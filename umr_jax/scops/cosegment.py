@@ -16,6 +16,8 @@ from umr_jax.types import checked
 # Rows, over all images, that the factors are found on, iterations, and how often it begins anew.
 _ROWS, _ITERATIONS, _STARTS = 16_000, 150, 3
 _EPSILON = 1e-8
+# The power of the weights by which parts share a pixel: targets that a network can be sure of.
+_SHARPNESS = 4
 
 Extract = Callable[[Array], Array]
 
@@ -107,7 +109,7 @@ def factor_maps(
     seed: see `factorize`.
 
   Returns:
-    Background first. Inside the mask the square of each factor's weight, in units of its mean over
+    Background first. Inside the mask the fourth power of each factor's weight, in units of its mean over
     the data set, says how much of a pixel is its part: without the units, factors of strong
     features would swallow the others.
 
@@ -124,7 +126,7 @@ def factor_maps(
     )
   basis, _ = factorize(rows[inside], num_parts=num_parts, seed=seed)
   weights = factor_weights(rows, basis)
-  shares = np.square(weights / np.maximum(weights[inside].mean(axis=0), _EPSILON))
+  shares = (weights / np.maximum(weights[inside].mean(axis=0), _EPSILON)) ** _SHARPNESS
   shares /= np.maximum(shares.sum(axis=-1, keepdims=True), _EPSILON)
   parts = shares.reshape(*masks.shape, num_parts) * masks[..., None]
   return np.concatenate([1.0 - masks[..., None], parts], axis=-1).astype(np.float32)
