@@ -65,6 +65,11 @@ ROWS: dict[str, Row] = {
   ),
   "no_texture_cycle": Row("(c) without texture cycle", {"loss.texture_cycle": 0.0}),
   "one_camera": Row("(c) with one camera", {"em.hypotheses": (1,)}),
+  # Where parts come from; the others have the preset's, true or made of keypoints.
+  "discovered_parts": Row("(c) with discovered parts", {"data.parts": "discovered"}),
+  "position_parts": Row(
+    "(c) with parts by position", {"data.parts": "discovered", "parts.method": "position"}
+  ),
 }
 
 

@@ -18,13 +18,6 @@ from umr_jax.files import write_text
 from umr_jax.reproduce import curves_of, draw_curves
 from umr_jax.viz import save_png
 
-LATER = {
-  5: (
-    "parts before and after improvement",
-    "learning part segmentation from reconstructions is not part of this version",
-  ),
-}
-
 
 class MissingError(Exception):
   """A figure that cannot be drawn of this run, with the reason."""
@@ -59,6 +52,7 @@ def make_figures(
     2: ("vertices by part", lambda: _vertex_parts(workdir, subjects)),
     3: ("the texture cycle", lambda: correspondence.texture_cycle(subjects)),
     4: ("keypoint transfer", lambda: correspondence.transfers(subjects)),
+    5: ("parts before and after improvement", lambda: _improvement(workdir)),
     6: ("architecture and objectives", lambda: architecture.draw(subjects.config)),
     7: ("the template of each round", lambda: grids.templates(workdir)),
     8: ("failures", lambda: grids.failures(subjects)),
@@ -68,12 +62,7 @@ def make_figures(
     12: ("results", lambda: grids.results(subjects)),
   }
   made: dict[str, Any] = {}
-  for number in sorted({*drawn, *LATER}):
-    if number in LATER:
-      what, reason = LATER[number]
-      made[str(number)] = {"what": what, "missing": reason}
-      continue
-    what, draw = drawn[number]
+  for number, (what, draw) in sorted(drawn.items()):
     try:
       picture = draw()
     except MissingError as reason:
@@ -98,6 +87,18 @@ def _vertex_parts(workdir: pathlib.Path, subjects: Subjects) -> np.ndarray:
     raise MissingError("the run has no canonical part map: its data have no part maps")
   parts = em_state.canonical_uv.shape[-1] - 1
   return grids.vertex_parts(subjects, np.asarray(em_state.part_vertices), parts=parts)
+
+
+def _improvement(workdir: pathlib.Path) -> np.ndarray:
+  pictures = [
+    folder / "parts" / "improvement.png"
+    for folder in sorted((workdir / "improved").glob("[0-9]*"), key=lambda f: int(f.name))
+  ]
+  found = [path for path in pictures if path.is_file()]
+  if not found:
+    raise MissingError(f"run experiments.improve_scops --workdir={workdir} first")
+  with Image.open(found[-1]) as image:
+    return np.asarray(image)
 
 
 def _ablations(extras: Extras) -> np.ndarray:

@@ -109,8 +109,8 @@ def factor_maps(
     seed: see `factorize`.
 
   Returns:
-    Background first. Inside the mask the fourth power of each factor's weight, in units of its mean over
-    the data set, says how much of a pixel is its part: without the units, factors of strong
+    Background first. Inside the mask the fourth power of each factor's weight, in units of its mean
+    over the data set, says how much of a pixel is its part: without the units, factors of strong
     features would swallow the others.
 
   Raises:

@@ -15,6 +15,7 @@ from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, Split
 from umr_jax.data.part_store import PartStore, make_store
 from umr_jax.data.transforms import Crop
+from umr_jax.models.encoder import IMAGENET_MEAN
 from umr_jax.scops.clusters import cluster_maps, find_clusters
 from umr_jax.scops.cosegment import factor_maps, mirrored_features
 from umr_jax.scops.encoder_features import train_encoder_features
@@ -27,6 +28,8 @@ from umr_jax.types import Batch
 _LEARNED = 2000
 # Pictures that features and maps are made of at a time.
 _BATCH = 8
+# Pixels per side of the crops that features are made of, at most: stored pictures have little more.
+_LARGEST = 256
 # Of the stored maps: pixels of the crop per pixel of the map.
 _SHRINK = 2
 
@@ -66,15 +69,20 @@ def discover(
     ValueError: for features that cannot be had, or a loss that is not finite.
     FileNotFoundError: when the features' weight file is not there.
   """
-  learned = learned_crops(dataset, settings, padding=padding)
-  cut = learn_cut(learned, settings, num_parts=num_parts, record=record)
+  cut = learn_cut(dataset, settings, num_parts=num_parts, padding=padding, record=record)
   return cut_dataset(cut, dataset, settings, padding=padding)
 
 
 def learn_cut(
-  crops: Crops, settings: PartsConfig, *, num_parts: int, record: Record | None = None
+  dataset: Dataset,
+  settings: PartsConfig,
+  *,
+  num_parts: int,
+  padding: float,
+  record: Record | None = None,
 ) -> Cut:
   """Learns to cut crops into parts by the method that the settings name; see `discover`."""
+  crops = learned_crops(dataset, settings, padding=padding)
   if settings.method in ("color", "position"):
     clusters = find_clusters(
       crops.images,
@@ -84,7 +92,7 @@ def learn_cut(
       seed=settings.seed,
     )
     return lambda images, masks: cluster_maps(clusters, images, masks)
-  features = features_of(crops, settings)
+  features = features_of(dataset, settings, padding=padding)
   targets = None
   if settings.method == "cosegment":
     masks = resized(crops.masks[..., None], features.shape[1])[..., 0]
@@ -114,7 +122,7 @@ def network_cut(fit: FitResult) -> Cut:
 def learned_crops(dataset: Dataset, settings: PartsConfig, *, padding: float) -> Crops:
   """The crops of at most 2000 training pictures, without augmentation."""
   split = dataset.splits["train"].thinned(_LEARNED)
-  cut = [crop for _, crops in _batches(split, settings, padding) for crop in crops]
+  cut = [crop for _, crops in _batches(split, settings.image_size, padding) for crop in crops]
   return Crops(
     names=tuple(crop.name for crop in cut),
     images=np.stack([crop.image for crop in cut]),
@@ -126,7 +134,7 @@ def cut_dataset(cut: Cut, dataset: Dataset, settings: PartsConfig, *, padding: f
   """Part maps of all pictures of a data set, at half of the crops' resolution."""
   names, squares, maps = [], [], []
   for split in dataset.splits.values():
-    for batch, crops in _batches(split, settings, padding):
+    for batch, crops in _batches(split, settings.image_size, padding):
       found = cut(np.asarray(batch.image), np.asarray(batch.mask))[: len(crops)]
       maps.append(np.round(255.0 * resized(found, settings.image_size // _SHRINK)))
       names += [crop.name for crop in crops]
@@ -134,25 +142,32 @@ def cut_dataset(cut: Cut, dataset: Dataset, settings: PartsConfig, *, padding: f
   return make_store(names, squares, np.concatenate(maps).astype(np.uint8))
 
 
-def features_of(crops: Crops, settings: PartsConfig) -> Float[np.ndarray, "N h w C"]:
-  """Mirror-consistent frozen features of crops."""
-  began = time.monotonic()
-  features = _features(crops, settings)
-  both = jax.jit(lambda images: mirrored_features(features.extract, images))
-  found = []
-  for start in range(0, len(crops.images), _BATCH):
-    some = crops.images[start : start + _BATCH]
-    padded = np.pad(some, ((0, _BATCH - len(some)), (0, 0), (0, 0), (0, 0)))
-    found.append(np.asarray(both(padded))[: len(some)])
+def features_of(
+  dataset: Dataset, settings: PartsConfig, *, padding: float
+) -> Float[np.ndarray, "N h w C"]:
+  """Mirror-consistent frozen features of the pictures of `learned_crops`.
+
+  The network sees each object in front of one neutral colour: its features reach far beyond their
+  own cell, and among their factors would be kinds of backgrounds.
+  """
+  began, found = time.monotonic(), []
+  split = dataset.splits["train"].thinned(_LEARNED)
+  features = _features(dataset, settings, padding=padding)
+
+  @jax.jit
+  def both(images: jax.Array, masks: jax.Array) -> jax.Array:
+    neutral = jnp.asarray(IMAGENET_MEAN, images.dtype).reshape(1, 1, 1, 3)
+    alone = images * masks[..., None] + neutral * (1.0 - masks[..., None])
+    return mirrored_features(features.extract, alone)
+
+  size = min(settings.feature_size, _LARGEST)
+  for batch, crops in _batches(split, size, padding):
+    found.append(np.asarray(both(batch.image, batch.mask))[: len(crops)])
     logging.log_every_n_seconds(
-      logging.INFO, "features (%s) of %d of %d pictures", 20, features.name, start, len(crops.names)
+      logging.INFO, "features (%s), picture %d of %d", 20, features.name, batch.index[0], len(split)
     )
-  logging.info(
-    "Features (%s) of %d pictures took %.0f s.",
-    features.name,
-    len(crops.names),
-    time.monotonic() - began,
-  )
+  seconds = time.monotonic() - began
+  logging.info("Features (%s) of %d pictures took %.0f s.", features.name, len(split), seconds)
   return np.concatenate(found)
 
 
@@ -162,18 +177,17 @@ def resized(maps: Float[np.ndarray, "N S S C"], size: int) -> Float[np.ndarray, 
   return np.asarray(jax.image.resize(jnp.asarray(maps), shape, "linear"))
 
 
-def _batches(
-  split: Split, settings: PartsConfig, padding: float
-) -> Iterator[tuple[Batch, list[Crop]]]:
+def _batches(split: Split, image_size: int, padding: float) -> Iterator[tuple[Batch, list[Crop]]]:
   return evaluation_batches(
-    split, batch_size=_BATCH, image_size=settings.image_size, padding=padding, parts=False
+    split, batch_size=_BATCH, image_size=image_size, padding=padding, parts=False
   )
 
 
-def _features(crops: Crops, settings: PartsConfig) -> Features:
+def _features(dataset: Dataset, settings: PartsConfig, *, padding: float) -> Features:
   name = resolve_features(settings.features)
   if name != "encoder":
     return make_features(name, file=settings.feature_file, size=settings.feature_size)
+  crops = learned_crops(dataset, settings, padding=padding)
   return train_encoder_features(
     crops.images,
     crops.masks,

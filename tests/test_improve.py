@@ -1,0 +1,78 @@
+"""Parts learned anew from reconstructions: one turn of the real thing, and what is refused."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import tiny_config
+
+from umr_jax.checkpoint import read_checkpoint
+from umr_jax.config import LossConfig, PartsConfig, from_dict
+from umr_jax.data.part_store import read_store
+from umr_jax.improve import improve
+from umr_jax.pipeline import discover_parts, run
+
+
+@pytest.fixture
+def standard_promotion():
+  import jax
+
+  with jax.numpy_dtype_promotion("standard"):
+    yield
+
+
+def semantic_config(cache):
+  base = tiny_config(cache, steps=4)
+  return dataclasses.replace(
+    base,
+    data=dataclasses.replace(base.data, parts="discovered"),
+    parts=PartsConfig(
+      method="color", features="color", image_size=32, net_width=8, steps=2, batch_size=4
+    ),
+    loss=LossConfig(part_probability=1.0, part_vertices=1.0),
+    em=dataclasses.replace(base.em, rounds=1, hypotheses=(1,), round_fractions=(1.0,)),
+  )
+
+
+@pytest.mark.slow
+def test_a_turn_teaches_parts_and_trains_with_them_once(tmp_path, standard_promotion):
+  workdir, out = tmp_path / "run", tmp_path / "improved"
+  run(semantic_config(tmp_path / "cache"), workdir)
+  before = read_store(workdir / "parts" / "parts.npz")
+  with Image.open(workdir / "parts" / "sheet.png") as sheet:
+    assert sheet.width > 500
+  reports = improve(workdir, out, turns=1)
+  assert list(reports) == ["before", "turn 1"]
+  for report in reports.values():
+    assert 0.0 <= report["discovered_nmi"] <= 1.0 and report["landmark_error"] > 0.0
+  after = read_store(out / "1" / "parts" / "parts.npz")
+  assert after.names == before.names and not np.array_equal(after.maps, before.maps)
+  config = from_dict(read_checkpoint(out / "1").config)
+  assert config.data.parts == "file"
+  with Image.open(out / "1" / "parts" / "improvement.png") as picture:
+    assert picture.width == pytest.approx(4 * 128, abs=40)
+  # What is finished is not done again; a second turn builds upon the first.
+  stamp = (out / "1" / "parts" / "parts.npz").stat().st_mtime_ns
+  again = improve(workdir, out, turns=2)
+  assert list(again) == ["before", "turn 1", "turn 2"]
+  assert (out / "1" / "parts" / "parts.npz").stat().st_mtime_ns == stamp
+  assert again["turn 1"]["mask_iou"] == reports["turn 1"]["mask_iou"]
+  written = json.loads((out / "improvement.json").read_text())
+  assert list(written) == list(again)
+
+
+@pytest.mark.slow
+def test_a_run_without_parts_is_refused(tmp_path):
+  run(tiny_config(tmp_path / "cache", steps=2), tmp_path / "run")
+  with pytest.raises(ValueError, match="knows no parts"):
+    improve(tmp_path / "run", tmp_path / "out", turns=1)
+  assert not (tmp_path / "out" / "1").exists()
+
+
+def test_parts_are_discovered_and_measured_without_a_run(tmp_path):
+  report = discover_parts(semantic_config(tmp_path / "cache"), tmp_path / "parts-run")
+  assert json.loads((tmp_path / "parts-run" / "parts.json").read_text()) == report
+  assert report["landmark_error_ci"][0] <= report["landmark_error"]
+  assert (tmp_path / "parts-run" / "parts" / "sheet.png").is_file()
