@@ -82,7 +82,11 @@ class PartsConfig:
   net_weights: str = "none"  # none, or a torchvision ResNet-50 file
   steps: int = 1000
   batch_size: int = 16
-  learning_rate: float = 1e-3
+  learning_rate: float = 3e-3
+  # Warps under which parts must stay: degrees to either side, and the object's size. The published
+  # ones, 60 and (0.7, 2), leave a small network little of its steps.
+  rotation: float = 30.0
+  zoom: tuple[float, ...] = (0.8, 1.3)
   seed: int = 0
   reliable: float = 0.5  # the share of reconstructions that teach when parts are improved
   # Weights of the losses; the published ones are 10, 1000, 100, 10000 and 0.1.

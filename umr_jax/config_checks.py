@@ -51,6 +51,7 @@ LIMITS = {
   "parts.steps": (1, 10**7),
   "parts.batch_size": (2, 10**4),
   "parts.learning_rate": (1e-9, 1.0),
+  "parts.rotation": (0.0, 180.0),
   "parts.reliable": (0.0, 1.0),
   "parts.seed": (0, 2**31 - 1),
   "model.encoder_width": (8, 512),
@@ -192,6 +193,8 @@ def _data_problems(data: Any) -> Iterator[str]:
 def _part_problems(parts: Any) -> Iterator[str]:
   if parts.image_size % 8:
     yield f"parts.image_size is {parts.image_size}; it must be divisible by 8."
+  if len(parts.zoom) != 2 or not 0.1 <= parts.zoom[0] <= parts.zoom[1] <= 10.0:
+    yield f"parts.zoom is {parts.zoom}; it must be two rising numbers in [0.1, 10]."
   if parts.method == "cosegment" and not parts.supervision:
     yield "parts.method=cosegment needs parts.supervision: it is what the factors teach."
   if parts.method == "scops" and not parts.semantic:

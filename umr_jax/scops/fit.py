@@ -1,7 +1,7 @@
 """Training of the part network, and what a trained one says."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from umr_jax.config import PartsConfig
 from umr_jax.models.initialize import initialize
 from umr_jax.models.pretrained import read_torch_file
+from umr_jax.scops.batches import part_batches
 from umr_jax.scops.net import STRIDE, PartNet
 from umr_jax.scops.objective import PartBatch, PartWeights, part_objective
 from umr_jax.scops.pretrained import RESNET50_FILES, resnet50_variables
@@ -26,7 +27,6 @@ _CLIP = 5.0
 _BASIS_RATE = 10.0
 # Steps between two looks at the losses: each look waits for the device.
 _RECORD_EVERY = 25
-RANGES = WarpRanges()
 
 Record = Callable[[int, dict[str, float]], None]
 
@@ -80,11 +80,13 @@ def fit_parts(
   )
   frozen = settings.net_weights != "none"
   optimizer = _make_optimizer(settings, frozen=frozen)
-  step = _make_step(net, optimizer, _weights(settings), frozen=frozen)
+  low, high = settings.zoom
+  ranges = WarpRanges(rotation=settings.rotation, smallest=low, largest=high)
+  step = _make_step(net, optimizer, _weights(settings), ranges, frozen=frozen)
   trained, batch_stats = _split(variables)
   opt_state = optimizer.init(trained)
   key = jax.random.key(settings.seed)
-  batches = _batches(images, masks, targets, features, settings=settings)
+  batches = part_batches(images, masks, targets, features, settings=settings)
   for number in range(settings.steps):
     batch = next(batches)
     trained, batch_stats, opt_state, losses = step(
@@ -166,6 +168,7 @@ def _make_step(
   net: PartNet,
   optimizer: optax.GradientTransformation,
   weights: PartWeights,
+  ranges: WarpRanges,
   *,
   frozen: bool,
 ) -> Callable[..., Any]:
@@ -181,7 +184,7 @@ def _make_step(
       return logits, updates.get("batch_stats", {})
 
     basis = trained["basis"]["parts"] if "basis" in trained else None
-    return part_objective(predict, batch, basis, key, weights=weights, ranges=RANGES)
+    return part_objective(predict, batch, basis, key, weights=weights, ranges=ranges)
 
   @functools.partial(jax.jit, donate_argnums=(0, 1, 2))
   def step(trained: Any, batch_stats: Any, opt_state: Any, batch: PartBatch, key: Array) -> Any:
@@ -229,40 +232,6 @@ def _split(variables: Any) -> tuple[dict[str, Any], Any]:
 
 def _joined(trained: dict[str, Any], batch_stats: Any) -> dict[str, Any]:
   return {**trained, "batch_stats": batch_stats}
-
-
-def _batches(
-  images: np.ndarray,
-  masks: np.ndarray,
-  targets: np.ndarray | None,
-  features: np.ndarray | None,
-  *,
-  settings: PartsConfig,
-) -> Iterator[PartBatch]:
-  """Batches without end; every epoch shows each image once, in another order."""
-  count, size = images.shape[0], images.shape[1] // STRIDE
-  small = masks.reshape(count, size, STRIDE, size, STRIDE).mean(axis=(2, 4), dtype=np.float32)
-  maps = None if targets is None or not settings.supervision else _resized(targets, size)
-  rng = np.random.default_rng(settings.seed)
-  batch_size, order = min(settings.batch_size, count), np.zeros(0, np.int32)
-  while True:
-    if len(order) < batch_size:
-      order = np.concatenate([order, rng.permutation(count).astype(np.int32)])
-    index, order = order[:batch_size], order[batch_size:]
-    yield PartBatch(
-      images=images[index].astype(np.float32),
-      mask=small[index],
-      index=index,
-      targets=None if maps is None else maps[index],
-      features=None if features is None else features[index].astype(np.float32),
-    )
-
-
-def _resized(maps: np.ndarray, size: int) -> np.ndarray:
-  """Maps at the size of the logits; averages where they are larger."""
-  shape = (size, size, maps.shape[-1])
-  resize = jax.jit(lambda x: jax.image.resize(x, shape, "linear"))
-  return np.stack([np.asarray(resize(one.astype(np.float32))) for one in maps])
 
 
 def _check(
