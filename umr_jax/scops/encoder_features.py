@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.ndimage import distance_transform_edt
 
 from umr_jax.data.example import mask_box
@@ -40,7 +40,9 @@ _STRETCH = 0.25  # of the logarithm
 _MOVE = 0.15
 _RECOLOR = 0.3
 _PICK = 4  # places are drawn from cells of so many pixels
+_DRAWS = 19  # random numbers for a view: 6 of its map, 13 of its colours
 _TINY = 1e-6
+_ADAM = optax.scale_by_adam()
 
 
 class _Folder(NamedTuple):
@@ -48,7 +50,7 @@ class _Folder(NamedTuple):
 
   images: Float[Array, "N S S 3"]
   masks: Float[Array, "N S S"]
-  cells: Float[Array, "N Q"]  # logarithms of how much object a cell holds
+  cells: Float[Array, "N Q"]  # share of the object in a cell and all before it
   boxes: Float[Array, "N 4"]  # of the masks: x0, y0, x1, y1 in [-1, 1]
   depths: Float[Array, "N S S"]  # distance to the mask's edge, the largest being 1
 
@@ -96,39 +98,44 @@ def train_encoder_features(
     },
   }
   params = jax.tree.map(jnp.asarray, params)
-  optimizer = optax.adam(partial(_rate, steps))
-  state = optimizer.init(params)
-  count = min(_BATCH, len(folder.images))
-
-  @jax.jit
-  def step(params: Any, state: Any, folder: _Folder, key: PRNGKeyArray) -> tuple[Any, Any]:
-    chosen, key = jax.random.split(key)
-    rows = jax.random.choice(chosen, len(folder.images), (count,), replace=False)
-    batch = jax.tree.map(lambda x: x[rows], folder)
-    gradient = jax.grad(partial(_loss, net))(params, batch, key)
-    updates, state = optimizer.update(gradient, state, params)
-    return optax.apply_updates(params, updates), state
-
+  state = _ADAM.init(params)
   key = jax.random.key(seed)
   for i in range(steps):
-    params, state = step(params, state, folder, jax.random.fold_in(key, i))
-
-  @jax.jit
-  def extract(params: Any, images: Array) -> Array:
-    shape = (images.shape[0], size, size, 3)
-    if images.shape != shape:
-      images = jnp.clip(jax.image.resize(images, shape, "bilinear"), 0.0, 1.0)
-    return _maps(net, params, images)
-
+    rate = _rate(i, steps)
+    params, state = _step(net, params, state, folder, rate, jax.random.fold_in(key, i))
   return Features(
-    partial(extract, params["net"]), "encoder", _fingerprint(images, masks, size, steps, seed)
+    partial(_extract, net, size, params["net"]),
+    "encoder",
+    _fingerprint(images, masks, size, steps, seed),
   )
 
 
-def _rate(steps: int, step: Array) -> Array:
+def _rate(step: int, steps: int) -> np.float32:
   """The learning rate of a step: half a cosine, from its largest value to a fiftieth of it."""
-  done = jnp.asarray(step, jnp.float32) / max(steps, 1)
-  return _RATE * (0.02 + 0.49 * (1.0 + jnp.cos(jnp.pi * done)))
+  return np.float32(_RATE * (0.02 + 0.49 * (1.0 + np.cos(np.pi * step / max(steps, 1)))))
+
+
+@partial(jax.jit, static_argnums=0)
+def _step(
+  net: DenseEncoder, params: Any, state: Any, folder: _Folder, rate: np.float32, key: PRNGKeyArray
+) -> tuple[Any, Any]:
+  """One step of Adam on a batch that is drawn here; compiled once for all folders of one shape."""
+  chosen, key = jax.random.split(key)
+  count = len(folder.images)
+  rows = jax.random.choice(chosen, count, (min(_BATCH, count),), replace=False)
+  batch = jax.tree.map(lambda x: x[rows], folder)
+  gradient = jax.grad(partial(_loss, net))(params, batch, key)
+  updates, state = _ADAM.update(gradient, state)
+  return jax.tree.map(lambda p, u: p - rate * u, params, updates), state
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _extract(net: DenseEncoder, size: int, params: Any, images: Array) -> Array:
+  """The features of images of any size."""
+  shape = (images.shape[0], size, size, 3)
+  if images.shape != shape:
+    images = jnp.clip(jax.image.resize(images, shape, "bilinear"), 0.0, 1.0)
+  return _maps(net, params, images)
 
 
 def _prepare(images: np.ndarray, masks: np.ndarray, size: int) -> _Folder:
@@ -147,11 +154,12 @@ def _prepare(images: np.ndarray, masks: np.ndarray, size: int) -> _Folder:
   depths = np.stack([distance_transform_edt(resized[i] >= 0.5) for i in kept])
   side = size // _PICK
   cells = resized[kept].reshape(len(kept), side, _PICK, side, _PICK).mean(axis=(2, 4))
+  shares = np.cumsum(cells.reshape(len(kept), -1), axis=1, dtype=np.float64)
   photographs = jnp.asarray(images[kept], jnp.float32)
   return _Folder(
     images=jnp.clip(jax.image.resize(photographs, (len(kept), size, size, 3), "bilinear"), 0, 1),
     masks=jnp.clip(jnp.asarray(resized[kept]), 0.0, 1.0),
-    cells=jnp.log(jnp.asarray(np.maximum(cells, _TINY).reshape(len(kept), -1))),
+    cells=jnp.asarray(shares / shares[:, -1:], jnp.float32),
     boxes=jnp.asarray(np.array([boxes[i] for i in kept]) * (2.0 / size) - 1.0, jnp.float32),
     depths=jnp.asarray(depths / depths.max(axis=(1, 2), keepdims=True), jnp.float32),
   )
@@ -159,24 +167,25 @@ def _prepare(images: np.ndarray, masks: np.ndarray, size: int) -> _Folder:
 
 def _loss(net: DenseEncoder, params: Any, batch: _Folder, key: PRNGKeyArray) -> Array:
   """What training lowers, for one batch of photographs."""
-  keys = jax.random.split(key, 5)
-  points = _draw_points(batch, keys[0])
-  views = [_draw_view(k, len(batch.images)) for k in keys[1:3]]
-  pictures = [_look(batch, v, k) for v, k in zip(views, keys[3:], strict=True)]
-  places = [
-    jnp.einsum("bij,bnj->bni", jnp.linalg.inv(v.turn), points - v.move[:, None]) for v in views
-  ]
-  maps = _maps(net, params["net"], jnp.concatenate(pictures))
-  found = _unit(bilinear_sample(maps, jnp.concatenate(places)))
+  # Few draws of many numbers: each draw is slow to compile.
+  point_key, view_key = jax.random.split(key)
+  points = _draw_points(batch, jax.random.uniform(point_key, (len(batch.images), _POINTS, 3)))
+  both = jax.tree.map(lambda x: jnp.concatenate([x, x]), batch)
+  draws = jax.random.uniform(view_key, (len(both.images), _DRAWS))
+  view = _view(draws[:, :6])
+  pictures = _look(both, view, draws[:, 6:])
+  shifted = jnp.concatenate([points, points]) - view.move[:, None]
+  places = jnp.einsum("bij,bnj->bni", _inverse(view.turn), shifted)
+  found = _unit(bilinear_sample(_maps(net, params["net"], pictures), places))
   first, second = jnp.split(found, 2)
   # What left the frame of either view is not compared.
-  seen = jnp.all(jnp.abs(jnp.stack(places)) < 0.95, axis=(0, -1)).astype(first.dtype)
+  inside = jnp.all(jnp.abs(places) < 0.95, axis=-1)
+  seen = jnp.logical_and(*jnp.split(inside, 2)).astype(found.dtype)
   contrast = contrastive_loss(first, second, points, seen)
-  target = _place_in_mask(batch, points)
-  weight = seen[..., None] / jnp.maximum(jnp.sum(seen), 1.0)
-  guesses = (z @ params["place"]["kernel"] + params["place"]["bias"] for z in (first, second))
-  place = sum((jnp.sum(weight * jnp.square(g - target)) for g in guesses), jnp.float32(0.0))
-  return _CONTRAST * contrast + _PLACE * 0.5 * place
+  guess = found @ params["place"]["kernel"] + params["place"]["bias"]
+  error = jnp.sum(jnp.square(guess - _place_in_mask(both, jnp.concatenate([points, points]))), -1)
+  place = jnp.sum(jnp.concatenate([seen, seen]) * error) / jnp.maximum(2.0 * jnp.sum(seen), 1.0)
+  return _CONTRAST * contrast + _PLACE * place
 
 
 @checked
@@ -214,34 +223,29 @@ def _maps(net: DenseEncoder, params: Any, images: Array) -> Array:
   return maps
 
 
-def _draw_points(batch: _Folder, key: PRNGKeyArray) -> Float[Array, "B M 2"]:
-  """Random places of the objects, (x, y) in [-1, 1]."""
-  cell_key, offset_key = jax.random.split(key)
-  count, side = len(batch.images), batch.images.shape[1] // _PICK
-  cells: Int[Array, "B M"] = jax.random.categorical(
-    cell_key, batch.cells[:, None], shape=(count, _POINTS)
-  )
+def _draw_points(batch: _Folder, draws: Float[Array, "B M 3"]) -> Float[Array, "B M 2"]:
+  """Random places of the objects, (x, y) in [-1, 1], from uniform draws."""
+  side = batch.images.shape[1] // _PICK
+  cells = jnp.sum(batch.cells[:, None] <= draws[..., :1], axis=-1)
+  cells = jnp.minimum(cells, side * side - 1)
   corner = jnp.stack([cells % side, cells // side], axis=-1).astype(jnp.float32)
-  offset = jax.random.uniform(offset_key, (count, _POINTS, 2))
-  return (corner + offset) * (2.0 / side) - 1.0
+  return (corner + draws[..., 1:]) * (2.0 / side) - 1.0
 
 
-def _draw_view(key: PRNGKeyArray, count: int) -> _View:
-  """A random turn, stretch and shift of each image, and a mirroring of every second."""
-  keys = jax.random.split(key, 4)
-  angle = jax.random.uniform(keys[0], (count,), minval=-_TURN, maxval=_TURN)
-  stretch = jnp.exp(jax.random.uniform(keys[1], (count, 2), minval=-_STRETCH, maxval=_STRETCH))
-  sign = jnp.where(jax.random.bernoulli(keys[2], 0.5, (count,)), -1.0, 1.0)
+def _view(draws: Float[Array, "B 6"]) -> _View:
+  """A turn, stretch and shift of each image, and a mirroring of every second."""
+  signed = 2.0 * draws - 1.0
+  angle = _TURN * signed[:, 0]
+  sign = jnp.sign(signed[:, 1:2])
+  scale = jnp.exp(_STRETCH * signed[:, 2:4])
+  scale = jnp.concatenate([scale[:, :1] * jnp.where(sign == 0.0, 1.0, sign), scale[:, 1:]], axis=1)
   cosine, sine = jnp.cos(angle), jnp.sin(angle)
   turn = jnp.stack([jnp.stack([cosine, -sine], -1), jnp.stack([sine, cosine], -1)], -2)
-  scale = stretch * jnp.stack([sign, jnp.ones_like(sign)], axis=-1)
-  move = jax.random.uniform(keys[3], (count, 2), minval=-_MOVE, maxval=_MOVE)
-  return _View(turn * scale[:, None], move)
+  return _View(turn * scale[:, None], _MOVE * signed[:, 4:6])
 
 
-def _look(batch: _Folder, view: _View, key: PRNGKeyArray) -> Float[Array, "B S S 3"]:
+def _look(batch: _Folder, view: _View, draws: Float[Array, "B R"]) -> Float[Array, "B S S 3"]:
   """The pictures that a view shows, recoloured; half of them before another background."""
-  keys = jax.random.split(key, 7)
   count, size = batch.images.shape[:2]
   centers = (jnp.arange(size, dtype=jnp.float32) + 0.5) * (2.0 / size) - 1.0
   grid = jnp.stack(jnp.meshgrid(centers, centers), axis=-1).reshape(1, -1, 2)
@@ -249,17 +253,22 @@ def _look(batch: _Folder, view: _View, key: PRNGKeyArray) -> Float[Array, "B S S
   planes = jnp.concatenate([batch.images, batch.masks[..., None]], axis=-1)
   seen = bilinear_sample(planes, points).reshape(count, size, size, 4)
   picture, mask = seen[..., :3], seen[..., 3:]
-  one = (count, 1, 1, 1)
-  plain = jnp.broadcast_to(jax.random.uniform(keys[0], (count, 1, 1, 3)), picture.shape)
-  other = jnp.roll(batch.images, 1, axis=0) * jax.random.uniform(keys[1], one, minval=0.5)
-  background = jnp.where(jax.random.bernoulli(keys[2], 0.5, one), plain, other)
-  swapped = mask * picture + (1.0 - mask) * background
-  picture = jnp.where(jax.random.bernoulli(keys[3], 0.5, one), swapped, picture)
-  gain = jax.random.uniform(keys[4], (count, 1, 1, 3), minval=-_RECOLOR, maxval=_RECOLOR)
-  lift = jax.random.uniform(keys[5], (count, 1, 1, 3), minval=-_RECOLOR, maxval=_RECOLOR)
+  draws = draws[:, None, None]
+  darker, plain, swapped, saturation = (draws[..., i : i + 1] for i in range(4))
+  color, gain, lift = draws[..., 4:7], 2.0 * draws[..., 7:10] - 1.0, 2.0 * draws[..., 10:13] - 1.0
+  other = jnp.roll(batch.images, 1, axis=0) * (0.5 + 0.5 * darker)
+  background = jnp.where(plain < 0.5, color, other)
+  composed = mask * picture + (1.0 - mask) * background
+  picture = jnp.where(swapped < 0.5, composed, picture)
   grey = jnp.mean(picture, axis=-1, keepdims=True)
-  picture = grey + (picture - grey) * jax.random.uniform(keys[6], one, maxval=1.3)
-  return jnp.clip(picture * jnp.exp(gain) + 0.5 * lift, 0.0, 1.0)
+  picture = grey + (picture - grey) * (1.3 * saturation)
+  return jnp.clip(picture * jnp.exp(_RECOLOR * gain) + 0.5 * _RECOLOR * lift, 0.0, 1.0)
+
+
+def _inverse(matrix: Float[Array, "B 2 2"]) -> Float[Array, "B 2 2"]:
+  a, b, c, d = (matrix[:, i, j] for i in (0, 1) for j in (0, 1))
+  adjugate = jnp.stack([jnp.stack([d, -b], -1), jnp.stack([-c, a], -1)], -2)
+  return adjugate / (a * d - b * c)[:, None, None]
 
 
 def _place_in_mask(batch: _Folder, points: Float[Array, "B M 2"]) -> Float[Array, "B M 3"]:
