@@ -48,7 +48,7 @@ LIMITS = {
   "parts.image_size": (32, 512),
   "parts.encoder_steps": (1, 10**7),
   "parts.net_width": (8, 256),
-  "parts.steps": (1, 10**7),
+  "parts.steps": (0, 10**7),
   "parts.batch_size": (2, 10**4),
   "parts.learning_rate": (1e-9, 1.0),
   "parts.rotation": (0.0, 180.0),
@@ -197,6 +197,8 @@ def _part_problems(parts: Any) -> Iterator[str]:
     yield f"parts.zoom is {parts.zoom}; it must be two rising numbers in [0.1, 10]."
   if parts.method == "cosegment" and not parts.supervision:
     yield "parts.method=cosegment needs parts.supervision: it is what the factors teach."
+  if parts.method == "scops" and not parts.steps:
+    yield "parts.method=scops needs parts.steps: its parts are a network's."
   if parts.method == "scops" and not parts.semantic:
     yield "parts.method=scops needs parts.semantic: nothing else says what a part is."
   if parts.net_weights != "none" and parts.net != "resnet50":

@@ -7,7 +7,13 @@ from part_shapes import draw_shapes
 
 from umr_jax.eval.part_quality import normalized_mutual_information, part_labels
 from umr_jax.scops.clusters import cluster_maps, find_clusters
-from umr_jax.scops.cosegment import factor_maps, factor_weights, factorize, mirrored_features
+from umr_jax.scops.cosegment import (
+  factor_maps,
+  factor_weights,
+  factorize,
+  find_factors,
+  mirrored_features,
+)
 
 
 def mixture(rng, *, rows=400, parts=3, channels=12):
@@ -63,12 +69,17 @@ def test_maps_of_factors_find_parts_inside_of_masks_alone(rng):
   _, masks, labels = draw_shapes(rng, count=12, size=16)
   looks = rng.random((4, 10)).astype(np.float32) ** 4
   features = looks[labels] + 0.02 * rng.random((*labels.shape, 10)).astype(np.float32) - 0.01
-  maps = factor_maps(features, masks, num_parts=3, seed=0)
+  factors = find_factors(features, masks, num_parts=3, seed=0)
+  maps = factor_maps(factors, features, masks)
   np.testing.assert_allclose(maps[..., 0], 1.0 - masks, atol=1e-6)
   np.testing.assert_allclose(maps.sum(-1), 1.0, atol=1e-4)
   assert normalized_mutual_information(part_labels(maps), labels) > 0.8
   with pytest.raises(ValueError, match="fewer than the 3 parts"):
-    factor_maps(features, np.zeros_like(masks), num_parts=3, seed=0)
+    find_factors(features, np.zeros_like(masks), num_parts=3, seed=0)
+  # At the resolution of the masks, whatever the features'.
+  larger = factor_maps(factors, features, np.ones((12, 32, 32), np.float32))
+  agreed = part_labels(larger)[:, ::2, ::2] == part_labels(maps)
+  assert agreed[labels > 0].mean() > 0.7
 
 
 def test_clusters_by_position_divide_the_box_and_by_colour_the_object(rng):

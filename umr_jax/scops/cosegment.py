@@ -5,6 +5,7 @@ colours. Factors of its features over a whole data set are parts that all of its
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ from umr_jax.types import checked
 # Rows, over all images, that the factors are found on, iterations, and how often it begins anew.
 _ROWS, _ITERATIONS, _STARTS = 16_000, 150, 3
 _EPSILON = 1e-8
+# The smallest weight that counts: where no factor is felt, all parts are equally likely.
+_LEAST = 1e-3
 # The power of the weights by which parts share a pixel: targets that a network can be sure of.
 _SHARPNESS = 4
 
@@ -92,15 +95,23 @@ def factor_weights(
   return np.asarray(jax.lax.fori_loop(0, _ITERATIONS, update, start))
 
 
+class Factors(NamedTuple):
+  """Parts as directions in the space of features."""
+
+  lowest: Float[np.ndarray, "C"]  # taken from features that may be negative
+  basis: Float[np.ndarray, "P C"]
+  scale: Float[np.ndarray, "P"]  # each factor's mean weight over all objects
+
+
 @checked
-def factor_maps(
+def find_factors(
   features: Float[np.ndarray, "N h w C"],
   masks: Float[np.ndarray, "N h w"],
   *,
   num_parts: int,
   seed: int,
-) -> Float[np.ndarray, "N h w P1"]:
-  """Soft part maps from the factors of all images' features inside their masks.
+) -> Factors:
+  """The factors of all images' features inside their masks.
 
   Args:
     features: signed features are shifted so that none is negative.
@@ -108,25 +119,41 @@ def factor_maps(
     num_parts: P.
     seed: see `factorize`.
 
-  Returns:
-    Background first. Inside the mask the fourth power of each factor's weight, in units of its mean
-    over the data set, says how much of a pixel is its part: without the units, factors of strong
-    features would swallow the others.
-
   Raises:
     ValueError: when fewer pixels are inside of the masks than there are parts.
   """
-  lowest = features.min(axis=(0, 1, 2))
-  rows = (features - np.minimum(lowest, 0.0)).reshape(-1, features.shape[-1])
-  inside = masks.reshape(-1) >= 0.5
-  if np.count_nonzero(inside) < num_parts:
+  lowest = np.minimum(features.min(axis=(0, 1, 2)), 0.0)
+  inside = features[masks >= 0.5] - lowest
+  if len(inside) < num_parts:
     raise ValueError(
-      f"the masks cover {np.count_nonzero(inside)} pixels of the feature maps, fewer than the "
-      f"{num_parts} parts to be found; set parts.feature_size higher"
+      f"the masks cover {len(inside)} pixels of the feature maps, fewer than the {num_parts} parts "
+      "to be found; set parts.feature_size higher"
     )
-  basis, _ = factorize(rows[inside], num_parts=num_parts, seed=seed)
-  weights = factor_weights(rows, basis)
-  shares = (weights / np.maximum(weights[inside].mean(axis=0), _EPSILON)) ** _SHARPNESS
-  shares /= np.maximum(shares.sum(axis=-1, keepdims=True), _EPSILON)
-  parts = shares.reshape(*masks.shape, num_parts) * masks[..., None]
+  basis, _ = factorize(inside, num_parts=num_parts, seed=seed)
+  return Factors(lowest, basis, factor_weights(inside, basis).mean(axis=0))
+
+
+@checked
+def factor_maps(
+  factors: Factors, features: Float[np.ndarray, "N h w C"], masks: Float[np.ndarray, "N S S"]
+) -> Float[np.ndarray, "N S S P1"]:
+  """Soft part maps at the resolution of the masks.
+
+  Args:
+    factors: of the data set.
+    features: of some images.
+    masks: their silhouettes.
+
+  Returns:
+    Background first. Inside the mask a power of each factor's weight, in units of its mean over the
+    data set, says how much of a pixel is its part: without the units, factors of strong features
+    would swallow the others.
+  """
+  rows = np.maximum(features - factors.lowest, 0.0).reshape(-1, features.shape[-1])
+  weights = factor_weights(rows, factors.basis) / np.maximum(factors.scale, _EPSILON)
+  weights = weights.reshape(*features.shape[:3], -1)
+  shape = (*masks.shape, weights.shape[-1])
+  smooth = np.asarray(jax.image.resize(jnp.asarray(weights), shape, "cubic"))
+  shares = np.maximum(smooth, _LEAST) ** _SHARPNESS
+  parts = shares / shares.sum(axis=-1, keepdims=True) * masks[..., None]
   return np.concatenate([1.0 - masks[..., None], parts], axis=-1).astype(np.float32)

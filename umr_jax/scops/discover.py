@@ -17,7 +17,7 @@ from umr_jax.data.part_store import PartStore, make_store
 from umr_jax.data.transforms import Crop
 from umr_jax.models.encoder import IMAGENET_MEAN
 from umr_jax.scops.clusters import cluster_maps, find_clusters
-from umr_jax.scops.cosegment import factor_maps, mirrored_features
+from umr_jax.scops.cosegment import Factors, factor_maps, find_factors, mirrored_features
 from umr_jax.scops.encoder_features import train_encoder_features
 from umr_jax.scops.features import Features, make_features, resolve_features
 from umr_jax.scops.fit import FitResult, Record, fit_parts, segment
@@ -92,21 +92,36 @@ def learn_cut(
       seed=settings.seed,
     )
     return lambda images, masks: cluster_maps(clusters, images, masks)
-  features = features_of(dataset, settings, padding=padding)
+  features = make_or_train(crops, settings)
+  found = features_of(features, dataset, settings, padding=padding)
   targets = None
   if settings.method == "cosegment":
-    masks = resized(crops.masks[..., None], features.shape[1])[..., 0]
-    targets = factor_maps(features, masks, num_parts=num_parts, seed=settings.seed)
+    masks = resized(crops.masks[..., None], found.shape[1])[..., 0]
+    factors = find_factors(found, masks, num_parts=num_parts, seed=settings.seed)
+    if not settings.steps:
+      return factor_cut(factors, features)
+    targets = factor_maps(factors, found, crops.masks)
   fit = fit_parts(
     crops.images,
     crops.masks,
     targets=targets,
-    features=features if settings.semantic else None,
+    features=found if settings.semantic else None,
     num_parts=num_parts,
     settings=settings,
     record=record,
   )
   return network_cut(fit)
+
+
+def factor_cut(factors: Factors, features: Features) -> Cut:
+  """What factors of features say of crops, without a network."""
+  look = alone(features)
+
+  def cut(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    found = np.asarray(look(jnp.asarray(images), jnp.asarray(masks)))
+    return factor_maps(factors, found, masks)
+
+  return cut
 
 
 def network_cut(fit: FitResult) -> Cut:
@@ -133,8 +148,11 @@ def learned_crops(dataset: Dataset, settings: PartsConfig, *, padding: float) ->
 def cut_dataset(cut: Cut, dataset: Dataset, settings: PartsConfig, *, padding: float) -> PartStore:
   """Part maps of all pictures of a data set, at half of the crops' resolution."""
   names, squares, maps = [], [], []
+  # A network saw crops of one size; factors are of features of larger ones.
+  direct = settings.method == "cosegment" and not settings.steps
+  size = _feature_crops(settings) if direct else settings.image_size
   for split in dataset.splits.values():
-    for batch, crops in _batches(split, settings.image_size, padding):
+    for batch, crops in _batches(split, size, padding):
       found = cut(np.asarray(batch.image), np.asarray(batch.mask))[: len(crops)]
       maps.append(np.round(255.0 * resized(found, settings.image_size // _SHRINK)))
       names += [crop.name for crop in crops]
@@ -142,27 +160,32 @@ def cut_dataset(cut: Cut, dataset: Dataset, settings: PartsConfig, *, padding: f
   return make_store(names, squares, np.concatenate(maps).astype(np.uint8))
 
 
-def features_of(
-  dataset: Dataset, settings: PartsConfig, *, padding: float
-) -> Float[np.ndarray, "N h w C"]:
-  """Mirror-consistent frozen features of the pictures of `learned_crops`.
+def alone(features: Features) -> Callable[[jax.Array, jax.Array], jax.Array]:
+  """Mirror-consistent features of objects, each in front of one neutral colour.
 
-  The network sees each object in front of one neutral colour: its features reach far beyond their
-  own cell, and among their factors would be kinds of backgrounds.
+  A network's features reach far beyond their own cell: among the factors of photographs as they are
+  would be kinds of backgrounds.
   """
-  began, found = time.monotonic(), []
-  split = dataset.splits["train"].thinned(_LEARNED)
-  features = _features(dataset, settings, padding=padding)
 
   @jax.jit
-  def both(images: jax.Array, masks: jax.Array) -> jax.Array:
+  def look(images: jax.Array, masks: jax.Array) -> jax.Array:
     neutral = jnp.asarray(IMAGENET_MEAN, images.dtype).reshape(1, 1, 1, 3)
-    alone = images * masks[..., None] + neutral * (1.0 - masks[..., None])
-    return mirrored_features(features.extract, alone)
+    shown = images * masks[..., None] + neutral * (1.0 - masks[..., None])
+    return mirrored_features(features.extract, shown)
 
-  size = min(settings.feature_size, _LARGEST)
+  return look
+
+
+def features_of(
+  features: Features, dataset: Dataset, settings: PartsConfig, *, padding: float
+) -> Float[np.ndarray, "N h w C"]:
+  """Features of the pictures of `learned_crops`, of larger crops where they are larger."""
+  began, found = time.monotonic(), []
+  split = dataset.splits["train"].thinned(_LEARNED)
+  look = alone(features)
+  size = _feature_crops(settings)
   for batch, crops in _batches(split, size, padding):
-    found.append(np.asarray(both(batch.image, batch.mask))[: len(crops)])
+    found.append(np.asarray(look(batch.image, batch.mask))[: len(crops)])
     logging.log_every_n_seconds(
       logging.INFO, "features (%s), picture %d of %d", 20, features.name, batch.index[0], len(split)
     )
@@ -183,11 +206,15 @@ def _batches(split: Split, image_size: int, padding: float) -> Iterator[tuple[Ba
   )
 
 
-def _features(dataset: Dataset, settings: PartsConfig, *, padding: float) -> Features:
+def _feature_crops(settings: PartsConfig) -> int:
+  return min(settings.feature_size, _LARGEST)
+
+
+def make_or_train(crops: Crops, settings: PartsConfig) -> Features:
+  """The features that the settings name; those of the encoder are trained on the crops first."""
   name = resolve_features(settings.features)
   if name != "encoder":
     return make_features(name, file=settings.feature_file, size=settings.feature_size)
-  crops = learned_crops(dataset, settings, padding=padding)
   return train_encoder_features(
     crops.images,
     crops.masks,
