@@ -17,7 +17,7 @@ from absl import logging
 
 from umr_jax import viz
 from umr_jax.checkpoint import Snapshot, read_checkpoint
-from umr_jax.config import Config, from_dict
+from umr_jax.config import Config, PartsConfig, from_dict
 from umr_jax.contact_sheet import write_parts
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, load_dataset
@@ -113,7 +113,8 @@ def _improve_parts(workdir: pathlib.Path, folder: pathlib.Path) -> None:
   rows = {name: row for row, name in enumerate(taught.names)}
   order = [rows[name] for name in crops.names]
   maps = np.where(taught.chosen[order, None, None, None], taught.maps[order], np.float32(0.0))
-  settings = dataclasses.replace(config.parts, semantic=0.0, supervision=1.0)
+  steps = config.parts.steps or PartsConfig().steps
+  settings = dataclasses.replace(config.parts, steps=steps, semantic=0.0, supervision=1.0)
   fit = fit_parts(
     crops.images,
     crops.masks,
@@ -122,7 +123,7 @@ def _improve_parts(workdir: pathlib.Path, folder: pathlib.Path) -> None:
     num_parts=maps.shape[-1] - 1,
     settings=settings,
   )
-  store = cut_dataset(network_cut(fit), dataset, config.parts, padding=config.data.padding)
+  store = cut_dataset(network_cut(fit), dataset, settings, padding=config.data.padding)
   # The store last: it says that the turn's parts are complete.
   viz.save_png(folder / "parts" / "improvement.png", _panel(dataset, config, taught, store))
   write_parts(folder, dataset, store)
