@@ -1,5 +1,6 @@
 """The formulae of one (pixel, face) pair, against samples of the outline and counted cells."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -113,3 +114,13 @@ def test_corners_of_a_face_read_texels_of_that_face():
   for corner in np.eye(3):
     weights = clip(tuple(jnp.full((1, 1), w) for w in corner))
     assert 0 <= int(texel_index(weights, 6)[0, 0]) < 36
+
+
+@pytest.mark.parametrize("side", [2896, 2897, 4000])
+def test_texels_of_the_largest_faces_have_their_numbers(side):
+  """Up to 2 ** 23 texels a number is read off the bits of a float, and beyond it is converted."""
+  u, v = np.array([[0, 7, side // 2, side - 1]]), np.array([[side - 1, 1000, side // 3, 0]])
+  first, second = (u + 1 / 3) / side, (v + 1 / 3) / side
+  weights = tuple(jnp.asarray(w, jnp.float32) for w in (first, second, 1.0 - first - second))
+  found = jax.jit(texel_index, static_argnums=1)(weights, side)
+  np.testing.assert_array_equal(found, v * side + u)

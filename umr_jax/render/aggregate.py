@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from umr_jax.render import distance
@@ -30,6 +31,8 @@ _BORDER = 1e-6
 # The largest exponent of the background's weight: beyond it the background is all that is seen.
 _LARGEST_EXPONENT = 60.0
 TINY = 1e-30
+# Added to a whole number that is smaller, it leaves the number in the lowest bits of the sum.
+_WHOLE = np.float32(1 << 23)
 
 
 class Settings(NamedTuple):
@@ -204,13 +207,13 @@ def transmittance_and_depth(
     pairs = pairs_of(rows, settings, sigma, reach)
     image, felt = _accumulate_alpha(state[0], rows, pairs, additive)
     depth = jnp.where(felt & pairs.in_view, pairs.depth, settings.farthest)
-    return image, state[1].at[rows.tile].min(depth, mode="drop")
+    return image, state[1].at[rows.tile].min(distance.as_integers(depth), mode="drop")
 
   image = jnp.full((tiles, PIXELS), 0.0 if additive else 1.0, jnp.float32)
-  nearest = jnp.full((tiles, PIXELS), settings.farthest, jnp.float32)
+  nearest = distance.as_integers(jnp.full((tiles, PIXELS), settings.farthest, jnp.float32))
   chunk = default_chunk(bins.num_faces, ALPHA_CHUNK)
   image, nearest = over_rows(bins, settings.grid, chunk, body, (image, nearest))
-  return image if additive else 1.0 / image, nearest
+  return image if additive else 1.0 / image, distance.as_floats(nearest)
 
 
 def texel_index(weights: distance.Triple, side: int) -> Array:
@@ -218,8 +221,14 @@ def texel_index(weights: distance.Triple, side: int) -> Array:
   u_position, v_position = weights[0] * side, weights[1] * side
   u, v = jnp.floor(u_position), jnp.floor(v_position)
   lower = (u_position - u) + (v_position - v) <= 1.0
-  index = jnp.where(lower, v * side + u, (side - 1 - v) * side + (side - 1 - u))
-  return jnp.clip(index.astype(jnp.int32), 0, side * side - 1)
+  number = jnp.where(lower, v * side + u, (side - 1 - v) * side + (side - 1 - u))
+  number = jnp.clip(number, 0.0, side * side - 1.0)
+  if side * side >= _WHOLE:
+    return number.astype(jnp.int32)
+  # Each channel reads with this index, and would compute it anew. A division is computed once, be
+  # it by one (no weight is zero); and the bits of the sum are the number, without a conversion.
+  number = (number + _WHOLE) / jnp.where(weights[2] > 0.0, 1.0, 2.0)
+  return lax.bitcast_convert_type(number, jnp.int32) - _WHOLE.view(np.int32)
 
 
 def colors_at(face: Array, weights: distance.Triple, textures: Array, settings: Settings) -> Array:
@@ -237,10 +246,22 @@ def colors_at(face: Array, weights: distance.Triple, textures: Array, settings: 
 
 def colors_of(
   rows: Rows, weights: distance.Triple, textures: Array, settings: Settings
-) -> Float[Array, "R 16 C"]:
-  """The colour of each row's face at each pixel."""
+) -> Float[Array, "R C 16"]:
+  """The colour of each row's face at each pixel, or [R, C, 1] where all see the same.
+
+  Channels come before pixels, so that what is done for 16 pixels is done at once.
+  """
   face = jnp.minimum(rows.face, textures.shape[0] - 1)
-  return colors_at(face[:, None], weights, textures, settings)
+  _, texels, channels = textures.shape
+  if settings.texture_type == "vertex" or texels == 1:
+    corner = textures.at[face].get(mode="promise_in_bounds")[..., None]
+    if texels == 1:
+      return corner[:, 0]
+    first, second, third = (w[:, None] * corner[:, i] for i, w in enumerate(weights))
+    return first + second + third
+  index = face[:, None] * texels + texel_index(weights, round(np.sqrt(texels)))
+  index = channels * index[:, None] + np.arange(channels, dtype=np.int32)[None, :, None]
+  return textures.reshape(-1).at[index].get(mode="promise_in_bounds")
 
 
 def softmax_colors(
@@ -251,25 +272,27 @@ def softmax_colors(
   settings: Settings,
   sigma: Array,
   gamma: Array,
-) -> tuple[Float[Array, "tiles 16 C"], Float[Array, "tiles 16"]]:
+) -> tuple[Float[Array, "tiles C 16"], Float[Array, "tiles 16"]]:
   """The colour of each pixel, and one over the sum of the weights of its faces and background."""
   reach = reach_of(sigma, settings.dist_eps)
+  bits = distance.as_integers(nearest)
 
   def body(rows: Rows, state: tuple[Array, Array]) -> tuple[Array, Array]:
     sums, total = state
     pairs = pairs_of(rows, settings, sigma, reach)
-    depth = nearest.at[rows.tile].get(mode="clip")
+    depth = distance.as_floats(bits.at[rows.tile].get(mode="clip"))
     odds = odds_against(pairs, pairs.shown)
-    weights = softmax_weights(pairs, odds, depth, settings, gamma) * coverage(odds)
-    colors = colors_of(rows, pairs.weights, textures, settings) * weights[..., None]
+    # One division in place of a product with `coverage`: a single pass, which is stored.
+    weights = softmax_weights(pairs, odds, depth, settings, gamma) / (1.0 + odds)
+    colors = colors_of(rows, pairs.weights, textures, settings) * weights[:, None]
     sums = sums.at[rows.tile].add(colors, mode="drop")
     return sums, total.at[rows.tile].add(weights, mode="drop")
 
   # The background is the first thing that a pixel sees.
   total = jnp.exp(background_exponent(nearest, settings, gamma))
-  state = (total[..., None] * background[None, None], total)
+  state = (total[:, None] * background[None, :, None], total)
   chunk = default_chunk(bins.num_faces, COLOR_CHUNK)
   keep = visible_rows(nearest, settings, reach, gamma)
   sums, total = over_kept_rows(bins, settings.grid, chunk, keep, body, state)
   inverse = 1.0 / jnp.maximum(total, TINY)
-  return sums * inverse[..., None], inverse
+  return sums * inverse[:, None], inverse

@@ -181,6 +181,7 @@ def _draw(
     color, inverse_total = aggregate.softmax_colors(
       bins, flat, nearest, background, settings, sigma, gamma
     )
+    color = jnp.swapaxes(color, 1, 2)
     if settings.fragments:
       on_image = tile_image(jnp.ones((batch, *settings.grid), jnp.float32), settings.grid)
       sums = visibility.landing_sums(

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
 
 from umr_jax.render.rows import Rows
 
@@ -164,6 +165,19 @@ def depth_at(weights: Triple, total: Array, rows: Rows) -> Float[Array, "R 16"]:
   """The depth of the face at each pixel, interpolated perspectively with `clipped` weights."""
   a, b, c = (w * inverse for w, inverse in zip(weights, rows.inverse_depth, strict=True))
   return total / (a + b + c)
+
+
+def as_integers(depth: Float[Array, "*N"]) -> Int[Array, "*N"]:
+  """The bits of depths, which compare as the depths do, since none is negative.
+
+  The minimum of integers costs a third: that of floats has to hand on what is not a number.
+  """
+  return lax.bitcast_convert_type(depth, jnp.int32)
+
+
+def as_floats(bits: Int[Array, "*N"]) -> Float[Array, "*N"]:
+  """The inverse of `as_integers`."""
+  return lax.bitcast_convert_type(bits, jnp.float32)
 
 
 def signed_distance(

@@ -231,7 +231,7 @@ def _add_color(
     )
   if not (wants.color_geometry or wants.sigma or wants.gamma):
     return slopes, jnp.zeros_like(weights)
-  colors = colors_of(rows, pairs.weights, textures, settings)
+  colors = jnp.swapaxes(colors_of(rows, pairs.weights, textures, settings), 1, 2)
   pull = weights * (reaching(settings, colors, at.rgba_slope) - at.shade)
   if wants.color_geometry:
     slopes = slopes._replace(depths=_add_depths(slopes.depths, rows, pairs, pull))

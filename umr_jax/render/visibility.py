@@ -4,6 +4,7 @@ Nothing here is differentiable: face numbers are integers, and landing places ar
 """
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from umr_jax.checking import checked
@@ -25,32 +26,32 @@ def nearest_faces(
   there is none the number is -1 and the depth infinite.
   """
   reach = aggregate.reach_of(sigma, settings.dist_eps)
-  nobody = bins.num_faces
+  nobody, infinite = bins.num_faces, np.float32(np.inf).view(np.int32)
 
   def body(rows: Rows, state: tuple[Array, Array]) -> tuple[Array, Array]:
     depth, winner = state
     pairs = aggregate.pairs_of(rows, settings, sigma, reach)
     # The same numbers must reach the minimum and the comparison with it, not two evaluations: a
     # division, mask included, is computed once.
-    mine = 1.0 / jnp.where(pairs.hit, 1.0 / pairs.depth, 0.0)
+    mine = distance.as_integers(1.0 / jnp.where(pairs.hit, 1.0 / pairs.depth, 0.0))
     before = depth.at[rows.tile].get(mode="clip")
     depth = depth.at[rows.tile].min(mine, mode="drop")
     after = depth.at[rows.tile].get(mode="clip")
     # A pixel that found a nearer face forgets its winner. Rows on one tile write the same.
     kept = winner.at[rows.tile].get(mode="clip")
     winner = winner.at[rows.tile].set(jnp.where(after < before, nobody, kept), mode="drop")
-    claim = jnp.where((mine <= after) & (mine < jnp.inf), rows.face[:, None], nobody)
+    claim = jnp.where((mine <= after) & (mine < infinite), rows.face[:, None], nobody)
     return depth, winner.at[rows.tile].min(claim, mode="drop")
 
   state = (
-    jnp.full((tiles, PIXELS), jnp.inf, jnp.float32),
+    jnp.full((tiles, PIXELS), infinite, jnp.int32),
     jnp.full((tiles, PIXELS), nobody, jnp.int32),
   )
   chunk = default_chunk(bins.num_faces, _CHUNK)
   # Only what lies on the triangle itself can hit.
   keep = aggregate.felt_rows(settings, jnp.minimum(reach, _BESIDE))
   depth, winner = over_kept_rows(bins, settings.grid, chunk, keep, body, state)
-  return jnp.where(winner == nobody, -1, winner), depth
+  return jnp.where(winner == nobody, -1, winner), distance.as_floats(depth)
 
 
 def hard_colors(
@@ -88,8 +89,7 @@ def landing_sums(
     depth = nearest.at[rows.tile].get(mode="clip")
     inverse = inverse_total.at[rows.tile].get(mode="clip")
     odds = aggregate.odds_against(pairs, pairs.shown)
-    share = aggregate.softmax_weights(pairs, odds, depth, settings, gamma) * inverse
-    share *= aggregate.coverage(odds)
+    share = inverse * aggregate.softmax_weights(pairs, odds, depth, settings, gamma) / (1.0 + odds)
     total = jnp.sum(share, axis=-1, keepdims=True)
     x = rows.left * total + jnp.sum(share * dx, axis=-1, keepdims=True)
     y = rows.top * total + jnp.sum(share * dy, axis=-1, keepdims=True)
