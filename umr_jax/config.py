@@ -80,7 +80,9 @@ class PartsConfig:
   net: str = "small"  # small | resnet50 (the published network)
   net_width: int = 32  # channels of the net's stem; 64 is the published ResNet-50
   net_weights: str = "none"  # none, or a torchvision ResNet-50 file
-  steps: int = 1000  # 0: no network, but the factors' own maps
+  # Of the network that learns the factors' maps, or by the losses of SCOPS; 0: no network, but the
+  # factors' own maps, which were better here.
+  steps: int = 0
   batch_size: int = 16
   learning_rate: float = 3e-3
   # Warps under which parts must stay: degrees to either side, and the object's size. The published

@@ -17,7 +17,7 @@ from absl import logging
 
 from umr_jax import viz
 from umr_jax.checkpoint import Snapshot, read_checkpoint
-from umr_jax.config import Config, PartsConfig, from_dict
+from umr_jax.config import Config, from_dict
 from umr_jax.contact_sheet import write_parts
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, load_dataset
@@ -35,6 +35,8 @@ from umr_jax.scops.pseudo_parts import inside_mask, make_look, reliable
 from umr_jax.types import network_round
 
 _BATCH = 16
+# Of the part network, where the parts that it improves were found without one.
+_STEPS = 1000
 # Photographs of the picture that shows parts before and after.
 _SHOWN = 8
 
@@ -74,7 +76,9 @@ def improve(workdir: pathlib.Path, out: pathlib.Path, *, turns: int) -> dict[str
       _improve_parts(workdir, folder)
     data = dataclasses.replace(base.data, parts="file", part_file=str(file.resolve()))
     config = dataclasses.replace(base, data=data)
-    run(config, folder)
+    # What a run ends with: it is not evaluated again.
+    if not (folder / "evaluation.json").is_file():
+      run(config, folder)
     workdir = folder
     reports[f"turn {turn}"] = _report(folder, config)
     write_text(out / "improvement.json", json.dumps(reports, indent=2) + "\n")
@@ -113,7 +117,7 @@ def _improve_parts(workdir: pathlib.Path, folder: pathlib.Path) -> None:
   rows = {name: row for row, name in enumerate(taught.names)}
   order = [rows[name] for name in crops.names]
   maps = np.where(taught.chosen[order, None, None, None], taught.maps[order], np.float32(0.0))
-  steps = config.parts.steps or PartsConfig().steps
+  steps = config.parts.steps or _STEPS
   settings = dataclasses.replace(config.parts, steps=steps, semantic=0.0, supervision=1.0)
   fit = fit_parts(
     crops.images,

@@ -101,10 +101,10 @@ def test_parts_from_a_file(tmp_path, discoveries):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["cosegment", "scops"])
-def test_every_method_goes_from_pictures_to_maps(tmp_path, method, standard_promotion):
+@pytest.mark.parametrize(("method", "steps"), [("cosegment", 0), ("cosegment", 2), ("scops", 2)])
+def test_every_method_goes_from_pictures_to_maps(tmp_path, method, steps, standard_promotion):
   weights = {"semantic": 10.0} if method == "scops" else {}
-  parts = dataclasses.replace(TINY, method=method, **weights)
+  parts = dataclasses.replace(TINY, method=method, steps=steps, feature_size=64, **weights)
   config = config_with(tmp_path, "discovered", parts=parts, part_count=3)
   found, store = with_parts(load_dataset(config.data), config)
   assert store.maps.shape[1:] == (16, 16, 4)
@@ -118,7 +118,8 @@ def test_every_method_goes_from_pictures_to_maps(tmp_path, method, standard_prom
     ({"parts": {"method": "magic"}}, "parts.method"),
     ({"parts": {"image_size": 100}}, "divisible by 8"),
     ({"parts": {"supervision": 0.0}}, "needs parts.supervision"),
-    ({"parts": {"method": "scops"}}, "needs parts.semantic"),
+    ({"parts": {"method": "scops", "steps": 9}}, "needs parts.semantic"),
+    ({"parts": {"method": "scops", "semantic": 1.0}}, "needs parts.steps"),
     ({"parts": {"net_weights": "resnet50.pth"}}, "parts.net=resnet50"),
     ({"data": {"parts": "file"}}, "data.part_file need each other"),
     ({"data": {"part_file": "x.npz"}}, "data.part_file need each other"),
