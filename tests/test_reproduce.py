@@ -19,7 +19,14 @@ from umr_jax.ablate import ROWS
 from umr_jax.data.cub import KEYPOINT_NAMES
 from umr_jax.data.synthetic import SyntheticBuilder
 from umr_jax.published import ABLATED, DATASETS, TABLES
-from umr_jax.reproduce import ablated_rows, comma_separated, draw_curves, markdown, table_rows
+from umr_jax.reproduce import (
+  ablated_rows,
+  comma_separated,
+  draw_curves,
+  improved_rows,
+  markdown,
+  table_rows,
+)
 
 EVALUATION = {"mask_iou": 0.7, "kt_flow_pck": 0.5, "apk": 0.2, "step": 9, "n": 4}
 
@@ -117,11 +124,26 @@ def test_rows_of_an_ablation_take_their_place(tmp_path):
   assert rows["ours, without L_sv"]["mask_iou"] == pytest.approx(0.5)
   assert rows["ours, without L_sv"]["note"] == "ablation, small budget, 2 seeds"
   assert rows["ours, without L_sp"]["note"] == "not run"
-  assert set(filter(None, ABLATED.values())) <= set(ROWS)
+  assert set(ABLATED.values()) <= {*ROWS, "before"}
   with pytest.raises(ValueError, match="no rows"):
     ablated_rows(tmp_path / "elsewhere", dataset="cub")
   with pytest.raises(ValueError, match="on cub, not on planes"):
     ablated_rows(tmp_path, dataset="planes")
+
+
+def test_runs_with_original_and_improved_parts_take_their_place(tmp_path):
+  assert improved_rows(tmp_path) == {}
+  reports = {
+    "before": {"mask_iou": 0.5, "kt_flow_pck": 0.25, "step": 9, "n": 4},
+    "turn 1": {"mask_iou": 0.5, "kt_flow_pck": 0.5, "step": 9, "n": 4},
+  }
+  (tmp_path / "improved").mkdir()
+  (tmp_path / "improved" / "improvement.json").write_text(json.dumps(reports))
+  rows = table_rows("cub", EVALUATION, ablated=improved_rows(tmp_path))
+  found = {row["name"]: row for row in rows}
+  assert found["ours, (e) original part segmentation"]["kt_flow_pck"] == 0.25
+  assert found["ours, improved parts, turn 1"]["kt_flow_pck"] == 0.5
+  assert found["ours, (b) with template"]["note"] == "not run"
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def reproduce(
   Raises:
     ValueError, OSError: as `pipeline.run`.
   """
-  ablated = ablated_rows(ablation, dataset=dataset)
+  ablated = ablated_rows(ablation, dataset=dataset) | improved_rows(workdir)
   if config is not None:
     evaluation = run(config, workdir).evaluation
     data = load_dataset(config.data)
@@ -76,7 +76,7 @@ def ablated_rows(folder: pathlib.Path | None, *, dataset: str) -> dict[str, dict
   rows: dict[str, dict[str, Any]] = {}
   if folder is None:
     return rows
-  for name in filter(None, ABLATED.values()):
+  for name in ABLATED.values():
     path = folder / f"{name}.json"
     if path.is_file():
       results = json.loads(path.read_text(encoding="utf-8"))
@@ -88,6 +88,17 @@ def ablated_rows(folder: pathlib.Path | None, *, dataset: str) -> dict[str, dict
   if not rows:
     raise ValueError(f"{folder} holds no rows of an ablation, such as template.json")
   return rows
+
+
+def improved_rows(workdir: pathlib.Path) -> dict[str, dict[str, Any]]:
+  """What `experiments.improve_scops` left in a run's folder, by "before", "turn 1", and so on."""
+  path = workdir / "improved" / "improvement.json"
+  if not path.is_file():
+    return {}
+  return {
+    name: {m: report[m] for m in METRICS if m in report} | {"note": f"step {report['step']}"}
+    for name, report in json.loads(path.read_text(encoding="utf-8")).items()
+  }
 
 
 def table_rows(
@@ -107,6 +118,11 @@ def table_rows(
   rows += [
     {"name": f"ours, {name}", **(ablated or {}).get(key, {"note": "not run"})}
     for name, key in ABLATED.items()
+  ]
+  rows += [
+    {"name": f"ours, improved parts, {key}", **row}
+    for key, row in (ablated or {}).items()
+    if key.startswith("turn ")
   ]
   return rows
 
