@@ -28,9 +28,7 @@ def semantic_config(cache):
   return dataclasses.replace(
     base,
     data=dataclasses.replace(base.data, parts="discovered"),
-    parts=PartsConfig(
-      method="color", features="color", image_size=32, net_width=8, steps=2, batch_size=4
-    ),
+    parts=PartsConfig(method="color", features="color", image_size=32, feature_size=64),
     loss=LossConfig(part_probability=1.0, part_vertices=1.0),
     em=dataclasses.replace(base.em, rounds=1, hypotheses=(1,), round_fractions=(1.0,)),
   )

@@ -28,15 +28,12 @@ from umr_jax.eval.part_quality import part_report
 from umr_jax.files import write_text
 from umr_jax.models.infer import build_net, build_topology_from, make_infer
 from umr_jax.pipeline import evaluate_workdir, run
-from umr_jax.scops.discover import cut_dataset, learned_crops, network_cut
-from umr_jax.scops.fit import fit_parts
+from umr_jax.scops.discover import cut_dataset, learned_crops, taught_cut
 from umr_jax.scops.prepare import with_parts
 from umr_jax.scops.pseudo_parts import inside_mask, make_look, reliable
 from umr_jax.types import network_round
 
 _BATCH = 16
-# Of the part network, where the parts that it improves were found without one.
-_STEPS = 1000
 # Photographs of the picture that shows parts before and after.
 _SHOWN = 8
 
@@ -117,17 +114,8 @@ def _improve_parts(workdir: pathlib.Path, folder: pathlib.Path) -> None:
   rows = {name: row for row, name in enumerate(taught.names)}
   order = [rows[name] for name in crops.names]
   maps = np.where(taught.chosen[order, None, None, None], taught.maps[order], np.float32(0.0))
-  steps = config.parts.steps or _STEPS
-  settings = dataclasses.replace(config.parts, steps=steps, semantic=0.0, supervision=1.0)
-  fit = fit_parts(
-    crops.images,
-    crops.masks,
-    targets=maps,
-    features=None,
-    num_parts=maps.shape[-1] - 1,
-    settings=settings,
-  )
-  store = cut_dataset(network_cut(fit), dataset, settings, padding=config.data.padding)
+  cut = taught_cut(dataset, config.parts, maps, padding=config.data.padding)
+  store = cut_dataset(cut, dataset, config.parts, padding=config.data.padding)
   # The store last: it says that the turn's parts are complete.
   viz.save_png(folder / "parts" / "improvement.png", _panel(dataset, config, taught, store))
   write_parts(folder, dataset, store)

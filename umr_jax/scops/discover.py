@@ -1,5 +1,6 @@
 """From a data set without part maps to a store of them: features, factors, a network, its maps."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from umr_jax.scops.cosegment import Factors, factor_maps, find_factors, mirrored
 from umr_jax.scops.encoder_features import train_encoder_features
 from umr_jax.scops.features import Features, make_features, resolve_features
 from umr_jax.scops.fit import FitResult, Record, fit_parts, segment
+from umr_jax.scops.head import fit_head, head_maps
 from umr_jax.scops.refine import refine
 from umr_jax.types import Batch
 
@@ -120,6 +122,47 @@ def factor_cut(factors: Factors, features: Features) -> Cut:
   def cut(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
     found = np.asarray(look(jnp.asarray(images), jnp.asarray(masks)))
     return factor_maps(factors, found, masks)
+
+  return cut
+
+
+def taught_cut(
+  dataset: Dataset,
+  settings: PartsConfig,
+  targets: Float[np.ndarray, "N S S P1"],
+  *,
+  padding: float,
+) -> Cut:
+  """Learns to cut crops into parts from maps of some: by the network where there is one.
+
+  Args:
+    dataset: the pictures.
+    settings: of the network, or without one, of the features that a linear head reads.
+    targets: one map for each of `learned_crops`, background first; all zeros for one without.
+    padding: of the crops.
+
+  Source: Li et al. 2020, supplementary 1 (the part network is taught by reconstructions).
+  """
+  crops = learned_crops(dataset, settings, padding=padding)
+  if settings.steps:
+    supervised = dataclasses.replace(settings, semantic=0.0, supervision=1.0)
+    return network_cut(
+      fit_parts(
+        crops.images,
+        crops.masks,
+        targets=targets,
+        features=None,
+        num_parts=targets.shape[-1] - 1,
+        settings=supervised,
+      )
+    )
+  features = make_or_train(crops, settings)
+  found = features_of(features, dataset, settings, padding=padding)
+  head = fit_head(found, resized(targets, found.shape[1]), seed=settings.seed)
+  look = alone(features)
+
+  def cut(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    return head_maps(head, np.asarray(look(jnp.asarray(images), jnp.asarray(masks))), masks)
 
   return cut
 

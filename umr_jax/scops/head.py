@@ -1,0 +1,89 @@
+"""A linear head on frozen features: what learns parts from maps of some pictures, in seconds.
+
+The features know what heads and tails look like; all that is left to learn is which is which.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from umr_jax.types import checked
+
+# Cells, over all images, that the head is fitted to; steps and rate of the fit.
+_ROWS, _STEPS, _RATE = 30_000, 200, 0.03
+# What a weight of 1 costs, in nats a cell: features are many, and their cells are not independent.
+_DECAY = 3e-3
+
+
+class Head(NamedTuple):
+  """Logits of the parts, without background, as a linear function of standardised features."""
+
+  mean: Float[np.ndarray, "C"]
+  deviation: Float[np.ndarray, "C"]
+  kernel: Float[np.ndarray, "C P"]
+  bias: Float[np.ndarray, "P"]
+
+
+@checked
+def fit_head(
+  features: Float[np.ndarray, "N h w C"], targets: Float[np.ndarray, "N h w P1"], *, seed: int
+) -> Head:
+  """Fits the head to part maps by cross-entropy (multinomial logistic regression).
+
+  Args:
+    features: of a frozen network.
+    targets: part maps at the features' size, background first; all zeros for an image without.
+      Cells that are mostly background are left out.
+    seed: of the cells that are drawn where there are very many.
+
+  Raises:
+    ValueError: when no cell of any map belongs to a part.
+  """
+  inside = targets[..., 1:].sum(axis=-1) >= 0.5
+  rows, shares = features[inside], targets[inside][:, 1:]
+  if not len(rows):
+    raise ValueError("no part map has a cell that belongs to a part: there is nothing to learn")
+  chosen = np.random.default_rng(seed).permutation(len(rows))[:_ROWS]
+  rows, shares = rows[chosen], shares[chosen]
+  mean, deviation = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-6)
+  shares /= shares.sum(axis=-1, keepdims=True)
+  kernel, bias = _fit(jnp.asarray((rows - mean) / deviation), jnp.asarray(shares))
+  return Head(mean, deviation, np.asarray(kernel), np.asarray(bias))
+
+
+@jax.jit
+def _fit(rows: Float[Array, "M C"], shares: Float[Array, "M P"]) -> tuple[Array, Array]:
+  def loss(params: tuple[Array, Array]) -> Array:
+    kernel, bias = params
+    logits = rows @ kernel + bias[None]
+    entropy = -jnp.mean(jnp.sum(shares * jax.nn.log_softmax(logits, axis=-1), axis=-1))
+    return entropy + _DECAY * jnp.sum(jnp.square(kernel))
+
+  optimizer = optax.adam(optax.cosine_decay_schedule(_RATE, _STEPS))
+
+  def step(_: int, carry: tuple) -> tuple:
+    params, state = carry
+    updates, state = optimizer.update(jax.grad(loss)(params), state)
+    return optax.apply_updates(params, updates), state
+
+  params = (jnp.zeros((rows.shape[-1], shares.shape[-1])), jnp.zeros(shares.shape[-1]))
+  # Optax counts its steps as integers and multiplies them into its rates.
+  with jax.numpy_dtype_promotion("standard"):
+    params, _ = jax.lax.fori_loop(0, _STEPS, step, (params, optimizer.init(params)))
+  return params
+
+
+@checked
+def head_maps(
+  head: Head, features: Float[np.ndarray, "N h w C"], masks: Float[np.ndarray, "N S S"]
+) -> Float[np.ndarray, "N S S P1"]:
+  """Part maps at the resolution of the masks, background first, and parts inside of them alone."""
+  logits = ((features - head.mean) / head.deviation) @ head.kernel + head.bias
+  shape = (*masks.shape, logits.shape[-1])
+  smooth = jax.image.resize(jnp.asarray(logits, jnp.float32), shape, "cubic")
+  parts = np.asarray(jax.nn.softmax(smooth, axis=-1)) * masks[..., None]
+  return np.concatenate([1.0 - masks[..., None], parts], axis=-1).astype(np.float32)
