@@ -60,7 +60,7 @@ def test_a_turn_teaches_parts_and_trains_with_them_once(tmp_path, standard_promo
 
 
 @pytest.mark.slow
-def test_a_run_without_parts_is_refused(tmp_path):
+def test_a_run_without_parts_is_refused(tmp_path, standard_promotion):
   run(tiny_config(tmp_path / "cache", steps=2), tmp_path / "run")
   with pytest.raises(ValueError, match="knows no parts"):
     improve(tmp_path / "run", tmp_path / "out", turns=1)
