@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 from tiny import tiny_config
 
-from umr_jax.checkpoint import read_checkpoint
-from umr_jax.config import LossConfig, PartsConfig, from_dict
+from umr_jax.checkpoint import Snapshot, read_checkpoint
+from umr_jax.config import LossConfig, PartsConfig, from_dict, to_dict
 from umr_jax.data.part_store import read_store
+from umr_jax.em.loop import first_em_state
 from umr_jax.improve import improve
 from umr_jax.pipeline import discover_parts, run
 
@@ -59,11 +60,16 @@ def test_a_turn_teaches_parts_and_trains_with_them_once(tmp_path, standard_promo
   assert again == reports == json.loads((out / "improvement.json").read_text())
 
 
-@pytest.mark.slow
-def test_a_run_without_parts_is_refused(tmp_path, standard_promotion):
-  run(tiny_config(tmp_path / "cache", steps=2), tmp_path / "run")
+def test_a_run_without_parts_is_refused(tmp_path, monkeypatch):
+  em_state = first_em_state(np.zeros((26, 3), np.float32))
+  settings = to_dict(tiny_config(tmp_path))
+  snapshot = Snapshot(
+    config=settings, params={}, batch_stats={}, ema_params={}, em_state=em_state, step=2
+  )
+  monkeypatch.setattr("umr_jax.improve.read_checkpoint", lambda workdir: snapshot)
+  (tmp_path / "evaluation.json").write_text("{}")
   with pytest.raises(ValueError, match="knows no parts"):
-    improve(tmp_path / "run", tmp_path / "out", turns=1)
+    improve(tmp_path, tmp_path / "out", turns=1)
   assert not (tmp_path / "out" / "1").exists()
 
 
