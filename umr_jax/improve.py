@@ -20,7 +20,7 @@ from umr_jax.checkpoint import Snapshot, read_checkpoint
 from umr_jax.config import Config, from_dict
 from umr_jax.contact_sheet import write_parts
 from umr_jax.data.batching import evaluation_batches
-from umr_jax.data.dataset import Dataset, load_dataset
+from umr_jax.data.dataset import Dataset, load_dataset, shown_split
 from umr_jax.data.part_store import PartStore, read_store
 from umr_jax.data.transforms import Crop
 from umr_jax.em.e_step import run_key
@@ -88,7 +88,8 @@ def _report(workdir: pathlib.Path, config: Config) -> dict[str, Any]:
   if path.is_file():
     evaluation = json.loads(path.read_text(encoding="utf-8"))
   else:
-    evaluation = evaluate_workdir(workdir, split="test")
+    dataset = load_dataset(config.data)
+    evaluation = evaluate_workdir(workdir, split=shown_split(dataset), dataset=dataset)
   store = workdir / "parts" / "parts.npz"
   if store.is_file():
     truth = load_dataset(dataclasses.replace(config.data, parts="given", part_file=""))
@@ -107,9 +108,7 @@ def _improve_parts(workdir: pathlib.Path, folder: pathlib.Path) -> None:
     )
   dataset, _ = with_parts(load_dataset(config.data), config)
   taught = teach(dataset, snapshot, config)
-  logging.info(
-    "%d of %d reconstructions teach the part network.", taught.chosen.sum(), len(taught.chosen)
-  )
+  logging.info("%d of %d reconstructions teach parts.", taught.chosen.sum(), len(taught.chosen))
   crops = learned_crops(dataset, config.parts, padding=config.data.padding)
   rows = {name: row for row, name in enumerate(taught.names)}
   order = [rows[name] for name in crops.names]

@@ -33,10 +33,6 @@ class PartStore:
     """Parts that were discovered have no other names than numbers."""
     return tuple(f"part {number}" for number in range(1, self.maps.shape[-1]))
 
-  def probs(self) -> np.ndarray:
-    """The maps as [N, S, S, P + 1] float32 in [0, 1]."""
-    return self.maps / _LEVELS
-
 
 def make_store(names: Sequence[str], squares: Sequence[Square], maps: np.ndarray) -> PartStore:
   """A store of maps [N, S, S, P + 1] uint8 and the crops that they are of."""

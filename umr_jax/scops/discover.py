@@ -18,7 +18,7 @@ from umr_jax.data.part_store import PartStore, make_store
 from umr_jax.data.transforms import Crop
 from umr_jax.models.encoder import IMAGENET_MEAN
 from umr_jax.scops.clusters import cluster_maps, find_clusters
-from umr_jax.scops.cosegment import Factors, factor_maps, find_factors, mirrored_features
+from umr_jax.scops.cosegment import factor_maps, find_factors, mirrored_features
 from umr_jax.scops.encoder_features import train_encoder_features
 from umr_jax.scops.features import Features, make_features, resolve_features
 from umr_jax.scops.fit import FitResult, Record, fit_parts, segment
@@ -35,8 +35,12 @@ _LARGEST = 256
 # Of the stored maps: pixels of the crop per pixel of the map.
 _SHRINK = 2
 
-# Crops and silhouettes -> part maps, background first: [N, S, S, P + 1].
-Cut = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+class Cut(NamedTuple):
+  """A way to cut crops into parts, and the size of the crops that it was learned from."""
+
+  size: int
+  maps: Callable[[np.ndarray, np.ndarray], np.ndarray]  # crops, masks -> maps, background first
 
 
 class Crops(NamedTuple):
@@ -93,7 +97,7 @@ def learn_cut(
       color=settings.method == "color",
       seed=settings.seed,
     )
-    return lambda images, masks: cluster_maps(clusters, images, masks)
+    return Cut(settings.image_size, lambda images, masks: cluster_maps(clusters, images, masks))
   features = make_or_train(crops, settings)
   found = features_of(features, dataset, settings, padding=padding)
   targets = None
@@ -101,7 +105,9 @@ def learn_cut(
     masks = resized(crops.masks[..., None], found.shape[1])[..., 0]
     factors = find_factors(found, masks, num_parts=num_parts, seed=settings.seed)
     if not settings.steps:
-      return factor_cut(factors, features)
+      return features_cut(
+        features, settings, lambda found, masks: factor_maps(factors, found, masks)
+      )
     targets = factor_maps(factors, found, crops.masks)
   fit = fit_parts(
     crops.images,
@@ -112,18 +118,21 @@ def learn_cut(
     settings=settings,
     record=record,
   )
-  return network_cut(fit)
+  return network_cut(fit, settings)
 
 
-def factor_cut(factors: Factors, features: Features) -> Cut:
-  """What factors of features say of crops, without a network."""
+def features_cut(
+  features: Features,
+  settings: PartsConfig,
+  maps: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Cut:
+  """What frozen features say of crops, by a function of features and masks."""
   look = alone(features)
 
   def cut(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    found = np.asarray(look(jnp.asarray(images), jnp.asarray(masks)))
-    return factor_maps(factors, found, masks)
+    return maps(np.asarray(look(jnp.asarray(images), jnp.asarray(masks))), masks)
 
-  return cut
+  return Cut(_feature_crops(settings), cut)
 
 
 def taught_cut(
@@ -145,36 +154,29 @@ def taught_cut(
   """
   crops = learned_crops(dataset, settings, padding=padding)
   if settings.steps:
-    supervised = dataclasses.replace(settings, semantic=0.0, supervision=1.0)
-    return network_cut(
-      fit_parts(
-        crops.images,
-        crops.masks,
-        targets=targets,
-        features=None,
-        num_parts=targets.shape[-1] - 1,
-        settings=supervised,
-      )
+    fit = fit_parts(
+      crops.images,
+      crops.masks,
+      targets=targets,
+      features=None,
+      num_parts=targets.shape[-1] - 1,
+      settings=dataclasses.replace(settings, semantic=0.0, supervision=1.0),
     )
+    return network_cut(fit, settings)
   features = make_or_train(crops, settings)
   found = features_of(features, dataset, settings, padding=padding)
   head = fit_head(found, resized(targets, found.shape[1]), seed=settings.seed)
-  look = alone(features)
-
-  def cut(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    return head_maps(head, np.asarray(look(jnp.asarray(images), jnp.asarray(masks))), masks)
-
-  return cut
+  return features_cut(features, settings, lambda found, masks: head_maps(head, found, masks))
 
 
-def network_cut(fit: FitResult) -> Cut:
+def network_cut(fit: FitResult, settings: PartsConfig) -> Cut:
   """What a network says of crops, refined and kept inside of the masks."""
 
   def cut(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
     probs = segment(fit, images, batch_size=_BATCH)
     return np.asarray(refine(jnp.asarray(probs), jnp.asarray(masks)))
 
-  return cut
+  return Cut(settings.image_size, cut)
 
 
 def learned_crops(dataset: Dataset, settings: PartsConfig, *, padding: float) -> Crops:
@@ -191,16 +193,14 @@ def learned_crops(dataset: Dataset, settings: PartsConfig, *, padding: float) ->
 def cut_dataset(cut: Cut, dataset: Dataset, settings: PartsConfig, *, padding: float) -> PartStore:
   """Part maps of all pictures of a data set, at half of the crops' resolution."""
   names, squares, maps = [], [], []
-  # A network saw crops of one size; factors are of features of larger ones.
-  direct = settings.method == "cosegment" and not settings.steps
-  size = _feature_crops(settings) if direct else settings.image_size
   for split in dataset.splits.values():
-    for batch, crops in _batches(split, size, padding):
-      found = cut(np.asarray(batch.image), np.asarray(batch.mask))[: len(crops)]
-      maps.append(np.round(255.0 * resized(found, settings.image_size // _SHRINK)))
+    for batch, crops in _batches(split, cut.size, padding):
+      found = cut.maps(np.asarray(batch.image), np.asarray(batch.mask))[: len(crops)]
+      small = resized(found, settings.image_size // _SHRINK)
+      maps.append(np.round(255.0 * small).astype(np.uint8))
       names += [crop.name for crop in crops]
       squares += [crop.square for crop in crops]
-  return make_store(names, squares, np.concatenate(maps).astype(np.uint8))
+  return make_store(names, squares, np.concatenate(maps))
 
 
 def alone(features: Features) -> Callable[[jax.Array, jax.Array], jax.Array]:
