@@ -12,7 +12,7 @@ from jaxtyping import PRNGKeyArray
 from umr_jax import parallel
 from umr_jax.config import Config
 from umr_jax.data.transforms import barrier
-from umr_jax.em.camera_bank import CROP_SIZE, make_search
+from umr_jax.em.camera_bank import CROP_SIZE, make_views, search, template_vertices
 from umr_jax.em.e_step import make_round
 from umr_jax.em.first_template import egg
 from umr_jax.em.loop import first_em_state
@@ -94,10 +94,16 @@ def measure_step(config: Config, *, round_index: int, repeats: int) -> dict[str,
     return metrics
 
   if config.em.bank_every:
-    search = jax.jit(make_search(topology, elevation=config.model.camera_elevation))
+    shapes = jnp.repeat(
+      template_vertices(em_state, topology), max(1, config.em.bank_shapes), axis=0
+    )
+    views = make_views(
+      topology, elevation=config.model.camera_elevation, roll=config.model.camera_roll
+    )
+    views = jax.jit(views)(shapes, em_state.canonical_uv)
     searched = jax.tree.map(jnp.asarray, made_up_batch(config, image_size=CROP_SIZE))
-    held_once = jax.tree.map(jnp.asarray, em_state)
-    stages["search"] = lambda: search(held_once, searched)
+    find = jax.jit(search)
+    stages["search"] = lambda: find(views, searched)
   times = interleaved({**stages, "step": step}, repeats)
   return {
     "case": f"round{round_index}",

@@ -193,6 +193,7 @@ class EMConfig:
   parts_every: int = 0  # the same for the canonical part map
   pull_back: str = "flow"  # what finds a point's part on an image: flow (the paper's) | camera
   bank_every: int = 0  # steps between searches for a camera of every training image; 0: none
+  bank_shapes: int = 0  # training images whose shapes a search looks at; 0: the template alone
   top_fraction: float = 0.3125  # |Q| and |U| as a share of the training set (5/16)
   restart: bool = True  # a round starts from a new network ; False: it continues
 

@@ -75,6 +75,7 @@ LIMITS = {
   "em.template_every": (0, 10**9),
   "em.parts_every": (0, 10**9),
   "em.bank_every": (0, 10**9),
+  "em.bank_shapes": (0, 10**9),
   "em.top_fraction": (0.0, 1.0),
   "checkpoint.every": (1, 10**9),
   "checkpoint.keep": (1, 10**3),

@@ -36,4 +36,6 @@ def with_semantics(config: ml_collections.ConfigDict) -> ml_collections.ConfigDi
   config.em.template_every = 500
   config.em.parts_every = 500
   config.em.bank_every = 500
+  # One shape alone does not tell the side from which another is seen.
+  config.em.bank_shapes = 16
   return config

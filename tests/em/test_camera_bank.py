@@ -9,7 +9,7 @@ import pytest
 from tiny import tiny_config
 
 from umr_jax.data.dataset import load_dataset
-from umr_jax.em.camera_bank import fit_cameras, make_search, view_rotations
+from umr_jax.em.camera_bank import make_views, search, template_vertices, view_rotations
 from umr_jax.em.loop import EMLoop, first_em_state
 from umr_jax.em.m_step import with_canonical_uv
 from umr_jax.geometry import camera, quaternion
@@ -19,7 +19,7 @@ from umr_jax.geometry.uv import uv_directions
 from umr_jax.models.assemble import uv_parts_to_texels
 from umr_jax.models.camera_heads import upright_rotation
 from umr_jax.models.infer import build_topology_from
-from umr_jax.render import soft_rasterize
+from umr_jax.render import soft_rasterize, soft_silhouette
 from umr_jax.types import Batch
 
 SIZE = 48
@@ -67,6 +67,19 @@ def views(em_state, topology, azimuth, elevation):
   return batch, cameras
 
 
+@pytest.fixture(scope="module")
+def find(topology):
+  """What a search with the template, or with other shapes, finds."""
+  draw = jax.jit(make_views(topology, elevation=(-10.0, 40.0), roll=20.0))
+  look = jax.jit(search)
+
+  def found(em_state, batch, shapes=None):
+    shapes = template_vertices(em_state, topology) if shapes is None else shapes
+    return look(draw(shapes, em_state.canonical_uv), batch)
+
+  return found
+
+
 def _degrees(a, b):
   return np.degrees(np.asarray(quaternion.geodesic_angle(a, b)))
 
@@ -74,11 +87,10 @@ def _degrees(a, b):
 AZIMUTH = np.arange(0.0, 360.0, 30.0).astype(np.float32)
 
 
-def test_planted_views_are_found_by_their_parts(em_state, topology):
+def test_planted_views_are_found_by_their_parts(em_state, topology, find):
   elevation = np.tile(np.array([0.0, 25.0], np.float32), 6)
   batch, cameras = views(em_state, topology, AZIMUTH, elevation)
-  search = jax.jit(make_search(topology, elevation=(-10.0, 40.0)))
-  found = search(jax.tree.map(jnp.asarray, em_state), batch)
+  found = find(em_state, batch)
   angle = _degrees(found.cameras[:, 3:], cameras[:, 3:])
   assert np.median(angle) < 16.0 and np.max(angle) < 45.0
   np.testing.assert_allclose(found.cameras[:, 0], 0.7, rtol=0.15)
@@ -86,57 +98,95 @@ def test_planted_views_are_found_by_their_parts(em_state, topology):
   np.testing.assert_array_equal(found.index, batch.index)
 
 
-def test_without_parts_silhouettes_are_compared(em_state, topology):
+def test_without_parts_silhouettes_are_compared(em_state, topology, find):
   batch, cameras = views(em_state, topology, AZIMUTH, np.full(12, 10.0, np.float32))
-  search = jax.jit(make_search(topology, elevation=(-10.0, 40.0)))
-  state = jax.tree.map(jnp.asarray, em_state)
   bare = dataclasses.replace(batch, parts=None)
-  found = search(state, bare).cameras[:, 3:]
+  found = find(em_state, bare).cameras[:, 3:]
   angle = _degrees(found, cameras[:, 3:])
   # From in front and from behind an egg looks the same; from the side it does not.
   assert np.mean(angle < 25.0) >= 0.4
   # An image whose part map is missing is treated like that among others.
   some = dataclasses.replace(batch, parts=batch.parts.at[:3].set(0.0))
-  np.testing.assert_array_equal(search(state, some).cameras[:3, 3:], found[:3])
+  np.testing.assert_array_equal(find(em_state, some).cameras[:3, 3:], found[:3])
 
 
-def test_boxes_meet(em_state, topology, rng):
+def test_the_shape_that_an_image_shows_is_found_among_others(em_state, topology, find):
+  batch, cameras = views(em_state, topology, AZIMUTH, np.full(12, 10.0, np.float32))
+  own = template_vertices(em_state, topology)
+  # Discs and needles twice as large: what is laid onto an egg's box by their size is half as large.
+  others = [
+    2.0 * own * jnp.array(stretch)[None, None] for stretch in ([0.5, 2.0, 0.2], [1.0, 0.2, 0.2])
+  ]
+  alone = find(em_state, batch, shapes=others[0])
+  among = find(em_state, batch, shapes=jnp.concatenate([*others, own]))
+  np.testing.assert_allclose(among.cameras[:, 0], 0.7, rtol=0.15)
+  assert np.median(abs(alone.cameras[:, 0] / 0.7 - 1.0)) > 0.1
+  angle, wrong = (_degrees(f.cameras[:, 3:], cameras[:, 3:]) for f in (among, alone))
+  assert np.median(angle) < 16.0 < np.median(wrong)
+
+
+def test_all_shapes_have_the_same_say(em_state, topology, find):
+  batch, _ = views(em_state, topology, AZIMUTH, np.full(12, 10.0, np.float32))
+  own, ball = template_vertices(em_state, topology), 0.5 * jnp.asarray(topology.sphere)[None]
+  expected = find(em_state, batch).cameras[:, 3:]
+  thrice = find(em_state, batch, shapes=jnp.concatenate([own, own, own]))
+  np.testing.assert_array_equal(thrice.cameras[:, 3:], expected)
+  mixed = find(em_state, batch, shapes=jnp.concatenate([ball, own])).cameras[:, 3:]
+  flipped = find(em_state, batch, shapes=jnp.concatenate([own, ball])).cameras[:, 3:]
+  np.testing.assert_array_equal(mixed, flipped)
+  assert 0.0 < np.mean(_degrees(mixed, expected)) < 30.0
+
+
+def test_silhouettes_meet_in_their_centres_and_areas(em_state, topology, find):
   masks = np.zeros((2, SIZE, SIZE), np.float32)
   masks[0, 10:30, 5:45] = 1.0
   masks[1, 2:47, 20:30] = 1.0
-  vertices = jnp.asarray(topology.sphere)
-  cameras = fit_cameras(vertices, view_rotations((0.0, 30.0)), jnp.asarray(masks))
-  assert cameras.shape == (2, 72, 7)
-  spread = jnp.broadcast_to(vertices[None, None], (2, 72, *vertices.shape))
-  projected = np.asarray(camera.project(spread, cameras))[..., :2]
-  low, high = projected.min(2), projected.max(2)
-  for image, (start, stop) in enumerate([((5, 10), (45, 30)), ((20, 2), (30, 47))]):
-    start, stop = 2 * np.array(start) / SIZE - 1, 2 * np.array(stop) / SIZE - 1
-    np.testing.assert_allclose(
-      (low + high)[image] / 2, np.tile((start + stop) / 2, (72, 1)), atol=1e-5
-    )
-    np.testing.assert_allclose(np.prod(high - low, -1)[image], np.prod(stop - start), rtol=1e-4)
+  batch, _ = views(em_state, topology, AZIMUTH[:2], np.zeros(2, np.float32))
+  batch = dataclasses.replace(batch, mask=jnp.asarray(masks), parts=None)
+  cameras = find(em_state, batch).cameras
+  vertices = jnp.repeat(template_vertices(em_state, topology), 2, axis=0)
+  faces = camera.face_vertices(camera.project(vertices, cameras), topology.faces)
+  alpha = np.asarray(soft_silhouette(faces, image_size=96, sigma=1e-6))
+  where = (2.0 * np.arange(96) + 1.0) / 96 - 1.0
+  for image, (middle, area) in enumerate([((2 / 48, -8 / 48), 800), ((2 / 48, 1 / 48), 450)]):
+    mass = alpha[image].sum()
+    center = (alpha[image].sum(0) @ where / mass, alpha[image].sum(1) @ where / mass)
+    np.testing.assert_allclose(center, middle, atol=0.02)
+    np.testing.assert_allclose(mass / 96**2, area / 48**2, rtol=0.08)
+
+
+def test_an_empty_mask_gives_a_finite_camera(em_state, topology, find):
+  batch, _ = views(em_state, topology, AZIMUTH[:2], np.zeros(2, np.float32))
+  bare = dataclasses.replace(batch, mask=0.0 * batch.mask)
+  assert np.isfinite(find(em_state, bare).cameras).all()
 
 
 def test_views_stay_within_their_bounds():
-  turns = quaternion.to_matrix(view_rotations((-20.0, 40.0)))
+  turns = quaternion.to_matrix(view_rotations((-20.0, 40.0), 20.0))
   # The height of the viewer above the object's horizon.
   height = np.degrees(np.arcsin(-np.asarray(turns)[:, 2, 2]))
-  np.testing.assert_allclose(np.unique(np.round(height, 2)), [-10.0, 10.0, 30.0], atol=0.01)
+  np.testing.assert_allclose(np.unique(np.round(height, 2)), [-12.5, 2.5, 17.5, 32.5], atol=0.01)
+  upright = quaternion.to_matrix(view_rotations((-20.0, 40.0), 0.0))
+  lean = np.degrees(np.arccos(np.clip(np.einsum("kij,kij->k", turns, upright) / 2 - 0.5, -1, 1)))
+  np.testing.assert_allclose(np.unique(np.round(lean, 1)), [0.0, 8.0], atol=0.05)
 
 
-def test_a_run_keeps_one_camera_for_every_training_image(tmp_path):
+@pytest.mark.parametrize("shapes", [0, 3])
+def test_a_run_keeps_one_camera_for_every_training_image(tmp_path, shapes):
   config = tiny_config(tmp_path)
   config = dataclasses.replace(
     config,
     loss=dataclasses.replace(config.loss, camera_bank=1.0),
-    em=dataclasses.replace(config.em, bank_every=10),
+    em=dataclasses.replace(config.em, bank_every=10, bank_shapes=shapes),
   )
   topology, split = build_topology_from(config), load_dataset(config.data).splits["train"]
   loop = EMLoop(
     config=config, topology=topology, train_split=split, checkpointer=None, monitor=None
   )
-  state = loop._search(loop._first_em_state(), 0)
+  train_state, em_state = loop.round(0).new_state(0), loop._first_em_state()
+  looked_at = loop._shapes(train_state, em_state, 0)
+  assert 1 <= len(looked_at) <= max(1, shapes)
+  state = loop._search(train_state, em_state, 0)
   assert state.camera_bank.shape == (len(split), 7)
   np.testing.assert_allclose(np.linalg.norm(state.camera_bank[:, 3:], axis=-1), 1.0, rtol=1e-5)
   assert (state.camera_bank[:, 0] > 0.0).all()

@@ -1,8 +1,9 @@
-"""A camera for every training image, found by looking at the template from everywhere.
+"""A camera for every training image, found by looking at shapes of the category from everywhere.
 
 Gradient descent moves a camera hypothesis to the nearest view that explains an image a little
-better, and from a wrong side that is rarely the right one. A few dozen views of the template are
-drawn quickly, and which of them shows the image's parts where the image has them needs no gradient.
+better, and from a wrong side that is rarely the right one. Which of a few dozen views shows the
+parts where the image has them needs no gradient: views and images are laid into one frame by their
+centres of mass and areas, and what they have in common is a matrix product.
 """
 
 from collections.abc import Callable
@@ -14,17 +15,35 @@ from flax import struct
 from jaxtyping import Bool, Float, Int
 
 from umr_jax.geometry import camera
+from umr_jax.geometry.sampling import bilinear_sample
 from umr_jax.geometry.symmetry import symmetrize
-from umr_jax.losses.drawing import average_pool, choose_rows, project_faces
+from umr_jax.losses.drawing import choose_rows
 from umr_jax.models.assemble import uv_parts_to_texels
 from umr_jax.models.camera_heads import upright_rotation
 from umr_jax.render import rasterize
 from umr_jax.types import Array, Batch, EMState, Topology, checked
 
-# Views: every 15 degrees around the object, from three heights.
-_AZIMUTHS, _ELEVATIONS = 24, 3
-# Pixels per side of the crops that are searched, and of the views that are drawn.
-CROP_SIZE, _VIEW_SIZE = 48, 24
+# Views: every 15 degrees around the object, from four heights, upright and leaning to both sides.
+_AZIMUTHS, _ELEVATIONS, _ROLLS = 24, 4, (-0.4, 0.0, 0.4)
+# Pixels per side of the crops that are searched, of the frame in which they meet the views, and of
+# the drawings that views are measured on.
+CROP_SIZE, _FRAME, _MEASURED = 48, 48, 24
+# Half the frame's side, in square roots of the silhouette's area: what is up to 11 times as long as
+# wide fits.
+_HALF = 1.7
+# A part that covers less than this many pixels of the frame is not seen.
+_LEAST = 1.0
+
+
+@struct.dataclass
+class Views:
+  """What shapes look like from everywhere, in a frame around their centres of mass."""
+
+  labels: Int[Array, "M K S S"]  # the part, from 1; 0: on the object, no part; -1: beside it
+  centers: Float[Array, "M K 2"]  # of mass, as a camera of scale 1 in the middle sees them
+  sides: Float[Array, "M K"]  # the square roots of the silhouettes' areas
+  rotations: Float[Array, "K 4"]
+  parted: bool = struct.field(pytree_node=False)  # whether anything is known of parts
 
 
 @struct.dataclass
@@ -36,98 +55,133 @@ class Found:
   cameras: Float[Array, "B 7"]
 
 
-Search = Callable[[EMState, Batch], Found]
+def template_vertices(em_state: EMState, topology: Topology) -> Float[Array, "1 V 3"]:
+  """The template as the only shape to look at."""
+  half = jnp.asarray(em_state.template.half_vertices)
+  return symmetrize(half, num_center=topology.num_center)[None]
 
 
-def make_search(topology: Topology, *, elevation: tuple[float, ...]) -> Search:
-  """The search over views, as a pure function.
+def make_views(
+  topology: Topology, *, elevation: tuple[float, ...], roll: float
+) -> Callable[[Float[Array, "M V 3"], Float[Array, "Hu Wu P1"] | None], Views]:
+  """The drawing of all views, as a pure function.
 
   Args:
     topology: the mesh.
-    elevation: lowest and highest, in degrees; the outer views lie a sixth of the range inside.
+    elevation: lowest and highest, in degrees; the outer views lie an eighth of the range inside.
+    roll: the largest, in degrees.
 
   Returns:
-    search(em_state, batch): the view whose visible parts meet the image's best, by the mean IoU
-    over the parts that the image shows; without parts, by the IoU of silhouettes. Its scale and
-    translation lay the box of the template onto the box of the mask.
+    views(shapes, canonical_uv): of each shape its parts, or without a canonical map its silhouette,
+    from all around.
+  """
+  rotations = view_rotations(elevation, roll)
+  still = jnp.concatenate([jnp.ones((len(rotations), 1)), jnp.zeros((len(rotations), 2))], axis=-1)
+  cameras = jnp.concatenate([still, rotations], axis=-1)
+
+  def views(shapes: Float[Array, "M V 3"], canonical_uv: Float[Array, "Hu Wu P1"] | None) -> Views:
+    part = jnp.zeros(len(topology.faces), jnp.int32)
+    if canonical_uv is not None:
+      texels = uv_parts_to_texels(jnp.asarray(canonical_uv), topology)
+      part = jnp.argmax(jnp.mean(texels, axis=1), axis=-1).astype(jnp.int32)
+
+    def draw(
+      seen: Float[Array, "K V 3"], middle: Float[Array, "K 2"], half: Float[Array, "K"], size: int
+    ) -> Int[Array, "K S S"]:
+      """The nearest face at every pixel of a square, or -1."""
+      flat = (seen[..., :2] - middle[:, None]) / half[:, None, None]
+      faces = camera.face_vertices(jnp.concatenate([flat, seen[..., 2:]], axis=-1), topology.faces)
+      nothing = jnp.zeros((*faces.shape[:2], 1, 1))
+      return rasterize(faces, nothing, image_size=size, aggr_rgb="hard").face_ids
+
+    def look(vertices: Float[Array, "V 3"]) -> tuple[Array, Array, Array]:
+      spread = jnp.broadcast_to(vertices[None], (len(cameras), *vertices.shape))
+      seen = camera.project(spread, cameras)
+      low, high = jnp.min(seen[..., :2], axis=1), jnp.max(seen[..., :2], axis=1)
+      middle, half = 0.5 * (low + high), 0.5 * jnp.max(high - low, axis=-1)
+      inside = draw(seen, middle, half, _MEASURED) >= 0
+      center, side = _center_and_side(inside.astype(jnp.float32))
+      center, side = middle + half[:, None] * center, half * side
+      ids = draw(seen, center, _HALF * side, _FRAME)
+      return jnp.where(ids >= 0, part[jnp.maximum(ids, 0)], -1).astype(jnp.int8), center, side
+
+    labels, centers, sides = jax.lax.map(look, shapes)
+    return Views(labels, centers, sides, rotations, parted=canonical_uv is not None)
+
+  return views
+
+
+def search(views: Views, batch: Batch) -> Found:
+  """The view of each image, whichever of the shapes it shows.
+
+  A view's score is the mean IoU over the parts that the image shows; without parts, the IoU of
+  silhouettes. All shapes have the same say in which view it is, so that none that is bent to look
+  right from a wrong side decides alone; the best of them in this view says how large and where.
 
   Source: Goel et al. 2020 (U-CMR) keep a set of cameras for every image. Departs: the paper's
     cameras are found by gradient descent alone.
   """
-  rotations = view_rotations(elevation)
+  center, side = _center_and_side(batch.mask)
+  mask = _framed(batch.mask[..., None], center, side)
+  parts = None
+  if batch.parts is not None and views.parted:
+    parts = _framed(batch.parts[..., 1:] * batch.mask[..., None], center, side)
 
-  def search(em_state: EMState, batch: Batch) -> Found:
-    half = jnp.asarray(em_state.template.half_vertices)
-    template = symmetrize(half, num_center=topology.num_center)
-    cameras = fit_cameras(template, rotations, batch.mask)
-    spread = jnp.broadcast_to(template[None], (len(batch.mask), *template.shape))
-    faces = project_faces(spread, cameras, topology)
-    nothing = jnp.zeros((*faces.shape[:3], 1, 1))
-    ids = rasterize(faces, nothing, image_size=_VIEW_SIZE, aggr_rgb="hard").face_ids
-    mask = average_pool(batch.mask, _VIEW_SIZE)
-    score = _overlap((ids >= 0).astype(jnp.int32), mask[..., None])
-    if batch.parts is not None and em_state.canonical_uv is not None:
-      texels = uv_parts_to_texels(jnp.asarray(em_state.canonical_uv), topology)
-      labels = jnp.argmax(jnp.mean(texels, axis=1), axis=-1).astype(jnp.int32)
-      shown = jnp.where(ids >= 0, labels[jnp.maximum(ids, 0)], 0)
-      parts = average_pool(batch.parts, _VIEW_SIZE)[..., 1:] * mask[..., None]
-      known = jnp.any(parts > 0.0, axis=(1, 2, 3))[:, None]
-      score = jnp.where(known, _overlap(shown, parts), score)
-    best = jnp.argmax(score, axis=1)
-    return Found(index=batch.index, valid=batch.valid, cameras=choose_rows(cameras, best))
+  def score(labels: Int[Array, "K S S"]) -> Float[Array, "B K"]:
+    value = _overlap((labels >= 0).astype(labels.dtype), mask)
+    if parts is None:
+      return value
+    known = jnp.any(parts > 0.0, axis=(1, 2, 3))[:, None]
+    return jnp.where(known, _overlap(labels, parts), value)
 
-  return search
+  scores = jnp.moveaxis(jax.lax.map(score, views.labels), 0, 1)  # [B, M, K]
+  view = jnp.argmax(jnp.mean(scores, axis=1), axis=1)
+  shape = jnp.argmax(choose_rows(jnp.moveaxis(scores, 1, 2), view), axis=-1)
+  scale = side / views.sides[shape, view]
+  shift = center - scale[:, None] * views.centers[shape, view]
+  cameras = jnp.concatenate([scale[:, None], shift, views.rotations[view]], axis=-1)
+  return Found(index=batch.index, valid=batch.valid, cameras=cameras)
 
 
-def view_rotations(elevation: tuple[float, ...]) -> Float[Array, "K 4"]:
-  """Quaternions of upright views, all around and from three heights within the bounds."""
+def view_rotations(elevation: tuple[float, ...], roll: float) -> Float[Array, "K 4"]:
+  """Quaternions of views all around, from several heights and leaning within the bounds."""
   low, high = elevation
   heights = low + (high - low) * (np.arange(_ELEVATIONS) + 0.5) / _ELEVATIONS
   around = np.arange(_AZIMUTHS) * (360.0 / _AZIMUTHS)
-  azimuth, height = (jnp.asarray(g.ravel(), jnp.float32) for g in np.meshgrid(around, heights))
-  return upright_rotation(azimuth, height, jnp.zeros_like(azimuth))
+  grid = np.meshgrid(around, heights, roll * np.array(_ROLLS))
+  azimuth, height, lean = (jnp.asarray(g.ravel(), jnp.float32) for g in grid)
+  return upright_rotation(azimuth, height, lean)
+
+
+def _center_and_side(
+  masks: Float[Array, "N H W"],
+) -> tuple[Float[Array, "N 2"], Float[Array, "N"]]:
+  """The centre of mass of silhouettes, and the side of the square of their area, in image space."""
+  height, width = masks.shape[1:]
+  x = (2.0 * np.arange(width, dtype=np.float32) + 1.0) / width - 1.0
+  y = (2.0 * np.arange(height, dtype=np.float32) + 1.0) / height - 1.0
+  mass = jnp.maximum(jnp.sum(masks, axis=(1, 2)), 1.0)
+  center = jnp.stack([jnp.sum(masks, axis=1) @ x, jnp.sum(masks, axis=2) @ y], axis=-1)
+  return center / mass[:, None], jnp.sqrt(mass * (4.0 / (height * width)))
 
 
 @checked
-def fit_cameras(
-  vertices: Float[Array, "V 3"], rotations: Float[Array, "K 4"], mask: Float[Array, "B H W"]
-) -> Float[Array, "B K 7"]:
-  """Cameras of given rotations that lay the box of a mesh onto the boxes of silhouettes.
-
-  Boxes meet in their centres and in their areas: their sides' ratios differ.
-  """
-  count = len(rotations)
-  still = jnp.concatenate([jnp.ones((count, 1)), jnp.zeros((count, 2)), rotations], axis=-1)
-  spread = jnp.broadcast_to(vertices[None], (count, *vertices.shape))
-  projected = camera.project(spread, still)[..., :2]
-  low, high = jnp.min(projected, axis=1), jnp.max(projected, axis=1)
-  start, stop = _mask_box(mask)
-  area = jnp.prod(stop - start, axis=-1)[:, None] / jnp.prod(high - low, axis=-1)[None]
-  scale = jnp.sqrt(jnp.maximum(area, 1e-6))
-  middle = 0.5 * (start + stop)[:, None] - scale[..., None] * 0.5 * (low + high)[None]
-  turned = jnp.broadcast_to(rotations[None], (len(mask), *rotations.shape))
-  return jnp.concatenate([scale[..., None], middle, turned], axis=-1)
+def _framed(
+  maps: Float[Array, "B H W C"], center: Float[Array, "B 2"], side: Float[Array, "B"]
+) -> Float[Array, "B S S C"]:
+  """Maps in the frame around their centres of mass."""
+  row, column = (np.mgrid[:_FRAME, :_FRAME].astype(np.float32) + 0.5) * (2.0 / _FRAME) - 1.0
+  place = jnp.asarray(np.stack([column.ravel(), row.ravel()], axis=-1))
+  points = center[:, None] + _HALF * side[:, None, None] * place[None]
+  return bilinear_sample(maps, points).reshape(len(maps), _FRAME, _FRAME, -1)
 
 
-def _mask_box(mask: Float[Array, "B H W"]) -> tuple[Float[Array, "B 2"], Float[Array, "B 2"]]:
-  """The corners of the boxes around what is at least half covered, in image space."""
-  inside = mask >= 0.5
-  sides = []
-  for axis, size in ((1, mask.shape[2]), (2, mask.shape[1])):
-    filled = jnp.any(inside, axis=axis)
-    first = jnp.argmax(filled, axis=-1)
-    last = size - jnp.argmax(filled[:, ::-1], axis=-1)
-    sides.append([2.0 * edge.astype(mask.dtype) / size - 1.0 for edge in (first, last)])
-  (left, right), (top, bottom) = sides
-  return jnp.stack([left, top], axis=-1), jnp.stack([right, bottom], axis=-1)
-
-
-def _overlap(labels: Int[Array, "B K H W"], maps: Float[Array, "B H W P"]) -> Float[Array, "B K"]:
+def _overlap(labels: Int[Array, "K S S"], maps: Float[Array, "B S S P"]) -> Float[Array, "B K"]:
   """Mean IoU over the parts that an image shows; label p stands for map p - 1."""
   own = jax.nn.one_hot(labels - 1, maps.shape[-1], dtype=maps.dtype)
-  both = jnp.einsum("bkhwp,bhwp->bkp", own, maps)
+  both = jnp.einsum("khwp,bhwp->bkp", own, maps)
   mass = jnp.sum(maps, axis=(1, 2))[:, None]
-  union = jnp.sum(own, axis=(2, 3)) + mass - both
-  shown = (mass > 0.5).astype(maps.dtype)
+  union = jnp.sum(own, axis=(1, 2))[None] + mass - both
+  shown = (mass > _LEAST).astype(maps.dtype)
   total = jnp.sum(shown * both / jnp.maximum(union, 1e-6), axis=-1)
   return total / jnp.maximum(jnp.sum(shown, axis=-1), 1.0)

@@ -12,7 +12,7 @@ from umr_jax import parallel
 from umr_jax.config import Config, TrainConfig
 from umr_jax.data.batching import prefetch, train_batch
 from umr_jax.data.dataset import Split
-from umr_jax.em.camera_bank import Found, make_search
+from umr_jax.em.camera_bank import Found, Views, make_views, search
 from umr_jax.em.measure import Measure, make_measure
 from umr_jax.losses.texture import texture_distance_from
 from umr_jax.models.discriminator import Discriminator
@@ -34,7 +34,8 @@ class Round:
   train_step: TrainStep  # replicated state, sharded batch
   measure: Measure  # replicated state, sharded batch
   infer: Infer  # host state, whole batch
-  search: Callable[..., Found]  # replicated EM state, sharded batch
+  views: Callable[..., Views]  # shapes, canonical map
+  search: Callable[..., Found]  # replicated views, sharded batch
 
 
 def make_round(config: Config, topology: Topology, *, index: int) -> Round:
@@ -92,7 +93,10 @@ def make_round(config: Config, topology: Topology, *, index: int) -> Round:
       )
     ),
     infer=jax.jit(infer),
-    search=parallel.pmap_map(make_search(topology, elevation=config.model.camera_elevation)),
+    views=jax.jit(
+      make_views(topology, elevation=config.model.camera_elevation, roll=config.model.camera_roll)
+    ),
+    search=parallel.pmap_map(search),
   )
 
 

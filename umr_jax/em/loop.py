@@ -15,7 +15,7 @@ from umr_jax.config import Config, to_dict
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
 from umr_jax.em.aggregate import aggregate
-from umr_jax.em.camera_bank import CROP_SIZE
+from umr_jax.em.camera_bank import CROP_SIZE, template_vertices
 from umr_jax.em.e_step import Round, e_step, make_round, run_key, training_batches
 from umr_jax.em.first_parts import first_canonical_uv
 from umr_jax.em.first_template import egg, inflate, mean_profile
@@ -139,7 +139,7 @@ class EMLoop:
     shard = (jax.process_index(), jax.process_count())
     key = run_key(self.config.train)
     if searching and int(train_state.step) == start:
-      em_state = self._search(em_state, index)
+      em_state = self._search(train_state, em_state, index)
     while (step := int(train_state.step)) < stop:
       pause = min(stop, *(step - step % n + n for n in self._pauses()))
       for every in filter(None, (moving, mapping, searching)):
@@ -168,7 +168,7 @@ class EMLoop:
           train_state, em_state, index, template=template, parts=parts
         )
       if search:
-        em_state = self._search(em_state, index)
+        em_state = self._search(train_state, em_state, index)
       if step % self.config.log.panel_every == 0 or step == stop:
         self.monitor.panel(step, self.round(index).infer, train_state, em_state)
       if step < stop and (step % self.config.checkpoint.every == 0 or self.monitor.stopping):
@@ -209,24 +209,46 @@ class EMLoop:
     )
     return host(recentre(train_state, jnp.asarray(mean_offset))), em_state
 
-  def _search(self, em_state: EMState, index: int) -> EMState:
-    """A camera for every training image, by the template and the canonical map as they are."""
-    state, search = parallel.replicate(em_state), self.round(index).search
+  def _search(self, train_state: TrainState, em_state: EMState, index: int) -> EMState:
+    """A camera for every training image, by its category's shapes and canonical map as they are."""
+    shapes = self._shapes(train_state, em_state, index)
+    views = parallel.replicate(host(self.round(index).views(shapes, em_state.canonical_uv)))
+    search = self.round(index).search
     rank, count = jax.process_index(), jax.process_count()
     bank = np.zeros((len(self.train_split), 7), np.float32)
     for batch, _ in evaluation_batches(
       self.train_split,
-      batch_size=self.config.train.batch_size,
+      # Small crops: a batch of four times as many pays for going through all views once.
+      batch_size=4 * self.config.train.batch_size,
       image_size=CROP_SIZE,
       padding=self.config.data.padding,
       parts=self.config.semantic,
     ):
       own = jax.tree.map(lambda rows: rows[rank::count], batch)
-      found = parallel.unshard(search(state, parallel.shard_batch(own)))
+      found = parallel.unshard(search(views, parallel.shard_batch(own)))
       found = jax.device_get(parallel.gather_rows(found))
       bank[found.index[found.valid]] = found.cameras[found.valid]
     logging.info("Found a camera for each of %d images.", len(bank))
     return dataclasses.replace(em_state, camera_bank=bank)
+
+  def _shapes(self, train_state: TrainState, em_state: EMState, index: int) -> jax.Array:
+    """The shapes [M, V, 3] that a search looks at: of some training images, or the template."""
+    if not self.config.em.bank_shapes:
+      return template_vertices(em_state, self.topology)
+    images = [
+      np.asarray(batch.image)[batch.valid]
+      for batch, _ in evaluation_batches(
+        self.train_split.thinned(self.config.em.bank_shapes),
+        batch_size=self.config.train.batch_size,
+        image_size=self.config.data.image_size,
+        padding=self.config.data.padding,
+      )
+    ]
+    params = evaluation_params(train_state)
+    infer = self.round(index).infer
+    return infer(
+      params, train_state.batch_stats, em_state.template, jnp.asarray(np.concatenate(images))
+    ).vertices
 
   def _measurements(
     self, train_state: TrainState, em_state: EMState, index: int, *, parts: bool
