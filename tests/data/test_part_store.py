@@ -29,13 +29,14 @@ def blocks(size):
 
 def test_a_store_survives_its_file(tmp_path, rng):
   maps = rng.integers(0, 256, (3, 8, 8, 5)).astype(np.uint8)
-  store = make_store(["a", "ü/b", "c"], [(0.0, 1.5, 9.0)] * 3, maps)
+  store = make_store(["a", "ü/b", "c"], [(0.0, 1.5, 9.0)] * 3, maps, mirror_agreement=0.75)
   write_store(tmp_path / "parts" / "parts.npz", store)
   again = read_store(tmp_path / "parts" / "parts.npz")
   assert again.names == ("a", "ü/b", "c")
   assert again.part_names == ("part 1", "part 2", "part 3", "part 4")
   np.testing.assert_array_equal(again.maps, maps)
   np.testing.assert_array_equal(again.squares, [[0.0, 1.5, 9.0]] * 3)
+  assert again.mirror_agreement == 0.75
 
 
 @pytest.mark.parametrize("content", [b"", b"PK nothing", None], ids=["empty", "other", "fewer"])
@@ -43,7 +44,11 @@ def test_a_file_that_holds_something_else_is_refused_by_name(tmp_path, content):
   path = tmp_path / "parts.npz"
   if content is None:
     np.savez(
-      path, names=np.array(["a", "b"]), squares=np.zeros((1, 3)), maps=np.zeros((1, 2, 2, 3))
+      path,
+      names=np.array(["a", "b"]),
+      squares=np.zeros((1, 3)),
+      maps=np.zeros((1, 2, 2, 3)),
+      mirror_agreement=1.0,
     )
   else:
     path.write_bytes(content)

@@ -9,7 +9,6 @@ from umr_jax.data.part_store import make_store
 from umr_jax.eval.part_quality import (
   landmark_regression_error,
   matched_part_ious,
-  mirror_agreement,
   normalized_mutual_information,
   part_centers,
   part_report,
@@ -86,14 +85,6 @@ def test_landmarks_that_are_linear_in_centres_are_found(rng):
   np.testing.assert_allclose(doubled, single / 2)
 
 
-def test_mirror_agreement_counts_pixels_of_the_object():
-  labels = np.zeros((1, 4, 4), np.int64)
-  labels[0, 1:3] = [1, 1, 2, 2]
-  maps = one_hot(labels, 2)
-  np.testing.assert_allclose(mirror_agreement(maps, maps[:, :, ::-1]), 1.0)
-  np.testing.assert_allclose(mirror_agreement(maps, maps), 0.0)
-
-
 @pytest.fixture
 def truth(rng):
   """A data set of twelve squares, halved into two parts, with a keypoint in each half."""
@@ -127,12 +118,14 @@ def truth(rng):
 def test_true_parts_are_reported_as_perfect_under_any_names(truth):
   examples = [*truth.splits["train"], *truth.splits["test"]]
   maps = np.stack([np.round(255 * e.parts[..., [0, 2, 1]]) for e in examples]).astype(np.uint8)
-  store = make_store([e.name for e in examples], [(0.0, 0.0, 32.0)] * 12, maps)
+  names = [e.name for e in examples]
+  store = make_store(names, [(0.0, 0.0, 32.0)] * 12, maps, mirror_agreement=0.75)
   report = part_report(truth, store, seed=0)
   assert report["discovered_iou"] == 1.0 and report["discovered_nmi"] == pytest.approx(1.0)
-  assert report["landmark_error"] < 0.01
+  assert report["landmark_error"] < 0.01 and report["mirror_agreement"] == 0.75
   # One part for all: it says where the object is, and no more.
   one = np.stack([np.round(255 * np.stack([1 - e.mask, e.mask], -1)) for e in examples])
   whole = make_store(store.names, [(0.0, 0.0, 32.0)] * 12, one.astype(np.uint8))
   blind = part_report(truth, whole, seed=0)
   assert blind["discovered_iou"] <= 0.5 and blind["discovered_nmi"] == 0.0
+  assert "mirror_agreement" not in blind  # it was not measured

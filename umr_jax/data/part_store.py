@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import Protocol
@@ -27,6 +28,8 @@ class PartStore:
   names: tuple[str, ...]  # of the examples
   squares: np.ndarray  # [N, 3] float64: x0, y0, side of each crop, in pixels of the stored picture
   maps: np.ndarray  # [N, S, S, P + 1] uint8 in 0..255, background first
+  # Share of the objects' pixels that have the same part in the mirrored picture; NaN: not measured.
+  mirror_agreement: float = math.nan
 
   @property
   def part_names(self) -> tuple[str, ...]:
@@ -34,12 +37,19 @@ class PartStore:
     return tuple(f"part {number}" for number in range(1, self.maps.shape[-1]))
 
 
-def make_store(names: Sequence[str], squares: Sequence[Square], maps: np.ndarray) -> PartStore:
+def make_store(
+  names: Sequence[str],
+  squares: Sequence[Square],
+  maps: np.ndarray,
+  *,
+  mirror_agreement: float = math.nan,
+) -> PartStore:
   """A store of maps [N, S, S, P + 1] uint8 and the crops that they are of."""
   return PartStore(
     names=tuple(names),
     squares=np.array(squares, np.float64).reshape(-1, 3),
     maps=maps,
+    mirror_agreement=mirror_agreement,
   )
 
 
@@ -47,7 +57,10 @@ def write_store(path: pathlib.Path, store: PartStore) -> None:
   """Writes a store; a file of that name is replaced when the new one is complete."""
   file = io.BytesIO()
   names = np.array(store.names, np.str_)
-  np.savez_compressed(file, allow_pickle=False, names=names, squares=store.squares, maps=store.maps)
+  arrays = {"names": names, "squares": store.squares, "maps": store.maps}
+  np.savez_compressed(
+    file, allow_pickle=False, mirror_agreement=np.float64(store.mirror_agreement), **arrays
+  )
   write_bytes(path, file.getvalue())
 
 
@@ -65,6 +78,7 @@ def read_store(path: pathlib.Path) -> PartStore:
   try:
     with np.load(path, allow_pickle=False) as archive:
       names, squares, maps = (archive[key] for key in ("names", "squares", "maps"))
+      mirror_agreement = float(archive["mirror_agreement"])
   except Exception as error:
     # A damaged archive shows as whatever the parsers of zip and NumPy stumble over first.
     raise ValueError(
@@ -76,7 +90,9 @@ def read_store(path: pathlib.Path) -> PartStore:
       f"{path} holds {count} names, squares {squares.shape} and maps {maps.shape}; expected "
       "[N, 3] squares and [N, S, S, P + 1] maps"
     )
-  return PartStore(names=tuple(names.tolist()), squares=squares, maps=maps)
+  return PartStore(
+    names=tuple(names.tolist()), squares=squares, maps=maps, mirror_agreement=mirror_agreement
+  )
 
 
 class StoredParts:

@@ -140,22 +140,6 @@ def _design(centers: np.ndarray) -> np.ndarray:
   return np.concatenate([np.ones((len(flat), 1)), flat], axis=1)
 
 
-@checked
-def mirror_agreement(
-  probs: Float[np.ndarray, "N S S P1"], mirrored: Float[np.ndarray, "N S S P1"]
-) -> Float[np.ndarray, "N"]:
-  """The share of each object's pixels that get the same part when the picture is mirrored.
-
-  Args:
-    probs: of the pictures.
-    mirrored: of the pictures mirrored left to right, as they came.
-  """
-  found, other = part_labels(probs), part_labels(mirrored[:, :, ::-1])
-  inside = (found > 0) & (other > 0)
-  same = np.count_nonzero(inside & (found == other), axis=(1, 2))
-  return same / np.maximum(np.count_nonzero(inside, axis=(1, 2)), 1)
-
-
 def part_report(dataset: Dataset, store: PartStore, *, seed: int) -> dict[str, Any]:
   """Everything that a data set's own parts and keypoints say of discovered parts.
 
@@ -167,11 +151,14 @@ def part_report(dataset: Dataset, store: PartStore, *, seed: int) -> dict[str, A
   Returns:
     Of the test pictures: `landmark_error` (lengths of the object) with keypoints; `discovered_iou`
     and `discovered_nmi` with true parts; intervals as KEY_ci where a value is an average of images.
-    Empty without test pictures, or without truth.
+    Without test pictures, or without truth, what is left: `mirror_agreement`, the share of pixels
+    that get the same part when a picture is mirrored, where it was measured.
   """
   known, judged = (_Judged(dataset.splits[name], store) for name in ("train", "test"))
   values: dict[str, np.ndarray] = {}
   report: dict[str, Any] = {}
+  if np.isfinite(store.mirror_agreement):
+    report["mirror_agreement"] = store.mirror_agreement
   if judged.rows and dataset.keypoint_names:
     error = landmark_regression_error(
       part_centers(known.found)[0],

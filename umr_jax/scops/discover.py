@@ -23,6 +23,7 @@ from umr_jax.scops.encoder_features import train_encoder_features
 from umr_jax.scops.features import Features, make_features, resolve_features
 from umr_jax.scops.fit import FitResult, Record, fit_parts, segment
 from umr_jax.scops.head import fit_head, head_maps
+from umr_jax.scops.mirror import mirror_agreement
 from umr_jax.scops.refine import refine
 from umr_jax.types import Batch
 
@@ -32,6 +33,8 @@ _LEARNED = 2000
 _BATCH = 8
 # Pixels per side of the crops that features are made of, at most: stored pictures have little more.
 _LARGEST = 256
+# Pictures of each split that are cut mirrored, too, to measure whether that changes their parts.
+_MIRRORED = 64
 # Of the stored maps: pixels of the crop per pixel of the map.
 _SHRINK = 2
 
@@ -192,15 +195,20 @@ def learned_crops(dataset: Dataset, settings: PartsConfig, *, padding: float) ->
 
 def cut_dataset(cut: Cut, dataset: Dataset, settings: PartsConfig, *, padding: float) -> PartStore:
   """Part maps of all pictures of a data set, at half of the crops' resolution."""
-  names, squares, maps = [], [], []
+  names, squares, maps, agreement = [], [], [], []
   for split in dataset.splits.values():
-    for batch, crops in _batches(split, cut.size, padding):
-      found = cut.maps(np.asarray(batch.image), np.asarray(batch.mask))[: len(crops)]
+    for number, (batch, crops) in enumerate(_batches(split, cut.size, padding)):
+      images, masks = np.asarray(batch.image), np.asarray(batch.mask)
+      found = cut.maps(images, masks)[: len(crops)]
+      if number * _BATCH < _MIRRORED:
+        mirrored = cut.maps(images[:, :, ::-1].copy(), masks[:, :, ::-1].copy())[: len(crops)]
+        agreement.append(mirror_agreement(found, mirrored))
       small = resized(found, settings.image_size // _SHRINK)
       maps.append(np.round(255.0 * small).astype(np.uint8))
       names += [crop.name for crop in crops]
       squares += [crop.square for crop in crops]
-  return make_store(names, squares, np.concatenate(maps))
+  share = float(np.mean(np.concatenate(agreement)))
+  return make_store(names, squares, np.concatenate(maps), mirror_agreement=share)
 
 
 def alone(features: Features) -> Callable[[jax.Array, jax.Array], jax.Array]:
