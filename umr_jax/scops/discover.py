@@ -196,6 +196,7 @@ def learned_crops(dataset: Dataset, settings: PartsConfig, *, padding: float) ->
 def cut_dataset(cut: Cut, dataset: Dataset, settings: PartsConfig, *, padding: float) -> PartStore:
   """Part maps of all pictures of a data set, at half of the crops' resolution."""
   names, squares, maps, agreement = [], [], [], []
+  total = sum(len(split) for split in dataset.splits.values())
   for split in dataset.splits.values():
     for number, (batch, crops) in enumerate(_batches(split, cut.size, padding)):
       images, masks = np.asarray(batch.image), np.asarray(batch.mask)
@@ -207,6 +208,9 @@ def cut_dataset(cut: Cut, dataset: Dataset, settings: PartsConfig, *, padding: f
       maps.append(np.round(255.0 * small).astype(np.uint8))
       names += [crop.name for crop in crops]
       squares += [crop.square for crop in crops]
+      logging.log_every_n_seconds(
+        logging.INFO, "cut into parts: picture %d of %d", 10, len(names), total
+      )
   share = float(np.mean(np.concatenate(agreement)))
   return make_store(names, squares, np.concatenate(maps), mirror_agreement=share)
 
