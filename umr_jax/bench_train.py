@@ -12,7 +12,7 @@ from jaxtyping import PRNGKeyArray
 from umr_jax import parallel
 from umr_jax.config import Config
 from umr_jax.data.transforms import barrier
-from umr_jax.em.camera_bank import CROP_SIZE, make_views, search, template_vertices
+from umr_jax.em.camera_bank import CROP_SIZE, make_views, score_views, template_vertices
 from umr_jax.em.e_step import make_round
 from umr_jax.em.first_template import egg
 from umr_jax.em.loop import first_em_state
@@ -102,7 +102,7 @@ def measure_step(config: Config, *, round_index: int, repeats: int) -> dict[str,
     )
     views = jax.jit(views)(shapes, em_state.canonical_uv)
     searched = jax.tree.map(jnp.asarray, made_up_batch(config, image_size=CROP_SIZE))
-    find = jax.jit(search)
+    find = jax.jit(score_views)
     stages["search"] = lambda: find(views, searched)
   times = interleaved({**stages, "step": step}, repeats)
   return {

@@ -76,6 +76,7 @@ LIMITS = {
   "em.parts_every": (0, 10**9),
   "em.bank_every": (0, 10**9),
   "em.bank_shapes": (0, 10**9),
+  "em.bank_evenness": (0.0, 1.0),
   "em.top_fraction": (0.0, 1.0),
   "checkpoint.every": (1, 10**9),
   "checkpoint.keep": (1, 10**3),

@@ -3,7 +3,11 @@
 Gradient descent moves a camera hypothesis to the nearest view that explains an image a little
 better, and from a wrong side that is rarely the right one. Which of a few dozen views shows the
 parts where the image has them needs no gradient: views and images are laid into one frame by their
-centres of mass and areas, and what they have in common is a matrix product.
+centres of mass and areas, and what they have in common is a matrix product. `camera_choice` decides
+when all images have been compared with all views.
+
+Source: Goel et al. 2020 (U-CMR) keep a set of cameras for every image. Departs: the paper's cameras
+  are found by gradient descent alone.
 """
 
 from collections.abc import Callable
@@ -17,7 +21,6 @@ from jaxtyping import Bool, Float, Int
 from umr_jax.geometry import camera
 from umr_jax.geometry.sampling import bilinear_sample
 from umr_jax.geometry.symmetry import symmetrize
-from umr_jax.losses.drawing import choose_rows
 from umr_jax.models.assemble import uv_parts_to_texels
 from umr_jax.models.camera_heads import upright_rotation
 from umr_jax.render import rasterize
@@ -31,6 +34,8 @@ CROP_SIZE, _FRAME, _MEASURED = 48, 48, 24
 # Half the frame's side, in square roots of the silhouette's area: what is up to 11 times as long as
 # wide fits.
 _HALF = 1.7
+# What the silhouettes' IoU counts beside the parts', and what is added before a logarithm.
+_SILHOUETTE, _FLOOR = 0.25, 0.05
 # A part that covers less than this many pixels of the frame is not seen.
 _LEAST = 1.0
 
@@ -47,12 +52,13 @@ class Views:
 
 
 @struct.dataclass
-class Found:
-  """The best view of each image of a batch."""
+class Scores:
+  """How well each view explains each image of a batch."""
 
   index: Int[Array, "B"]
   valid: Bool[Array, "B"]  # False for rows that only pad the batch
-  cameras: Float[Array, "B 7"]
+  values: Float[Array, "B K"]  # logarithms
+  places: Float[Array, "B K 3"]  # the camera's scale and translation, if it were this view
 
 
 def template_vertices(em_state: EMState, topology: Topology) -> Float[Array, "1 V 3"]:
@@ -111,15 +117,13 @@ def make_views(
   return views
 
 
-def search(views: Views, batch: Batch) -> Found:
-  """The view of each image, whichever of the shapes it shows.
+def score_views(views: Views, batch: Batch) -> Scores:
+  """How well each view explains each image, whichever of the shapes it shows.
 
-  A view's score is the mean IoU over the parts that the image shows; without parts, the IoU of
-  silhouettes. All shapes have the same say in which view it is, so that none that is bent to look
-  right from a wrong side decides alone; the best of them in this view says how large and where.
-
-  Source: Goel et al. 2020 (U-CMR) keep a set of cameras for every image. Departs: the paper's
-    cameras are found by gradient descent alone.
+  A view's score is the logarithm of the mean IoU over the parts that the image shows, and a little
+  of the silhouettes' IoU; without parts, the latter alone. All shapes have the same say in which
+  view it is, so that none that is bent to look right from a wrong side decides alone; the best of
+  them in a view says how large and where.
   """
   center, side = _center_and_side(batch.mask)
   mask = _framed(batch.mask[..., None], center, side)
@@ -127,20 +131,21 @@ def search(views: Views, batch: Batch) -> Found:
   if batch.parts is not None and views.parted:
     parts = _framed(batch.parts[..., 1:] * batch.mask[..., None], center, side)
 
-  def score(labels: Int[Array, "K S S"]) -> Float[Array, "B K"]:
-    value = _overlap((labels >= 0).astype(labels.dtype), mask)
+  def overlaps(labels: Int[Array, "K S S"]) -> tuple[Float[Array, "B K"], Float[Array, "B K"]]:
+    whole = _overlap((labels >= 0).astype(labels.dtype), mask)
     if parts is None:
-      return value
+      return whole, whole
     known = jnp.any(parts > 0.0, axis=(1, 2, 3))[:, None]
-    return jnp.where(known, _overlap(labels, parts), value)
+    return jnp.where(known, _overlap(labels, parts), whole), whole
 
-  scores = jnp.moveaxis(jax.lax.map(score, views.labels), 0, 1)  # [B, M, K]
-  view = jnp.argmax(jnp.mean(scores, axis=1), axis=1)
-  shape = jnp.argmax(choose_rows(jnp.moveaxis(scores, 1, 2), view), axis=-1)
-  scale = side / views.sides[shape, view]
-  shift = center - scale[:, None] * views.centers[shape, view]
-  cameras = jnp.concatenate([scale[:, None], shift, views.rotations[view]], axis=-1)
-  return Found(index=batch.index, valid=batch.valid, cameras=cameras)
+  shown, whole = jax.lax.map(overlaps, views.labels)  # [M, B, K] each
+  values = _log(jnp.mean(shown, axis=0)) + _SILHOUETTE * _log(jnp.mean(whole, axis=0))
+  best = jnp.argmax(shown, axis=0)
+  scale = side[:, None] / jnp.take_along_axis(views.sides, best, axis=0)
+  centers = jnp.take_along_axis(views.centers, best[..., None], axis=0)
+  shift = center[:, None] - scale[..., None] * centers
+  places = jnp.concatenate([scale[..., None], shift], axis=-1)
+  return Scores(index=batch.index, valid=batch.valid, values=values, places=places)
 
 
 def view_rotations(elevation: tuple[float, ...], roll: float) -> Float[Array, "K 4"]:
@@ -174,6 +179,10 @@ def _framed(
   place = jnp.asarray(np.stack([column.ravel(), row.ravel()], axis=-1))
   points = center[:, None] + _HALF * side[:, None, None] * place[None]
   return bilinear_sample(maps, points).reshape(len(maps), _FRAME, _FRAME, -1)
+
+
+def _log(overlap: Float[Array, "*N"]) -> Float[Array, "*N"]:
+  return jnp.log(overlap + _FLOOR)
 
 
 def _overlap(labels: Int[Array, "K S S"], maps: Float[Array, "B S S P"]) -> Float[Array, "B K"]:

@@ -1,18 +1,20 @@
 """The E-step: the network learns while the template and the canonical UV map stand still."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from umr_jax import parallel
 from umr_jax.config import Config, TrainConfig
 from umr_jax.data.batching import prefetch, train_batch
 from umr_jax.data.dataset import Split
-from umr_jax.em.camera_bank import Found, Views, make_views, search
+from umr_jax.em.camera_bank import Scores, Views, make_views, score_views
+from umr_jax.em.camera_choice import choose_cameras
 from umr_jax.em.measure import Measure, make_measure
 from umr_jax.losses.texture import texture_distance_from
 from umr_jax.models.discriminator import Discriminator
@@ -35,7 +37,8 @@ class Round:
   measure: Measure  # replicated state, sharded batch
   infer: Infer  # host state, whole batch
   views: Callable[..., Views]  # shapes, canonical map
-  search: Callable[..., Found]  # replicated views, sharded batch
+  score: Callable[..., Scores]  # replicated views, sharded batch
+  choose: Callable[..., Array]  # values, places and rotations of all images
 
 
 def make_round(config: Config, topology: Topology, *, index: int) -> Round:
@@ -96,7 +99,8 @@ def make_round(config: Config, topology: Topology, *, index: int) -> Round:
     views=jax.jit(
       make_views(topology, elevation=config.model.camera_elevation, roll=config.model.camera_roll)
     ),
-    search=parallel.pmap_map(search),
+    score=parallel.pmap_map(score_views),
+    choose=jax.jit(functools.partial(choose_cameras, evenness=config.em.bank_evenness)),
   )
 
 

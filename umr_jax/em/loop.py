@@ -212,10 +212,11 @@ class EMLoop:
   def _search(self, train_state: TrainState, em_state: EMState, index: int) -> EMState:
     """A camera for every training image, by its category's shapes and canonical map as they are."""
     shapes = self._shapes(train_state, em_state, index)
-    views = parallel.replicate(host(self.round(index).views(shapes, em_state.canonical_uv)))
-    search = self.round(index).search
+    views = host(self.round(index).views(shapes, em_state.canonical_uv))
+    held, score = parallel.replicate(views), self.round(index).score
     rank, count = jax.process_index(), jax.process_count()
-    bank = np.zeros((len(self.train_split), 7), np.float32)
+    size = (len(self.train_split), len(views.rotations))
+    values, places = np.zeros(size, np.float32), np.zeros((*size, 3), np.float32)
     for batch, _ in evaluation_batches(
       self.train_split,
       # Small crops: a batch of four times as many pays for going through all views once.
@@ -225,9 +226,11 @@ class EMLoop:
       parts=self.config.semantic,
     ):
       own = jax.tree.map(lambda rows: rows[rank::count], batch)
-      found = parallel.unshard(search(views, parallel.shard_batch(own)))
-      found = jax.device_get(parallel.gather_rows(found))
-      bank[found.index[found.valid]] = found.cameras[found.valid]
+      scores = parallel.unshard(score(held, parallel.shard_batch(own)))
+      scores = jax.device_get(parallel.gather_rows(scores))
+      rows = scores.index[scores.valid]
+      values[rows], places[rows] = scores.values[scores.valid], scores.places[scores.valid]
+    bank = host(self.round(index).choose(values, places, views.rotations))
     logging.info("Found a camera for each of %d images.", len(bank))
     return dataclasses.replace(em_state, camera_bank=bank)
 

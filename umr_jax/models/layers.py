@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from umr_jax.types import checked
 
 # Up to this many output pixels a convolution is a matrix product; see `convolve`.
-_SMALL_MAP = 16
+_SMALL_MAP = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,12 +243,21 @@ class GroupNorm(nn.Module):
     channels = x.shape[-1]
     scale = self.param("scale", self.scale_init, (channels,))
     bias = self.param("bias", self.bias_init, (channels,))
+    mean = self._over_groups(jnp.mean(x, axis=(1, 2)))
+    square = self._over_groups(jnp.mean(jnp.square(x), axis=(1, 2)))
+    # Rounding must not make a constant group's variance negative.
+    var = jnp.maximum(square - jnp.square(mean), 0.0)
+    gain = scale[None] * lax.rsqrt(var + self.epsilon)
+    shift = bias[None] - mean * gain
+    return x * gain[:, None, None] + shift[:, None, None]
+
+  def _over_groups(self, statistics: Float[Array, "B C"]) -> Float[Array, "B C"]:
+    """The mean over each channel's group. (Over pixels first: sums along channels are slow.)"""
+    batch, channels = statistics.shape
     groups = max(1, channels // self.group_size)
-    split = x.reshape(*x.shape[:-1], groups, channels // groups)
-    mean = jnp.mean(split, axis=(1, 2, 4), keepdims=True)
-    var = jnp.mean(jnp.square(split - mean), axis=(1, 2, 4), keepdims=True)
-    unit = ((split - mean) * lax.rsqrt(var + self.epsilon)).reshape(x.shape)
-    return unit * scale.reshape(1, 1, 1, -1) + bias.reshape(1, 1, 1, -1)
+    split = statistics.reshape(batch, groups, channels // groups)
+    mean = jnp.mean(split, axis=-1, keepdims=True)
+    return jnp.broadcast_to(mean, split.shape).reshape(batch, channels)
 
 
 NORMS = ("batch", "group")
