@@ -194,7 +194,7 @@ class EMConfig:
   pull_back: str = "flow"  # what finds a point's part on an image: flow (the paper's) | camera
   bank_every: int = 0  # steps between searches for a camera of every training image; 0: none
   bank_shapes: int = 0  # training images whose shapes a search looks at; 0: the template alone
-  # 0: the best view of each image; 1: all views draw about as many images (`em.camera_choice`)
+  # How much views that suit every image are held back: 0: not; 1: for photographs from all around
   bank_evenness: float = 0.5
   top_fraction: float = 0.3125  # |Q| and |U| as a share of the training set (5/16)
   restart: bool = True  # a round starts from a new network ; False: it continues

@@ -9,7 +9,13 @@ import pytest
 from tiny import tiny_config
 
 from umr_jax.data.dataset import load_dataset
-from umr_jax.em.camera_bank import make_views, score_views, template_vertices, view_rotations
+from umr_jax.em.camera_bank import (
+  Views,
+  make_views,
+  score_views,
+  template_vertices,
+  view_rotations,
+)
 from umr_jax.em.camera_choice import choose_cameras
 from umr_jax.em.loop import EMLoop, first_em_state
 from umr_jax.em.m_step import with_canonical_uv
@@ -140,6 +146,37 @@ def test_all_shapes_have_the_same_say(em_state, topology, find):
   assert 0.0 < np.mean(_degrees(mixed, expected)) < 30.0
 
 
+def test_of_views_with_the_same_parts_the_one_with_the_silhouette_scores_higher():
+  """A square whose upper half is the only part; one view has half of the rest, and one has it."""
+  mask = np.zeros((1, SIZE, SIZE), np.float32)
+  mask[:, 17:31, 17:31] = 1.0
+  part = mask * (np.arange(SIZE) < 24).reshape(1, -1, 1)
+  batch = Batch(
+    image=np.zeros((1, SIZE, SIZE, 3), np.float32),
+    mask=mask,
+    barrier=mask,
+    index=np.zeros(1, np.int32),
+    valid=np.ones(1, bool),
+    parts=np.stack([1.0 - part, part], axis=-1),
+  )
+  # In the frame: the square is 48 / (2 * 1.7) pixels wide, about its centre.
+  inside = abs(np.arange(SIZE) + 0.5 - 24.0) < 24.0 / 1.7 / 2.0
+  square = inside[:, None] & inside[None]
+  upper = square & (np.arange(SIZE) < 24)[:, None]
+  whole = np.where(upper, 1, np.where(square, 0, -1))
+  less = np.where(square & ~upper & (np.arange(SIZE) < 24)[None], -1, whole)
+  seen = Views(
+    labels=jnp.asarray(np.stack([whole, less])[None], jnp.int8),
+    centers=jnp.zeros((1, 2, 2)),
+    sides=jnp.ones((1, 2)),
+    rotations=view_rotations((0.0, 40.0), 0.0)[:2],
+    parted=True,
+  )
+  fitting, lacking = np.asarray(score_views(seen, jax.tree.map(jnp.asarray, batch)).values)[0]
+  # The parts' share is the same; of the silhouette three quarters are there.
+  np.testing.assert_allclose(fitting - lacking, 0.25 * np.log(1.05 / 0.8), rtol=0.2)
+
+
 def test_silhouettes_meet_in_their_centres_and_areas(em_state, topology, find):
   masks = np.zeros((2, SIZE, SIZE), np.float32)
   masks[0, 10:30, 5:45] = 1.0
@@ -193,3 +230,21 @@ def test_a_run_keeps_one_camera_for_every_training_image(tmp_path, shapes):
   assert state.camera_bank.shape == (len(split), 7)
   np.testing.assert_allclose(np.linalg.norm(state.camera_bank[:, 3:], axis=-1), 1.0, rtol=1e-5)
   assert (state.camera_bank[:, 0] > 0.0).all()
+
+
+def test_a_run_takes_its_evenness_from_the_config(tmp_path):
+  base = tiny_config(tmp_path)
+  banks = []
+  for evenness in (0.0, 1.0):
+    config = dataclasses.replace(
+      base,
+      loss=dataclasses.replace(base.loss, camera_bank=1.0),
+      em=dataclasses.replace(base.em, bank_every=10, bank_evenness=evenness),
+    )
+    topology, split = build_topology_from(config), load_dataset(config.data).splits["train"]
+    loop = EMLoop(
+      config=config, topology=topology, train_split=split, checkpointer=None, monitor=None
+    )
+    train_state, em_state = loop.round(0).new_state(0), loop._first_em_state()
+    banks.append(loop._search(train_state, em_state, 0).camera_bank)
+  assert np.abs(banks[0] - banks[1]).max() > 1e-3

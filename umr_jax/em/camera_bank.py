@@ -139,7 +139,8 @@ def score_views(views: Views, batch: Batch) -> Scores:
     return jnp.where(known, _overlap(labels, parts), whole), whole
 
   shown, whole = jax.lax.map(overlaps, views.labels)  # [M, B, K] each
-  values = _log(jnp.mean(shown, axis=0)) + _SILHOUETTE * _log(jnp.mean(whole, axis=0))
+  values, outline = (jnp.log(jnp.mean(iou, axis=0) + _FLOOR) for iou in (shown, whole))
+  values += _SILHOUETTE * outline
   best = jnp.argmax(shown, axis=0)
   scale = side[:, None] / jnp.take_along_axis(views.sides, best, axis=0)
   centers = jnp.take_along_axis(views.centers, best[..., None], axis=0)
@@ -179,10 +180,6 @@ def _framed(
   place = jnp.asarray(np.stack([column.ravel(), row.ravel()], axis=-1))
   points = center[:, None] + _HALF * side[:, None, None] * place[None]
   return bilinear_sample(maps, points).reshape(len(maps), _FRAME, _FRAME, -1)
-
-
-def _log(overlap: Float[Array, "*N"]) -> Float[Array, "*N"]:
-  return jnp.log(overlap + _FLOOR)
 
 
 def _overlap(labels: Int[Array, "K S S"], maps: Float[Array, "B S S P"]) -> Float[Array, "B K"]:

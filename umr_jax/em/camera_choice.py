@@ -35,7 +35,8 @@ def choose_cameras(
     places: scale and translation in each view.
     rotations: quaternions of the views.
     evenness: how much of what a view usually reaches is taken off. 0: nothing; 1: all of it, which
-      suits photographs from all around alone, as every view then draws about as many images.
+      suits photographs from all around alone: of photographs from one side (embedded birds) it
+      turned many around.
 
   Returns:
     Cameras.

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from umr_jax.types import checked
 
 # Up to this many output pixels a convolution is a matrix product; see `convolve`.
-_SMALL_MAP = 128
+_SMALL_MAP = 16
 
 
 @dataclasses.dataclass(frozen=True)
