@@ -113,3 +113,11 @@ def test_a_bank_must_teach_the_probabilities():
 def test_semantic_terms_without_parts_are_refused():
   with pytest.raises(ValueError, match=r"data\.parts is 'none'"):
     from_dict({"data": {"parts": "none"}, "loss": {"part_vertices": 1.0}})
+
+
+def test_a_frozen_encoder_takes_no_teaching_by_pixels():
+  nested = {"model": {"encoder": "efficientnet"}, "loss": {"segmentation": 1.0}}
+  with pytest.raises(ValueError, match=r"loss\.segmentation teaches.*frozen"):
+    from_dict(nested)
+  nested["loss"]["segmentation"] = 0.0
+  assert from_dict(nested).model.encoder == "efficientnet"

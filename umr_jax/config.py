@@ -104,8 +104,12 @@ class PartsConfig:
 class ModelConfig:
   """The encoder and its heads (supplementary 2.2)."""
 
+  # resnet18 | efficientnet: ImageNet's features, frozen, of the extra `features` or a weight file
+  encoder: str = "resnet18"
   encoder_width: int = 64  # channels of the ResNet-18 stem; 64 is the published network
-  encoder_weights: str = "none"  # none, or a torchvision/timm ResNet-18 file
+  # none (resnet18: random; efficientnet: the package's), or a file: torchvision's or timm's
+  # ResNet-18, or EfficientNet-Lite0
+  encoder_weights: str = "none"
   norm: str = "batch"  # batch | group: per image, for training from nothing in small batches
   feature_size: int = 200
   code_size: int = 350

