@@ -25,7 +25,7 @@ from umr_jax.eval.part_quality import part_report
 from umr_jax.eval.references import references
 from umr_jax.eval.summary import format_table
 from umr_jax.files import write_text
-from umr_jax.models.frozen import weight_path
+from umr_jax.models.first_variables import encoder_file
 from umr_jax.models.infer import build_net, build_topology_from, make_infer
 from umr_jax.scops.prepare import discovered, with_parts
 from umr_jax.types import Batch, EMState, TrainState, network_round
@@ -63,9 +63,7 @@ def run(config: Config, workdir: pathlib.Path) -> RunResult:
   parallel.initialize_hosts()
   parallel.local_batch_size(config.train.batch_size)
   check_trainable(config)
-  if config.model.encoder == "efficientnet":
-    # Not after minutes of preparing data and parts.
-    weight_path(config.model.encoder_weights)
+  encoder_file(config.model)  # A missing one is told now, not after minutes of preparing data.
   prepare_workdir(workdir, config)
   dataset, store = with_parts(load_dataset(config.data), config)
   if store is not None and jax.process_index() == 0:

