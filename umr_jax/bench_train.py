@@ -126,7 +126,6 @@ def _stages(
   held, params = jax.tree.map(jnp.asarray, (em_state, train_state.params))
   stats = jax.tree.map(jnp.asarray, train_state.batch_stats)
   key = jax.random.key(0)
-  judge = make_judge(train_state.discriminator) if train_state.discriminator else None
   texels = None
   if config.loss.part_probability:
     texels = part_texels(jnp.asarray(em_state.canonical_uv), topology)
@@ -134,15 +133,16 @@ def _stages(
   if config.model.sample_code:
     noise = jax.random.normal(key, (len(batch.index), config.model.code_size))
 
-  def predict(params: Any) -> Prediction:
+  # Arguments throughout, as they are of a step: what a program closes over is a constant of it, and
+  # XLA spends minutes computing with constants.
+  def predict(params: Any, stats: Any, batch: Batch) -> Prediction:
     variables = {"params": params, "batch_stats": stats}
-    images = on_device.image
-    return net.apply(variables, images, train=True, noise=noise, mutable=["batch_stats"])[0]
+    return net.apply(variables, batch.image, train=True, noise=noise, mutable=["batch_stats"])[0]
 
   def size_of(prediction: Any) -> jax.Array:
     return sum((jnp.sum(jnp.square(x)) for x in jax.tree.leaves(prediction)), jnp.float32(0.0))
 
-  def drawn(prediction: Prediction) -> jax.Array:
+  def drawn(prediction: Prediction, held: EMState, texels: Any, batch: Batch) -> jax.Array:
     vertices = assemble_vertices(prediction.half_offsets, held.template, topology)
     single = batch.found_camera is not None
     cameras = prediction.cameras[:, :1] if single else prediction.cameras
@@ -151,7 +151,7 @@ def _stages(
       cameras,
       jnp.zeros(len(cameras), jnp.int32),
       prediction.flow_map,
-      on_device,
+      batch,
       choose=lambda alpha: jnp.zeros(len(alpha), jnp.int32),
       parts=texels,
       every_color=config.loss.texture_cameras == "all",
@@ -161,11 +161,13 @@ def _stages(
     )
     return size_of((drawing.alpha, drawing.fragments.rgba, drawing.colors))
 
-  def losses(prediction: Prediction, key: PRNGKeyArray) -> jax.Array:
+  def losses(
+    prediction: Prediction, held: EMState, batch: Batch, key: PRNGKeyArray, judged: Any
+  ) -> jax.Array:
     return total_loss(
       prediction,
       held,
-      on_device,
+      batch,
       key,
       round_step=jnp.int32(1000),
       topology=topology,
@@ -173,17 +175,19 @@ def _stages(
       settings=config.render,
       image_size=config.render_size,
       distance=texture_distance_from(config.loss.perceptual_weights),
-      judge=judge,
+      judge=make_judge(judged) if judged else None,
     )[0]
 
   forward, draw_forward = jax.jit(predict), jax.jit(drawn)
-  backward = jax.jit(jax.grad(lambda p: size_of(predict(p))))
+  backward = jax.jit(jax.grad(lambda *inputs: size_of(predict(*inputs))))
   draw_backward, loss_backward = jax.jit(jax.grad(drawn)), jax.jit(jax.grad(losses))
-  prediction = forward(params)
+  prediction = forward(params, stats, on_device)
   return {
-    "network": lambda: forward(params),
-    "network_gradient": lambda: backward(params),
-    "drawing": lambda: draw_forward(prediction),
-    "drawing_gradient": lambda: draw_backward(prediction),
-    "losses_gradient": lambda: loss_backward(prediction, key),
+    "network": lambda: forward(params, stats, on_device),
+    "network_gradient": lambda: backward(params, stats, on_device),
+    "drawing": lambda: draw_forward(prediction, held, texels, on_device),
+    "drawing_gradient": lambda: draw_backward(prediction, held, texels, on_device),
+    "losses_gradient": lambda: loss_backward(
+      prediction, held, on_device, key, train_state.discriminator
+    ),
   }
