@@ -115,6 +115,12 @@ def test_semantic_terms_without_parts_are_refused():
     from_dict({"data": {"parts": "none"}, "loss": {"part_vertices": 1.0}})
 
 
+def test_a_flow_from_the_camera_looks_through_one_camera():
+  nested = {"model": {"flow": "camera"}, "loss": {"texture_cameras": "all"}}
+  with pytest.raises(ValueError, match=r"model\.flow=camera.*texture_cameras=all"):
+    from_dict(nested)
+
+
 def test_a_frozen_encoder_takes_no_teaching_by_pixels():
   nested = {"model": {"encoder": "efficientnet"}, "loss": {"segmentation": 1.0}}
   with pytest.raises(ValueError, match=r"loss\.segmentation teaches.*frozen"):

@@ -155,6 +155,7 @@ def _stages(
       choose=lambda alpha: jnp.zeros(len(alpha), jnp.int32),
       parts=texels,
       every_color=config.loss.texture_cameras == "all",
+      flow=config.model.flow,
       topology=topology,
       settings=config.render,
       image_size=config.render_size,
@@ -176,6 +177,7 @@ def _stages(
       image_size=config.render_size,
       distance=texture_distance_from(config.loss.perceptual_weights),
       judge=make_judge(judged) if judged else None,
+      flow=config.model.flow,
     )[0]
 
   forward, draw_forward = jax.jit(predict), jax.jit(drawn)

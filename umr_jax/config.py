@@ -114,6 +114,9 @@ class ModelConfig:
   feature_size: int = 200
   code_size: int = 350
   texture_stem: str = "conv"  # conv | dense (the paper's 8192 x 8192 matrix)
+  # free: the texture head's flow is the flow | camera: it is what corrects where the camera, the
+  # responsible or the most probable one, sees each point of the surface
+  flow: str = "free"
   sample_code: bool = True  # z = mu + sigma * noise in training; z = mu where False
   camera_pose: str = "free"  # free | upright: elevation and roll within the bounds below
   camera_elevation: tuple[float, ...] = (-20.0, 50.0)  # degrees

@@ -20,6 +20,7 @@ CHOICES = {
   ),
   "parts.net": ("small", "resnet50"),
   "model.texture_stem": ("conv", "dense"),
+  "model.flow": ("free", "camera"),
   "model.camera_pose": ("free", "upright"),
   "model.norm": ("batch", "group"),
   "model.encoder": ("resnet18", "efficientnet"),
@@ -115,6 +116,10 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
     yield (
       "loss.segmentation teaches the encoder's maps, and those of model.encoder=efficientnet are "
       "frozen: set it to 0."
+    )
+  if config.model.flow == "camera" and config.loss.texture_cameras == "all":
+    yield (
+      "model.flow=camera looks through one camera: it does not go with loss.texture_cameras=all."
     )
   published_resnet = config.model.encoder == "resnet18" and config.model.encoder_weights != "none"
   if published_resnet and config.model.norm != "batch":

@@ -96,7 +96,8 @@ class Prediction:
 
   half_offsets: Float[Array, "B Vh 3"]
   shape_code: Float[Array, "B Z"]  # the mean mu of the code, not the sample
-  flow_map: Float[Array, "B Hu Wu 2"]  # image positions in [-1, 1], (x, y)
+  # Image positions in [-1, 1], (x, y), or with model.flow=camera what is added to `camera_flow`.
+  flow_map: Float[Array, "B Hu Wu 2"]
   cameras: Float[Array, "B K 7"]
   camera_logits: Float[Array, "B K"]
   mask_logits: Float[Array, "B h w"] | None = None  # where the network has a mask head

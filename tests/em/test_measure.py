@@ -57,7 +57,7 @@ def test_what_is_hidden_is_not_known(topology):
 
 
 def test_corners_surround_their_pixel_and_mirror_images_match(topology):
-  corners, weights = uv_corners(topology.sphere, HU)
+  corners, weights = uv_corners(topology, HU)
   np.testing.assert_allclose(weights.sum(-1), 1.0, rtol=1e-5)
   directions = uv_directions(HU)
   places = np.einsum("hwk,hwkc->hwc", weights, topology.sphere[corners])

@@ -7,6 +7,7 @@ import pytest
 
 from umr_jax.config import RenderConfig
 from umr_jax.losses.drawing import choose_rows, draw, project_faces
+from umr_jax.models.camera_flow import camera_flow
 from umr_jax.render import rasterize, soft_silhouette
 from umr_jax.types import Batch, Prediction
 
@@ -130,3 +131,22 @@ def test_colours_of_every_hypothesis_are_the_chosen_ones_where_it_is_chosen(case
   np.testing.assert_allclose(
     choose_rows(every.colors, chosen), one.fragments.rgba[..., :3], atol=1e-5
   )
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_flow_from_the_camera_starts_where_the_chosen_hypothesis_sees(case, topology, early):
+  call, vertices, prediction, chosen = case
+  camera = choose_rows(prediction.cameras, chosen)
+  residual = prediction.flow_map * 0.1
+  seen = camera_flow(vertices, camera, topology, uv_height=residual.shape[1])
+  drawing = call(vertices, residual, early=early, flow="camera")
+  expected = call(vertices, seen + residual, early=early)
+  for found, wanted in zip(*map(jax.tree.leaves, (vars(drawing), vars(expected))), strict=True):
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+  assert np.abs(drawing.flow - call(vertices, residual, early=early).flow).max() > 0.1
+
+
+def test_a_flow_from_the_camera_needs_one_camera(case):
+  call, vertices, prediction, _ = case
+  with pytest.raises(ValueError, match="every_color"):
+    call(vertices, prediction.flow_map, early=False, flow="camera", every_color=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from umr_jax.config import Config, GeometryConfig, ModelConfig
+from umr_jax.models.camera_flow import camera_flow
 from umr_jax.models.infer import build_net, build_topology_from, make_infer
 from umr_jax.models.initialize import initialize
 from umr_jax.types import Template
@@ -70,3 +71,14 @@ def test_an_image_s_result_does_not_depend_on_its_batch(parts, images):
 def test_the_texture_stem_follows_the_config():
   dense = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, texture_stem="dense"))
   assert build_net(dense, hypotheses=1).texture_stem == "dense"
+
+
+def test_a_flow_from_the_camera_is_seen_by_the_most_probable_one(parts, images):
+  infer, *arguments = parts
+  model = dataclasses.replace(CONFIG.model, flow="camera")
+  topology = build_topology_from(CONFIG)
+  net = build_net(dataclasses.replace(CONFIG, model=model), hypotheses=4)
+  free, found = infer(*arguments, images), jax.jit(make_infer(net, topology))(*arguments, images)
+  seen = camera_flow(found.vertices, found.camera, topology, uv_height=16)
+  np.testing.assert_allclose(found.flow_map, free.flow_map + seen, atol=1e-5)
+  np.testing.assert_allclose(found.vertices, free.vertices, atol=1e-6)

@@ -36,7 +36,7 @@ def first_canonical_uv(
   """
   size = parts.shape[0]
   vertices = np.asarray(symmetrize(jnp.asarray(half_vertices), num_center=topology.num_center))
-  nearest, weights = uv_corners(topology.sphere, uv_height)
+  nearest, weights = uv_corners(topology, uv_height)
   places = np.einsum("hwk,hwkc->hwc", weights, vertices[nearest])
   row = 0.5 * size * (1.0 - places[..., 2]) - 0.5
   column = 0.5 * size * (1.0 + places[..., 0]) - 0.5

@@ -130,7 +130,7 @@ def parts_in_view(
   batch, vertices = projected.shape[:2]
   faces = jnp.broadcast_to(visible[..., None], (*visible.shape, 3)).reshape(batch, -1)
   seen = jnp.zeros((batch, vertices), bool).at[:, topology.faces.reshape(-1)].max(faces)
-  corners, weights = uv_corners(topology.sphere, uv_height)
+  corners, weights = uv_corners(topology, uv_height)
   places = jnp.einsum("hwk,bhwkc->bhwc", weights, projected[:, corners])
   shown = jnp.all(seen[:, corners], axis=-1)
   found = bilinear_sample(parts, places.reshape(batch, -1, 2)).reshape(*shown.shape, -1)

@@ -64,21 +64,37 @@ def uv_directions(height: int) -> np.ndarray:
   )
 
 
-def uv_corners(sphere: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
-  """Between which vertices each pixel of a UV map lies: the three nearest ones.
+def uv_corners(topology: Topology, height: int) -> tuple[np.ndarray, np.ndarray]:
+  """On which face each pixel of a UV map lies, and where on it.
 
   Args:
-    sphere: [V, 3] vertices of the initial sphere.
+    topology: the mesh.
     height: rows of the map.
 
   Returns:
-    Vertices [height, 2 height, 3] int32, and their weights, inverse to their distances, which add
-    up to 1.
+    The face's vertices [height, 2 height, 3] int32, and the pixel's barycentric weights: of the
+    point of the initial sphere's flat face in the pixel's direction.
   """
-  gaps, nearest = spatial.cKDTree(np.asarray(sphere)).query(uv_directions(height), k=3)
-  weights = 1.0 / (gaps + 1e-6)
-  weights /= weights.sum(-1, keepdims=True)
-  return nearest.astype(np.int32), weights.astype(np.float32)
+  directions = uv_directions(height).reshape(-1, 3)
+  sphere = np.asarray(topology.sphere, np.float64)
+  # The triangles of an icosphere are acute: the nearest vertex belongs to the face in question.
+  nearest = spatial.cKDTree(sphere).query(directions)[1]
+  order = np.argsort(topology.faces.reshape(-1), kind="stable")
+  counts = np.bincount(topology.faces.reshape(-1), minlength=len(sphere))
+  starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+  turn = np.minimum(np.arange(counts.max()), counts[nearest, None] - 1)
+  candidates = order[starts[nearest, None] + turn] // 3  # [N, 6] faces
+  # A direction is inside a face if it is a sum of the corners with weights that are not negative.
+  inverse = np.linalg.inv(sphere[topology.faces])  # rows are corners: d = w C
+  weights = np.einsum("nd,nfdc->nfc", directions, inverse[candidates])
+  inside = np.argmax(weights.min(axis=-1), axis=-1)[:, None]
+  faces = np.take_along_axis(candidates, inside, axis=1)[:, 0]
+  weights = np.take_along_axis(weights, inside[..., None], axis=1)[:, 0]
+  weights = np.maximum(weights, 0.0)
+  weights /= weights.sum(axis=-1, keepdims=True)
+  shape = (height, 2 * height, 3)
+  corners = topology.faces[faces].astype(np.int32)
+  return corners.reshape(shape), weights.astype(np.float32).reshape(shape)
 
 
 def mirrored_columns(height: int) -> np.ndarray:

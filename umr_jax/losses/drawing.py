@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from umr_jax.config import RenderConfig
 from umr_jax.geometry import camera
 from umr_jax.models.assemble import expand_rows, row_flow, sample_texels
+from umr_jax.models.camera_flow import camera_flow
 from umr_jax.render import Fragments, rasterize, soft_silhouette
 from umr_jax.types import Batch, Topology, checked
 
@@ -47,6 +48,7 @@ def draw(
   parts: Float[Array, "F T P"] | None = None,
   part_cameras: bool = False,
   every_color: bool = False,
+  flow: str = "free",
   topology: Topology,
   settings: RenderConfig,
   image_size: int,
@@ -66,9 +68,14 @@ def draw(
     parts: of every texel, as further channels after the colours.
     part_cameras: parts teach cameras as well as the shape.
     every_color: draws texture and parts under every hypothesis, as the paper does.
+    flow: "free", or "camera": the flow map is added to where the chosen hypothesis sees each point.
+      With `every_color` none is chosen in time, and "free" alone has a meaning.
     topology: the mesh.
     settings: of the rasterizer.
     image_size: pixels per side.
+
+  Raises:
+    ValueError: for `every_color` with a flow other than "free".
 
   Source: Li et al. 2020, section 3.3.
   """
@@ -78,14 +85,25 @@ def draw(
     dist_eps=settings.dist_eps,
     antialias=settings.antialias,
   )
+  if every_color and flow != "free":
+    raise ValueError(f"found flow {flow!r} with every_color; a texture has one flow")
   faces = project_faces(vertices, cameras, topology)
   count = cameras.shape[1]
-  # A left face's texels are its right partner's: what is sampled is sampled once.
-  rows = row_flow(flow_map, topology)
-  colors = expand_rows(sample_texels(batch.image, rows), topology)
-  shared: dict[str, Any] = {"flow": rows, "texels": colors}
 
-  def paint(corners: Float[Array, "B M F 3 3"], seen_by: Float[Array, "B M 7"]) -> Fragments:
+  def look(seen_by: Float[Array, "B 7"] | None) -> dict[str, Any]:
+    """Where texels look, and what is there."""
+    seen = flow_map
+    if seen_by is not None and flow == "camera":
+      seen += camera_flow(vertices, seen_by, topology, uv_height=flow_map.shape[1])
+    # A left face's texels are its right partner's: what is sampled is sampled once.
+    rows = row_flow(seen, topology)
+    return {"flow": rows, "texels": expand_rows(sample_texels(batch.image, rows), topology)}
+
+  def paint(
+    corners: Float[Array, "B M F 3 3"],
+    seen_by: Float[Array, "B M 7"],
+    colors: Float[Array, "B F T 3"],
+  ) -> Fragments:
     """Colours teach no corners, and parts teach them by way of the shape."""
     by_color, texels, channels = jax.lax.stop_gradient(corners), colors, None
     if parts is not None:
@@ -109,23 +127,28 @@ def draw(
     return choose_rows(values, place)[:, None]
 
   if every_color:
-    painted = paint(faces, cameras)
+    shared = look(None)
+    painted = paint(faces, cameras, shared["texels"])
     rgba = painted.rgba
     chosen = choose(rgba[..., -1]) if chosen is None else chosen
     fragments = Fragments(*(choose_rows(values, chosen) for values in painted))
     return Drawing(alpha=rgba[..., -1], fragments=fragments, colors=rgba[..., :3], **shared)
+  alpha = None
   if chosen is None:
     alpha = soft_silhouette(faces, **options)
     chosen = choose(alpha)
-    painted = paint(jax.lax.stop_gradient(one(faces, chosen)), one(cameras, chosen))
-    return Drawing(alpha=alpha, fragments=_first(painted), **shared)
-  painted = paint(one(faces, chosen), one(cameras, chosen))
-  # From the chosen one on: one, two, ... places further.
-  place = (chosen[:, None] + np.arange(1, count)[None]) % count
-  others = soft_silhouette(jax.vmap(lambda row, k: row[k])(faces, place), **options)
-  turned = jnp.concatenate([painted.rgba[..., -1], others], axis=1)
-  back = (np.arange(count)[None] - chosen[:, None]) % count
-  alpha = jax.vmap(lambda row, k: row[k])(turned, back)
+  shared = look(choose_rows(cameras, chosen))
+  corners = one(faces, chosen)
+  if alpha is not None:
+    corners = jax.lax.stop_gradient(corners)  # its silhouette has been drawn
+  painted = paint(corners, one(cameras, chosen), shared["texels"])
+  if alpha is None:
+    # From the chosen one on: one, two, ... places further.
+    place = (chosen[:, None] + np.arange(1, count)[None]) % count
+    others = soft_silhouette(jax.vmap(lambda row, k: row[k])(faces, place), **options)
+    turned = jnp.concatenate([painted.rgba[..., -1], others], axis=1)
+    back = (np.arange(count)[None] - chosen[:, None]) % count
+    alpha = jax.vmap(lambda row, k: row[k])(turned, back)
   return Drawing(alpha=alpha, fragments=_first(painted), **shared)
 
 

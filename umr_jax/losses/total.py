@@ -123,6 +123,7 @@ def total_loss(
   image_size: int,
   distance: TextureDistance = texture_distance,
   judge: Judge | None = None,
+  flow: str = "free",
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
   """The weighted sum of all terms, averaged over the images of the batch.
 
@@ -148,6 +149,7 @@ def total_loss(
     image_size: pixels per side of the renders; divides the batch's image size.
     distance: of a textured render from the image.
     judge: of unseen views; without one there is no adversarial term.
+    flow: "free", or "camera" where the network's flow is added to what the camera sees.
 
   Returns:
     The objective, and metrics: `loss/NAME` unweighted, `weighted/NAME`, `loss/total`, `mask_iou`
@@ -193,6 +195,7 @@ def total_loss(
     parts=None if parts is None else parts.texels,
     part_cameras=weights.part_cameras,
     every_color=weights.texture_cameras == "all",
+    flow=flow,
     topology=topology,
     settings=settings,
     image_size=image_size,

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from umr_jax.config import Config
 from umr_jax.geometry.topology import build_topology
 from umr_jax.models.assemble import assemble_vertices
+from umr_jax.models.camera_flow import camera_flow
 from umr_jax.models.umr_net import UMRNet
 from umr_jax.types import Template, Topology, checked
 
@@ -23,7 +24,7 @@ class Inference:
   cameras: Float[Array, "B K 7"]
   camera_probs: Float[Array, "B K"]
   camera: Float[Array, "B 7"]  # the most probable one
-  flow_map: Float[Array, "B Hu Wu 2"]
+  flow_map: Float[Array, "B Hu Wu 2"]  # image positions
   shape_code: Float[Array, "B Z"]
 
 
@@ -56,6 +57,7 @@ def build_net(config: Config, *, hypotheses: int) -> UMRNet:
     camera_elevation=model.camera_elevation,
     camera_roll=model.camera_roll,
     norm=model.norm,
+    flow=model.flow,
     encoder=model.encoder,
     mask_head=config.loss.segmentation > 0.0,
   )
@@ -82,12 +84,16 @@ def make_infer(net: UMRNet, topology: Topology) -> Infer:
     prediction: Any = net.apply(variables, images, train=False)
     best = jnp.argmax(prediction.camera_logits, axis=-1)
     camera = jnp.take_along_axis(prediction.cameras, best[:, None, None], axis=1)[:, 0]
+    vertices = assemble_vertices(prediction.half_offsets, template, topology)
+    flow_map = prediction.flow_map
+    if net.flow == "camera":
+      flow_map += camera_flow(vertices, camera, topology, uv_height=net.uv_height)
     return Inference(
-      vertices=assemble_vertices(prediction.half_offsets, template, topology),
+      vertices=vertices,
       cameras=prediction.cameras,
       camera_probs=jax.nn.softmax(prediction.camera_logits, axis=-1),
       camera=camera,
-      flow_map=prediction.flow_map,
+      flow_map=flow_map,
       shape_code=prediction.shape_code,
     )
 

@@ -33,6 +33,7 @@ class UMRNet(nn.Module):
   camera_roll: float = 20.0  # degrees
   norm: str = "batch"  # batch | group
   encoder: str = "resnet18"  # resnet18 | efficientnet: frozen
+  flow: str = "free"  # free | camera: what the flow map is added to, by those who know a camera
   mask_head: bool = False  # whether silhouettes are predicted as pixels, too
 
   @nn.compact

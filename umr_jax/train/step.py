@@ -114,6 +114,7 @@ def make_train_step(
       image_size=image_size,
       distance=distance,
       judge=make_judge(discriminator) if discriminator else None,
+      flow=net.flow,
     )
     return total, (metrics, updates.get("batch_stats", {}))
 
