@@ -25,8 +25,14 @@ from umr_jax.data.example import Example
 from umr_jax.data.transforms import crop, square_box
 from umr_jax.geometry import camera as camera_lib
 from umr_jax.geometry.symmetry import symmetrize
-from umr_jax.models.assemble import finer_flow, uv_parts_to_texels, uv_texture
-from umr_jax.models.infer import Inference, build_net, build_topology_from, make_infer
+from umr_jax.models.assemble import uv_parts_to_texels, uv_texture
+from umr_jax.models.infer import (
+  Inference,
+  build_net,
+  build_topology_from,
+  fine_flow,
+  make_infer,
+)
 from umr_jax.photograph import photograph, read_photograph
 from umr_jax.reconstruction import Reconstruction as Reconstruction
 from umr_jax.render import soft_rasterize, soft_silhouette
@@ -208,7 +214,7 @@ def _forward(
     probs = jnp.clip(seen[..., :-1], 0.0, 1.0) * alpha
     probs = probs + background[None, None, None] * (1.0 - alpha)
     probs = probs / jnp.sum(probs, axis=-1, keepdims=True)
-  flow = finer_flow(found.flow_map, TEXTURE_HEIGHT)
+  flow = fine_flow(found, topology, height=TEXTURE_HEIGHT)
   texture = jnp.clip(uv_texture(sharp, flow), 0.0, 1.0)
   return found, silhouette, probs, flow, jnp.round(texture * 255.0).astype(jnp.uint8)
 

@@ -53,8 +53,10 @@ def test_the_corners_of_a_pixel_enclose_its_direction(level):
   np.testing.assert_allclose(points, uv_directions(HEIGHT), atol=1e-6)
 
 
+@pytest.mark.parametrize("symmetric_texture", [True, False])
 @pytest.mark.parametrize("azimuth", [-150.0, -60.0, 20.0, 110.0])
-def test_what_is_seen_is_found_where_it_is_drawn(mesh, rng, azimuth):
+def test_what_is_seen_is_found_where_it_is_drawn(rng, azimuth, symmetric_texture):
+  mesh = build_topology(2, texels_per_side=3, symmetric_texture=symmetric_texture)
   half = mesh.sphere[None] * rng.uniform(0.9, 1.1, (1, mesh.num_vertices, 1))
   half[:, mesh.num_half :] = half[:, mesh.num_center : mesh.num_half] * [1.0, -1.0, 1.0]
   vertices = jnp.asarray(half, jnp.float32)
@@ -62,9 +64,10 @@ def test_what_is_seen_is_found_where_it_is_drawn(mesh, rng, azimuth):
   flow = face_flow(camera_flow(vertices, eye, mesh, uv_height=64), mesh)
   corners = project_faces(vertices, eye[:, None], mesh)[:, 0]
   fragments = rasterize(corners, jnp.zeros((1, mesh.num_faces, 9, 3)), image_size=128)
-  # The camera's half of the mesh: there the flow and the renderer must agree.
+  # There the flow and the renderer must agree: where a texture is shared, on the camera's half.
   centers = np.asarray(vertices)[0][mesh.faces].mean(axis=1)
   near = (centers[:, 1] > 0.05) if abs(azimuth) < 90 else (centers[:, 1] < -0.05)
+  near |= not symmetric_texture
   # Faces that are seen nearly whole: a sliver's landing is not its middle.
   facing = _normals(np.asarray(vertices)[0], mesh) @ np.asarray(camera.rotation(eye))[0, 2] < -0.5
   seen = np.asarray(fragments.visible)[0] & near & facing
@@ -84,6 +87,27 @@ def test_a_point_and_its_mirror_image_share_the_flow_of_the_nearer_one(mesh):
   x = np.einsum("hwk,hwk->hw", weights, mesh.sphere[corners][..., 0])
   for flow, sign in ((right, -1.0), (left, 1.0)):
     np.testing.assert_allclose(flow[0, ..., 0], 0.7 * sign * x + 0.05, atol=1e-5)
+
+
+def test_with_a_texture_of_each_side_only_hidden_points_take_their_mirror_images_place(mesh):
+  free = build_topology(2, texels_per_side=3, symmetric_texture=False)
+  vertices = jnp.asarray(mesh.sphere[None])
+  eye = _looking(35.0)
+  flow = np.asarray(camera_flow(vertices, eye, free, uv_height=HEIGHT))[0]
+  directions = uv_directions(HEIGHT)
+  depth = directions @ np.asarray(camera.rotation(eye))[0, 2]
+  hidden, both = depth > 0.1, (depth > 0.1) & (depth[:, mirrored_columns(HEIGHT)] > 0.1)
+  corners, weights = uv_corners(mesh, HEIGHT)
+  points = np.einsum("hwk,hwkc->hwc", weights, mesh.sphere[corners])
+  mirrored = points * [1.0, -1.0, 1.0]
+  for members, expected in (
+    (depth < -0.1, points),
+    (hidden & (depth[:, mirrored_columns(HEIGHT)] < -0.1), mirrored),
+    (both, points),
+  ):
+    assert members.sum() > 20
+    places = camera.project(jnp.asarray(expected[members][None], jnp.float32), eye)[0, :, :2]
+    np.testing.assert_allclose(flow[members], places, atol=1e-5)
 
 
 def test_it_stays_on_the_photograph_and_teaches_nobody(mesh):

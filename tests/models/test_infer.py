@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from umr_jax.config import Config, GeometryConfig, ModelConfig
+from umr_jax.models.assemble import finer_flow
 from umr_jax.models.camera_flow import camera_flow
-from umr_jax.models.infer import build_net, build_topology_from, make_infer
+from umr_jax.models.infer import build_net, build_topology_from, fine_flow, make_infer
 from umr_jax.models.initialize import initialize
 from umr_jax.types import Template
 
@@ -82,3 +83,9 @@ def test_a_flow_from_the_camera_is_seen_by_the_most_probable_one(parts, images):
   seen = camera_flow(found.vertices, found.camera, topology, uv_height=16)
   np.testing.assert_allclose(found.flow_map, free.flow_map + seen, atol=1e-5)
   np.testing.assert_allclose(found.vertices, free.vertices, atol=1e-6)
+  # A finer texture knows what the camera sees at every pixel, and interpolates the rest.
+  np.testing.assert_allclose(fine_flow(found, topology, height=16), found.flow_map, atol=1e-5)
+  fine = camera_flow(found.vertices, found.camera, topology, uv_height=32)
+  wanted = fine + finer_flow(free.flow_map, 32)
+  np.testing.assert_allclose(fine_flow(found, topology, height=32), wanted, atol=1e-5)
+  np.testing.assert_array_equal(fine_flow(free, topology, height=32), finer_flow(free.flow_map, 32))

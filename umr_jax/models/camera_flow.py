@@ -20,8 +20,9 @@ def camera_flow(
 ) -> Float[Array, "B Hu Wu 2"]:
   """Where each point of the surface, or its mirror image, lies on the photograph.
 
-  Of a point and its mirror image the one counts that lies on the camera's side of the mirror plane:
-  it may be seen, where the other one is hidden. The flow of the two is the same.
+  With a symmetric texture a point and its mirror image share one flow: the place of the one on the
+  camera's side of the mirror plane. Otherwise each has its own place, but for a point that faces
+  away while its mirror image faces the camera: it takes that one's.
 
   Args:
     vertices: every image's mesh, in object space.
@@ -40,10 +41,28 @@ def camera_flow(
   places = camera.project(vertices, cameras)[..., :2]
   own = jnp.einsum("hwk,bhwkc->bhwc", weights, places[:, corners])
   partners = own[:, :, mirrored_columns(uv_height)]
-  u = (np.arange(2 * uv_height) + 0.5) / uv_height - 1.0
-  on_right = np.abs(u) < 0.5  # y > 0
-  # The depth at which the object's y axis points in the camera's frame: to the viewer if negative.
-  right_is_near = camera.rotation(cameras)[:, 2, 1] <= 0.0
-  near = right_is_near[:, None] == on_right[None]
-  flow = jnp.where(near[:, None, :, None], own, partners)
+  if topology.symmetric_texture:
+    u = (np.arange(2 * uv_height) + 0.5) / uv_height - 1.0
+    on_right = np.abs(u) < 0.5  # y > 0
+    # The depth at which the object's y axis points in the camera's frame: negative to the viewer.
+    right_is_near = camera.rotation(cameras)[:, 2, 1] <= 0.0
+    stays = (right_is_near[:, None] == on_right[None])[:, None]
+  else:
+    facing = jnp.einsum(
+      "hwk,bhwk->bhw", weights, _depth_of_normals(vertices, cameras, topology)[:, corners]
+    )
+    stays = (facing <= 0.0) | (facing[:, :, mirrored_columns(uv_height)] > 0.0)
+  flow = jnp.where(stays[..., None], own, partners)
   return jax.lax.stop_gradient(jnp.clip(flow, -1.0, 1.0))
+
+
+def _depth_of_normals(
+  vertices: Float[Array, "B V 3"], cameras: Float[Array, "B 7"], topology: Topology
+) -> Float[Array, "B V"]:
+  """How far each vertex's normal points into the scene; negative where it faces the camera."""
+  a, b, c = (vertices[:, topology.outward_faces[:, i]] for i in range(3))
+  normals = jnp.cross(b - a, c - a)
+  depth = jnp.einsum("bfc,bc->bf", normals, camera.rotation(cameras)[:, 2])
+  spread = jnp.repeat(depth, 3, axis=1)
+  total = jnp.zeros(vertices.shape[:2], vertices.dtype)
+  return total.at[:, topology.outward_faces.reshape(-1)].add(spread)

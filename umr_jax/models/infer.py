@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from umr_jax.config import Config
 from umr_jax.geometry.topology import build_topology
-from umr_jax.models.assemble import assemble_vertices
+from umr_jax.models.assemble import assemble_vertices, finer_flow
 from umr_jax.models.camera_flow import camera_flow
 from umr_jax.models.umr_net import UMRNet
 from umr_jax.types import Template, Topology, checked
@@ -26,6 +26,8 @@ class Inference:
   camera: Float[Array, "B 7"]  # the most probable one
   flow_map: Float[Array, "B Hu Wu 2"]  # image positions
   shape_code: Float[Array, "B Z"]
+  # With model.flow=camera: by how much `flow_map` departs from `camera_flow`.
+  flow_correction: Float[Array, "B Hu Wu 2"] | None = None
 
 
 Infer = Callable[[Any, Any, Template, Array], Inference]
@@ -85,8 +87,9 @@ def make_infer(net: UMRNet, topology: Topology) -> Infer:
     best = jnp.argmax(prediction.camera_logits, axis=-1)
     camera = jnp.take_along_axis(prediction.cameras, best[:, None, None], axis=1)[:, 0]
     vertices = assemble_vertices(prediction.half_offsets, template, topology)
-    flow_map = prediction.flow_map
+    flow_map, correction = prediction.flow_map, None
     if net.flow == "camera":
+      correction = flow_map
       flow_map += camera_flow(vertices, camera, topology, uv_height=net.uv_height)
     return Inference(
       vertices=vertices,
@@ -95,6 +98,21 @@ def make_infer(net: UMRNet, topology: Topology) -> Infer:
       camera=camera,
       flow_map=flow_map,
       shape_code=prediction.shape_code,
+      flow_correction=correction,
     )
 
   return infer
+
+
+@checked
+def fine_flow(found: Inference, topology: Topology, *, height: int) -> Float[Array, "B hu wu 2"]:
+  """The flow for a texture of `height` rows, or of as many as the flow map has, if that has more.
+
+  What a network says of the flow is smooth and is interpolated; what the camera sees is known at
+  every pixel of the texture.
+  """
+  if found.flow_correction is None:
+    return finer_flow(found.flow_map, height)
+  correction = finer_flow(found.flow_correction, height)
+  seen = camera_flow(found.vertices, found.camera, topology, uv_height=correction.shape[1])
+  return seen + correction
