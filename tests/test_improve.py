@@ -11,7 +11,7 @@ from tiny import tiny_config
 from umr_jax.checkpoint import Snapshot, read_checkpoint
 from umr_jax.config import LossConfig, PartsConfig, from_dict, to_dict
 from umr_jax.data.part_store import read_store
-from umr_jax.em.loop import first_em_state
+from umr_jax.em.first_state import bare_em_state
 from umr_jax.improve import improve
 from umr_jax.pipeline import discover_parts, run
 
@@ -61,7 +61,7 @@ def test_a_turn_teaches_parts_and_trains_with_them_once(tmp_path, standard_promo
 
 
 def test_a_run_without_parts_is_refused(tmp_path, monkeypatch):
-  em_state = first_em_state(np.zeros((26, 3), np.float32))
+  em_state = bare_em_state(np.zeros((26, 3), np.float32))
   settings = to_dict(tiny_config(tmp_path))
   snapshot = Snapshot(
     config=settings, params={}, batch_stats={}, ema_params={}, em_state=em_state, step=2

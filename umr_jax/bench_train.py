@@ -14,8 +14,8 @@ from umr_jax.config import Config
 from umr_jax.data.transforms import barrier
 from umr_jax.em.camera_bank import CROP_SIZE, make_views, score_views, template_vertices
 from umr_jax.em.e_step import make_round
+from umr_jax.em.first_state import bare_em_state
 from umr_jax.em.first_template import egg
-from umr_jax.em.loop import first_em_state
 from umr_jax.em.m_step import with_canonical_uv
 from umr_jax.geometry.uv import uv_directions
 from umr_jax.losses.drawing import draw
@@ -55,7 +55,7 @@ def made_up_batch(config: Config, *, image_size: int) -> Batch:
 
 def made_up_state(config: Config, topology: Topology) -> EMState:
   """An egg, and for semantic terms a canonical map of four parts."""
-  state = first_em_state(egg(topology, radii=(0.9, 0.4, 0.5), taper=0.3))
+  state = bare_em_state(egg(topology, radii=(0.9, 0.4, 0.5), taper=0.3))
   if not config.semantic:
     return state
   x, _, z = np.moveaxis(uv_directions(config.geometry.uv_height), -1, 0)

@@ -18,12 +18,18 @@ from umr_jax import config_checks
 class GeometryConfig:
   """The template mesh and its UV layout."""
 
-  first: str = "egg"  # the first template: egg | silhouettes (their mean, as a solid)
+  # The first template: egg | silhouettes (their mean, as a solid) | volume (what all silhouettes
+  # agree on, its cameras and cells found in turns)
+  first: str = "egg"
+  volume_turns: int = 4  # how often a volume finds the cameras that it is then fitted to
   # An egg's half axes along x, y, z; a sphere's equal axes are the paper's.
   radii: tuple[float, ...] = (1.0, 1.0, 1.0)
   taper: float = 0.0  # by how much of itself an egg thickens towards its x end
-  first_parts: bool = False  # with silhouettes: the first canonical map is the parts' mean profile
-  width: float = 0.5  # y of a template from silhouettes, as a share of its x
+  # With silhouettes or a volume: the first canonical map comes from the parts' mean profile.
+  first_parts: bool = False
+  width: float = (
+    0.5  # y of a template from silhouettes, or of a volume's start, as a share of its x
+  )
   level: int = 3  # icosphere subdivisions: 0..4 are 12, 42, 162, 642, 2562 vertices
   texels_per_side: int = 6  # R: a face has R * R texels
   uv_height: int = 128  # the UV map is [uv_height, 2 * uv_height]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 CHOICES = {
-  "geometry.first": ("egg", "silhouettes"),
+  "geometry.first": ("egg", "silhouettes", "volume"),
   "data.source": ("synthetic", "folder", "cub", "pascal3d", "imagenet", "openimages", "tfds"),
   "data.parts": ("given", "discovered", "file", "keypoints", "none"),
   "parts.method": ("cosegment", "scops", "color", "position"),
@@ -31,6 +31,7 @@ CHOICES = {
 }
 LIMITS = {
   "geometry.level": (0, 4),
+  "geometry.volume_turns": (1, 100),
   "geometry.width": (0.05, 2.0),
   "geometry.taper": (-0.9, 0.9),
   "geometry.texels_per_side": (1, 16),
@@ -127,12 +128,10 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
   elevation = config.model.camera_elevation
   if len(elevation) != 2 or not -90 <= elevation[0] < elevation[1] <= 90:
     yield f"model.camera_elevation is {elevation}; it must be two rising angles in [-90, 90]."
-  if config.geometry.first_parts and (
-    config.geometry.first != "silhouettes" or not config.semantic
-  ):
+  if config.geometry.first_parts and (config.geometry.first == "egg" or not config.semantic):
     yield (
-      "geometry.first_parts is set: it needs geometry.first=silhouettes, and loss.part_vertices or "
-      "loss.part_probability to use them."
+      "geometry.first_parts is set: it needs geometry.first=silhouettes or volume, and "
+      "loss.part_vertices or loss.part_probability to use them."
     )
   if bool(config.em.bank_every) != bool(config.loss.camera_bank):
     yield "em.bank_every and loss.camera_bank need each other: set both, or neither."

@@ -165,6 +165,13 @@ def gather_rows(tree: Any) -> Any:
   return multihost_utils.process_allgather(tree, tiled=True)
 
 
+def of_first_host(tree: Any) -> Any:
+  """The first host's arrays, on every host. All hosts must call it with the same shapes."""
+  if jax.process_count() == 1:
+    return tree
+  return multihost_utils.broadcast_one_to_all(tree)
+
+
 def pmap_step(function: Callable[..., Any], *, donate: bool) -> Callable[..., Any]:
   """Runs one training step on every device.
 

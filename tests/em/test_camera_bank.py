@@ -17,7 +17,8 @@ from umr_jax.em.camera_bank import (
   view_rotations,
 )
 from umr_jax.em.camera_choice import choose_cameras
-from umr_jax.em.loop import EMLoop, first_em_state
+from umr_jax.em.first_state import bare_em_state, first_em_state
+from umr_jax.em.loop import EMLoop
 from umr_jax.em.m_step import with_canonical_uv
 from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.symmetry import halve
@@ -45,7 +46,7 @@ def em_state(topology):
   x, _, z = np.moveaxis(uv_directions(16), -1, 0)
   front, top = x > 0.6, (z > 0.3) & (x <= 0.6)
   maps = np.stack([0 * x, front, top, ~front & ~top], axis=-1).astype(np.float32)
-  state = first_em_state(np.asarray(halve(vertices, num_center=topology.num_center), np.float32))
+  state = bare_em_state(np.asarray(halve(vertices, num_center=topology.num_center), np.float32))
   return with_canonical_uv(state, maps, topology=topology)
 
 
@@ -226,7 +227,11 @@ def begun(folder, **em):
     checkpointer=None,
     monitor=None,
   )
-  return loop, loop.round(0).new_state(0), loop._first_em_state()
+  return (
+    loop,
+    loop.round(0).new_state(0),
+    first_em_state(loop.config, loop.topology, loop.train_split),
+  )
 
 
 @pytest.mark.parametrize("shapes", [0, 3])

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from umr_jax.em.first_parts import first_canonical_uv
+from umr_jax.em.first_state import bare_em_state
 from umr_jax.em.first_template import inflate, mean_profile
-from umr_jax.em.loop import first_em_state
 from umr_jax.em.m_step import with_canonical_uv
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.geometry.topology import build_topology
@@ -40,7 +40,7 @@ def test_each_vertex_has_the_part_that_the_profile_shows_there(topology, rng):
   assert canonical.shape == (32, 64, 3) and canonical.dtype == np.float32
   np.testing.assert_allclose(canonical.sum(-1), 1.0, atol=1e-4)
   assert (canonical[..., 0] == 0.0).all()
-  state = with_canonical_uv(first_em_state(half), canonical, topology=topology)
+  state = with_canonical_uv(bare_em_state(half), canonical, topology=topology)
   vertices = np.asarray(symmetrize(jnp.asarray(half), num_center=topology.num_center))
   labels = np.asarray(state.part_vertices)
   forward = vertices[:, 0] > 0.55

@@ -9,6 +9,7 @@ from tiny import tiny_config
 
 from umr_jax.config import GeometryConfig
 from umr_jax.data.dataset import load_dataset
+from umr_jax.em.first_state import first_em_state
 from umr_jax.em.first_template import egg
 from umr_jax.em.loop import EMLoop
 from umr_jax.models.infer import build_topology_from
@@ -17,10 +18,7 @@ from umr_jax.models.infer import build_topology_from
 def first_template(config):
   topology = build_topology_from(config)
   split = load_dataset(config.data).splits["train"]
-  loop = EMLoop(
-    config=config, topology=topology, train_split=split, checkpointer=None, monitor=None
-  )
-  return topology, loop._first_em_state().template.half_vertices
+  return topology, first_em_state(config, topology, split).template.half_vertices
 
 
 def with_geometry(config, **changes):

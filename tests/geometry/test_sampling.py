@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from umr_jax.geometry.sampling import bilinear_sample
+from umr_jax.geometry.sampling import bilinear_sample, trilinear_sample
 
 
 def _twin(image, points):
@@ -135,3 +136,22 @@ def test_an_image_of_one_pixel_is_a_tent():
 def test_points_of_another_batch_are_refused(image):
   with pytest.raises(jaxtyping.TypeCheckError):
     bilinear_sample(jnp.asarray(image)[None], jnp.zeros((2, 4, 2)))
+
+
+def test_volumes_are_read_as_scipy_reads_them(rng):
+  grid = rng.normal(size=(4, 5, 6, 2)).astype(np.float32)
+  points = rng.uniform(-1.3, 1.3, size=(80, 3)).astype(np.float32)
+  cells = [(points[:, i] + 1.0) * 0.5 * n - 0.5 for i, n in enumerate(grid.shape[:3])]
+  padded = np.pad(grid, [(1, 1)] * 3 + [(0, 0)])  # what fades to zero lies one cell outside
+  expected = np.stack(
+    [
+      ndimage.map_coordinates(padded[..., c].astype(np.float64), np.array(cells) + 1.0, order=1)
+      for c in range(2)
+    ],
+    axis=-1,
+  )
+  np.testing.assert_allclose(
+    trilinear_sample(jnp.asarray(grid), jnp.asarray(points)), expected, atol=2e-5
+  )
+  gradient = jax.grad(lambda g: jnp.sum(trilinear_sample(g, jnp.zeros((1, 3)))))(jnp.asarray(grid))
+  np.testing.assert_allclose(jnp.sum(gradient), 2.0, rtol=1e-5)

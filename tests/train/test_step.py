@@ -12,8 +12,8 @@ from tiny import tiny_config
 from umr_jax import parallel
 from umr_jax.data.batching import train_batch
 from umr_jax.data.dataset import load_dataset
+from umr_jax.em.first_state import bare_em_state
 from umr_jax.em.first_template import egg
-from umr_jax.em.loop import first_em_state
 from umr_jax.models.infer import build_net, build_topology_from
 from umr_jax.models.initialize import initialize
 from umr_jax.train.augment import Strengths
@@ -45,7 +45,7 @@ def build(setting, optimizer, **changes):
     **{"ema_decay": 0.9, **changes},
   )
   state = new_train_state(params, stats, optimizer, step=0, ema=True)
-  return step, state, first_em_state(egg(topology))
+  return step, state, bare_em_state(egg(topology))
 
 
 def run(function, state, em_state, batch, steps, *, key=0):

@@ -30,10 +30,10 @@ from umr_jax.types import Array, Batch, EMState, Topology, checked
 _AZIMUTHS, _ELEVATIONS, _ROLLS = 24, 4, (-0.4, 0.0, 0.4)
 # Pixels per side of the crops that are searched, of the frame in which they meet the views, and of
 # the drawings that views are measured on.
-CROP_SIZE, _FRAME, _MEASURED = 48, 48, 24
+CROP_SIZE, FRAME, MEASURED = 48, 48, 24
 # Half the frame's side, in square roots of the silhouette's area: what is up to 11 times as long as
 # wide fits.
-_HALF = 1.7
+HALF_FRAME = 1.7
 # What the silhouettes' IoU counts beside the parts', and what is added before a logarithm.
 _SILHOUETTE, _FLOOR = 0.25, 0.05
 # A part that covers less than this many pixels of the frame is not seen.
@@ -105,10 +105,10 @@ def make_views(
       seen = camera.project(spread, cameras)
       low, high = jnp.min(seen[..., :2], axis=1), jnp.max(seen[..., :2], axis=1)
       middle, half = 0.5 * (low + high), 0.5 * jnp.max(high - low, axis=-1)
-      inside = draw(seen, middle, half, _MEASURED) >= 0
-      center, side = _center_and_side(inside.astype(jnp.float32))
+      inside = draw(seen, middle, half, MEASURED) >= 0
+      center, side = center_and_side(inside.astype(jnp.float32))
       center, side = middle + half[:, None] * center, half * side
-      ids = draw(seen, center, _HALF * side, _FRAME)
+      ids = draw(seen, center, HALF_FRAME * side, FRAME)
       return jnp.where(ids >= 0, part[jnp.maximum(ids, 0)], -1).astype(jnp.int8), center, side
 
     labels, centers, sides = jax.lax.map(look, shapes)
@@ -125,7 +125,7 @@ def score_views(views: Views, batch: Batch) -> Scores:
   view it is, so that none that is bent to look right from a wrong side decides alone; the best of
   them in a view says how large and where.
   """
-  center, side = _center_and_side(batch.mask)
+  center, side = center_and_side(batch.mask)
   mask = _framed(batch.mask[..., None], center, side)
   parts = None
   if batch.parts is not None and views.parted:
@@ -159,7 +159,7 @@ def view_rotations(elevation: tuple[float, ...], roll: float) -> Float[Array, "K
   return upright_rotation(azimuth, height, lean)
 
 
-def _center_and_side(
+def center_and_side(
   masks: Float[Array, "N H W"],
 ) -> tuple[Float[Array, "N 2"], Float[Array, "N"]]:
   """The centre of mass of silhouettes, and the side of the square of their area, in image space."""
@@ -176,10 +176,10 @@ def _framed(
   maps: Float[Array, "B H W C"], center: Float[Array, "B 2"], side: Float[Array, "B"]
 ) -> Float[Array, "B S S C"]:
   """Maps in the frame around their centres of mass."""
-  row, column = (np.mgrid[:_FRAME, :_FRAME].astype(np.float32) + 0.5) * (2.0 / _FRAME) - 1.0
+  row, column = (np.mgrid[:FRAME, :FRAME].astype(np.float32) + 0.5) * (2.0 / FRAME) - 1.0
   place = jnp.asarray(np.stack([column.ravel(), row.ravel()], axis=-1))
-  points = center[:, None] + _HALF * side[:, None, None] * place[None]
-  return bilinear_sample(maps, points).reshape(len(maps), _FRAME, _FRAME, -1)
+  points = center[:, None] + HALF_FRAME * side[:, None, None] * place[None]
+  return bilinear_sample(maps, points).reshape(len(maps), FRAME, FRAME, -1)
 
 
 def _overlap(labels: Int[Array, "K S S"], maps: Float[Array, "B S S P"]) -> Float[Array, "B K"]:

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jaxtyping import Float
 
 from umr_jax import parallel
 from umr_jax.checkpoint import Checkpointer
@@ -17,30 +16,14 @@ from umr_jax.data.dataset import Split
 from umr_jax.em.aggregate import aggregate
 from umr_jax.em.camera_bank import CROP_SIZE, template_vertices
 from umr_jax.em.e_step import Round, e_step, make_round, run_key, training_batches
-from umr_jax.em.first_parts import first_canonical_uv
-from umr_jax.em.first_template import egg, inflate, mean_profile
-from umr_jax.em.m_step import m_step, with_canonical_uv
+from umr_jax.em.first_state import first_em_state
+from umr_jax.em.m_step import m_step
 from umr_jax.em.measure import Measurement, on_host
 from umr_jax.em.monitor import Monitor
 from umr_jax.errors import Preempted
 from umr_jax.train.recentre import recentre
 from umr_jax.train.step import evaluation_params
-from umr_jax.types import Batch, EMState, Template, Topology, TrainState, host, network_round
-
-# The masks whose mean is the profile of a first template.
-_PROFILE_IMAGES, _PROFILE_SIZE = 1000, 64
-
-
-def first_em_state(half_vertices: Float[np.ndarray, "Vh 3"]) -> EMState:
-  """Round 0: a first template (`em.first_template`); nothing is known of parts."""
-  zero = np.zeros((), np.int32)
-  return EMState(round=zero, round_start=zero, template=Template(half_vertices=half_vertices))
-
-
-def _profile_maps(batch: Batch) -> np.ndarray:
-  """The silhouettes [B, S, S, 1], and after them the part maps where there are any."""
-  masks = np.asarray(batch.mask)[..., None]
-  return masks if batch.parts is None else np.concatenate([masks, batch.parts], axis=-1)
+from umr_jax.types import EMState, Topology, TrainState, host, network_round
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,7 +76,10 @@ class EMLoop:
 
     restored = self.checkpointer.restore_latest(like)
     if restored is None:
-      return self.round(0).new_state(0), self._first_em_state()
+      return (
+        self.round(0).new_state(0),
+        first_em_state(self.config, self.topology, self.train_split),
+      )
     step, em_state = restored.step, restored.em_state
     logging.info("Going on from the checkpoint of step %d.", step)
     self.monitor.resumed(step)
@@ -104,31 +90,6 @@ class EMLoop:
         em_state, round=em_state.round - 1, round_start=np.int32(min(last_start, step - 1))
       )
     return restored.train_state, em_state
-
-  def _first_em_state(self) -> EMState:
-    """Where the run begins, from the config or from the silhouettes of the training set."""
-    geometry = self.config.geometry
-    if geometry.first == "egg":
-      return first_em_state(egg(self.topology, radii=geometry.radii, taper=geometry.taper))
-    maps = [
-      _profile_maps(batch)[batch.valid]
-      for batch, _ in evaluation_batches(
-        self.train_split.thinned(_PROFILE_IMAGES),
-        batch_size=self.config.train.batch_size,
-        image_size=_PROFILE_SIZE,
-        padding=self.config.data.padding,
-        parts=geometry.first_parts,
-      )
-    ]
-    profile = mean_profile(np.concatenate(maps))
-    half = inflate(profile[..., 0], self.topology, width=geometry.width)
-    em_state = first_em_state(half)
-    if profile.shape[-1] == 1:
-      return em_state
-    canonical_uv = first_canonical_uv(
-      profile[..., 1:], half, self.topology, uv_height=geometry.uv_height
-    )
-    return with_canonical_uv(em_state, canonical_uv, topology=self.topology)
 
   def _e_step(self, train_state: TrainState, em_state: EMState) -> tuple[TrainState, EMState]:
     """The gradient steps of one round, with its panels, checkpoints and template updates."""

@@ -1,5 +1,6 @@
-"""Bilinear look-up in images, with the project's one pixel-centre rule."""
+"""Linear look-up in images and volumes, with the project's one pixel-centre rule."""
 
+import itertools
 import math
 
 import jax.numpy as jnp
@@ -40,6 +41,35 @@ def bilinear_sample(
       weight = weight_x * weight_y * inside.astype(points.dtype)
       index = first + jnp.clip(y, 0, height - 1) * width + jnp.clip(x, 0, width - 1)
       total += weight[..., None] * jnp.take(pixels, index, axis=0, mode="clip")
+  return total
+
+
+@checked
+def trilinear_sample(
+  grid: Float[Array, "X Y Z C"], points: Float[Array, "*N 3"]
+) -> Float[Array, "*N C"]:
+  """Samples a grid of cells at continuous positions; differentiable in the grid.
+
+  Args:
+    grid: what is read.
+    points: (x, y, z), with [-1, 1] from outer cell face to outer cell face. Finite.
+
+  Returns:
+    The values. Beyond the outermost centres they fade to zero over one cell.
+  """
+  sizes = grid.shape[:3]
+  cells = grid.reshape(-1, grid.shape[-1])
+  axes = [_split((points[..., i] + 1.0) * (0.5 * n) - 0.5, n) for i, n in enumerate(sizes)]
+  total = jnp.zeros((*points.shape[:-1], grid.shape[-1]), grid.dtype)
+  for corner in itertools.product((0, 1), repeat=3):
+    index = jnp.zeros(points.shape[:-1], jnp.int32)
+    weight = jnp.ones(points.shape[:-1], points.dtype)
+    for (before, rest), size, next_one in zip(axes, sizes, corner, strict=True):
+      at = before + next_one
+      inside = ((at >= 0) & (at < size)).astype(points.dtype)
+      weight *= inside * (rest if next_one else 1.0 - rest)
+      index = index * size + jnp.clip(at, 0, size - 1)
+    total += weight[..., None] * jnp.take(cells, index, axis=0, mode="clip")
   return total
 
 

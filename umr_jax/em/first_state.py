@@ -1,0 +1,91 @@
+"""Round 0: the template that a run begins with, and the canonical part map where it needs one."""
+
+import numpy as np
+from jaxtyping import Float
+
+from umr_jax import parallel
+from umr_jax.config import Config
+from umr_jax.data.batching import evaluation_batches
+from umr_jax.data.dataset import Split
+from umr_jax.em.first_parts import first_canonical_uv
+from umr_jax.em.first_template import egg, inflate, mean_profile
+from umr_jax.em.first_volume import ViewSearch, first_volume, with_volume
+from umr_jax.em.m_step import with_canonical_uv
+from umr_jax.types import Batch, EMState, Template, Topology
+
+# The images that a first template is made of: at most so many, and their pixels per side.
+_IMAGES, _SIZE = 1000, 64
+
+
+def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
+  """Where a run begins, from the config or from the silhouettes and parts of the training set.
+
+  Args:
+    config: `geometry.first` names how.
+    topology: of the template.
+    split: the training images.
+
+  Returns:
+    The state of round 0, the same on every host.
+
+  Raises:
+    ValueError: if the silhouettes do not allow it.
+  """
+  geometry = config.geometry
+  if geometry.first == "egg":
+    return bare_em_state(egg(topology, radii=geometry.radii, taper=geometry.taper))
+  maps = _maps(config, split)
+  profile = mean_profile(maps)
+  half = inflate(profile[..., 0], topology, width=geometry.width)
+  em_state = bare_em_state(half)
+  if geometry.first_parts:
+    canonical_uv = first_canonical_uv(
+      profile[..., 1:], half, topology, uv_height=geometry.uv_height
+    )
+    em_state = with_canonical_uv(em_state, canonical_uv, topology=topology)
+  if geometry.first == "volume":
+    search = ViewSearch(
+      elevation=config.model.camera_elevation,
+      roll=config.model.camera_roll,
+      evenness=config.em.bank_evenness,
+    )
+    volume, cameras = first_volume(
+      maps,
+      em_state,
+      topology,
+      search=search,
+      turns=geometry.volume_turns,
+      seed=config.train.seed,
+    )
+    em_state = with_volume(
+      em_state, volume, cameras, maps[..., 0], topology, uv_height=geometry.uv_height
+    )
+  # What is found by gradients need not be the same to the last bit on every host.
+  return parallel.of_first_host(em_state)
+
+
+def bare_em_state(half_vertices: Float[np.ndarray, "Vh 3"]) -> EMState:
+  """Round 0 with a first template; nothing is known of parts."""
+  zero = np.zeros((), np.int32)
+  return EMState(round=zero, round_start=zero, template=Template(half_vertices=half_vertices))
+
+
+def _maps(config: Config, split: Split) -> np.ndarray:
+  """The silhouettes [N, S, S, 1], and after them the part maps where they are asked for."""
+
+  def of_batch(batch: Batch) -> np.ndarray:
+    masks = np.asarray(batch.mask)[..., None]
+    return masks if batch.parts is None else np.concatenate([masks, batch.parts], axis=-1)
+
+  return np.concatenate(
+    [
+      of_batch(batch)[batch.valid]
+      for batch, _ in evaluation_batches(
+        split.thinned(_IMAGES),
+        batch_size=config.train.batch_size,
+        image_size=_SIZE,
+        padding=config.data.padding,
+        parts=config.geometry.first_parts,
+      )
+    ]
+  )

@@ -1,0 +1,159 @@
+"""Cameras and a first template before any network: a volume and its views, found in turns.
+
+Where the first template is too crude to tell views apart, the cameras that it finds are good enough
+for a volume that is better, which finds better cameras. No gradient passes from one to the other,
+and nothing is learned but one volume for the whole category.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jaxtyping import Float
+
+from umr_jax.em.camera_bank import Views, make_views, score_views, view_rotations
+from umr_jax.em.camera_choice import choose_cameras
+from umr_jax.em.m_step import with_canonical_uv
+from umr_jax.em.volume import (
+  Volume,
+  empty_logits,
+  fit_volume,
+  surface_level,
+  volume_of,
+  volume_views,
+)
+from umr_jax.em.volume_mesh import surface_points, volume_canonical_uv, wrap
+from umr_jax.geometry.symmetry import symmetrize
+from umr_jax.types import Batch, EMState, Template, Topology
+
+# Pixels per side of what the volume is fitted to.
+_SIZE = 32
+# Steps of each turn, and how many images are compared with the views at a time.
+_STEPS, _BATCH = 60, 50
+# How many images decide where the surface lies.
+_JUDGED = 100
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class ViewSearch:
+  """How cameras are searched; the same as in training."""
+
+  elevation: tuple[float, ...]
+  roll: float
+  evenness: float
+
+
+def first_volume(
+  maps: Float[np.ndarray, "N S S C"],
+  start: EMState,
+  topology: Topology,
+  *,
+  search: ViewSearch,
+  turns: int,
+  seed: int,
+) -> tuple[Volume, np.ndarray]:
+  """A volume of the category, and a camera for each image.
+
+  Args:
+    maps: of crops around the object: silhouettes, and after them the part maps, background first,
+      where there are any.
+    start: a first template, with a canonical map where there are part maps.
+    topology: of its mesh.
+    search: the views.
+    turns: how often the cameras are searched with the volume.
+    seed: of the draw of batches.
+
+  Returns:
+    The volume, and cameras [N, 7].
+  """
+  masks, parts = maps[..., 0], maps[..., 1:]
+  small = _resized(np.concatenate([maps[..., :1], parts[..., 1:] * maps[..., :1]], axis=-1))
+  half = jnp.asarray(start.template.half_vertices)
+  shape = symmetrize(half, num_center=topology.num_center)[None]
+  draw = jax.jit(make_views(topology, elevation=search.elevation, roll=search.roll))
+  rotations = view_rotations(search.elevation, search.roll)
+  cameras = _search(draw(shape, start.canonical_uv), masks, parts, evenness=search.evenness)
+  logits = empty_logits(small.shape[-1] - 1)
+  key = jax.random.key(seed)
+  for turn in range(turns):
+    logits, overlaps = fit_volume(
+      logits,
+      cameras,
+      small[..., 0],
+      small[..., 1:],
+      key=jax.random.fold_in(key, turn),
+      steps=_STEPS,
+    )
+    views = volume_views(volume_of(logits), rotations)
+    cameras = _search(views, masks, parts, evenness=search.evenness)
+    logging.info(
+      "Volume, turn %d of %d: mask IoU %.3f, part IoU %.3f.", turn + 1, turns, *overlaps.tolist()
+    )
+  return volume_of(logits), np.asarray(cameras)
+
+
+def with_volume(
+  start: EMState,
+  volume: Volume,
+  cameras: Float[np.ndarray, "N 7"],
+  masks: Float[np.ndarray, "N S S"],
+  topology: Topology,
+  *,
+  uv_height: int,
+) -> EMState:
+  """The state with the volume's surface as its template, and the volume's parts on it.
+
+  Args:
+    start: what the volume was begun with.
+    volume: of the category.
+    cameras: of the images.
+    masks: of the images; they decide which cells belong to the object.
+    topology: of the template.
+    uv_height: rows of the canonical map.
+
+  Raises:
+    ValueError: if the volume is empty.
+  """
+  some = np.linspace(0, len(masks) - 1, min(len(masks), _JUDGED)).astype(int)
+  level = surface_level(volume, cameras[some], _resized(masks[some, ..., None])[..., 0])
+  half = wrap(*surface_points(np.asarray(volume.opacity), level=level), topology)
+  logging.info("The template is the surface of the volume at an opacity of %.1f.", level)
+  state = dataclasses.replace(start, template=Template(half_vertices=half))
+  if not volume.parts.shape[-1]:
+    return state
+  canonical_uv = volume_canonical_uv(volume, half, topology, uv_height=uv_height)
+  return with_canonical_uv(state, canonical_uv, topology=topology)
+
+
+def _resized(maps: np.ndarray) -> jax.Array:
+  return jax.image.resize(maps, (len(maps), _SIZE, _SIZE, maps.shape[-1]), "linear")
+
+
+def _search(views: Views, masks: np.ndarray, parts: np.ndarray, *, evenness: float) -> jax.Array:
+  """The camera of each image: `EMLoop` does the same for a whole training set in its batches."""
+  values, places = [], []
+  for start in range(0, len(masks), _BATCH):
+    rows = slice(start, start + _BATCH)
+    found = _scored(views, masks[rows], parts[rows] if parts.shape[-1] else None)
+    values.append(found[0])
+    places.append(found[1])
+  choose = jax.jit(functools.partial(choose_cameras, evenness=evenness))
+  return choose(jnp.concatenate(values), jnp.concatenate(places), views.rotations)
+
+
+@jax.jit
+def _scored(views: Views, masks: jax.Array, parts: jax.Array | None) -> tuple[jax.Array, ...]:
+  count = len(masks)
+  batch = Batch(
+    image=jnp.zeros((*masks.shape, 3)),
+    mask=masks,
+    barrier=jnp.zeros(masks.shape),
+    index=jnp.arange(count, dtype=jnp.int32),
+    valid=jnp.ones(count, bool),
+    parts=parts,
+  )
+  scores = score_views(views, batch)
+  return scores.values, scores.places
