@@ -152,6 +152,7 @@ class LossConfig:
   texture_dt: float = 3.0
   texture_cycle: float = 0.5
   laplacian: float = 0.15
+  smooth_offsets: bool = False  # the Laplacian is that of the offsets: the template keeps its edges
   flatten: float = 4e-4
   edge: float = 0.0
   deformation: float = 5.0

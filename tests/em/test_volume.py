@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from umr_jax.em.camera_bank import score_views, view_rotations
 from umr_jax.em.first_parts import first_canonical_uv
@@ -108,26 +109,36 @@ def test_what_is_in_front_hides_what_is_behind(plane):
   assert (front[0, 0] > front[1, 0]) == (front[0, 3] < front[1, 3])
 
 
-def test_silhouettes_from_known_cameras_grow_wings(plane, shown, topology):
+@pytest.mark.slow
+def test_silhouettes_from_rough_cameras_grow_wings(plane, shown, topology, rng):
   maps, cameras = shown
-  logits, overlaps = fit_volume(
+  rough = cameras + np.concatenate(
+    [0.03 * rng.normal(size=(64, 3)), 0.03 * rng.normal(size=(64, 4))], axis=1
+  )
+  rough[:, 3:] /= np.linalg.norm(rough[:, 3:], axis=1, keepdims=True)
+  logits, found, overlaps = fit_volume(
     empty_logits(4),
-    jnp.asarray(cameras),
+    jnp.asarray(rough, jnp.float32),
     jnp.asarray(maps[..., 0]),
     jnp.asarray(maps[..., 2:]),
     key=jax.random.key(0),
-    steps=60,
+    steps=100,
   )
   assert overlaps[0] > 0.75 and overlaps[1] > 0.6
+  np.testing.assert_allclose(np.linalg.norm(found[:, 3:], axis=1), 1.0, atol=1e-5)
+  before, after = (np.median(_degrees(c[:, 3:], cameras[:, 3:])) for c in (rough, found))
+  assert after < 0.8 * before
   volume = volume_of(logits)
   np.testing.assert_allclose(volume.opacity, volume.opacity[:, ::-1], atol=1e-6)
-  level = surface_level(volume, cameras, maps[..., 0])
-  found, true = np.asarray(volume.opacity) > level, np.asarray(plane.opacity) > 0.5
-  assert (found & true).sum() / (found | true).sum() > 0.6
+  level = surface_level(volume, found, maps[..., 0])
+  occupied, true = np.asarray(volume.opacity) > level, np.asarray(plane.opacity) > 0.5
+  # Walls of two cells: half a cell beside the truth, where nothing in the images fixes the frame.
+  assert (occupied & true).sum() / (occupied | true).sum() > 0.45
 
   half = wrap(*surface_points(np.asarray(volume.opacity), level=level), topology)
-  size = np.ptp(np.asarray(symmetrize(half, num_center=topology.num_center)), axis=0)
-  np.testing.assert_allclose(size, [1.8, 1.5, 0.65], rtol=0.15)
+  vertices = np.asarray(symmetrize(half, num_center=topology.num_center))
+  np.testing.assert_allclose(np.ptp(vertices, axis=0), [1.8, 1.5, 0.65], rtol=0.25)
+  assert _inside_out(vertices, topology, plane) < 0.02
   uv = volume_canonical_uv(volume, half, topology, uv_height=16)
   np.testing.assert_allclose(uv.sum(-1), 1.0, atol=1e-4)
   assert (uv[..., 0] == 0.0).all()
@@ -171,11 +182,8 @@ def test_cameras_and_volume_find_each_other(shown, topology):
   half = inflate(profile[..., 0], topology, width=0.5)
   uv = first_canonical_uv(profile[..., 1:], half, topology, uv_height=16)
   start = with_canonical_uv(bare_em_state(half), uv, topology=topology)
-  errors = {}
-  for turns in (0, 3):
-    volume, found = first_volume(maps, start, topology, search=SEARCH, turns=turns, seed=0)
-    errors[turns] = np.median(_degrees(found[:, 3:], _facing(found, cameras)[:, 3:]))
-  assert errors[3] < 15.0 and errors[3] < 0.75 * errors[0]
+  volume, found = first_volume(maps, start, topology, search=SEARCH, turns=2, seed=0)
+  assert np.median(_degrees(found[:, 3:], _facing(found, cameras)[:, 3:])) < 11.0
   state = with_volume(start, volume, found, maps[..., 0], topology, uv_height=16)
   assert np.ptp(np.asarray(state.template.half_vertices)[:, 1]) > 0.5
   assert state.canonical_uv.shape == (16, 32, 5)
@@ -192,6 +200,22 @@ def test_cameras_and_volume_find_each_other(shown, topology):
 
 def _degrees(a, b):
   return np.degrees(np.asarray(quaternion.geodesic_angle(jnp.asarray(a), jnp.asarray(b))))
+
+
+def _inside_out(vertices, topology, volume):
+  """The share of a mesh's surface whose faces look into the volume."""
+  corners = vertices[topology.outward_faces]
+  normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+  area = np.linalg.norm(normals, axis=1)
+  blurred = ndimage.gaussian_filter(np.asarray(volume.opacity), 1.5)
+  steps = 0.06 * normals / np.maximum(area, 1e-9)[:, None]
+  outside, inside = (
+    ndimage.map_coordinates(
+      blurred, (0.5 * CELLS * ((corners.mean(axis=1) + s) / HALF + 1.0) - 0.5).T, order=1
+    )
+    for s in (steps, -steps)
+  )
+  return area[outside > inside].sum() / area.sum()
 
 
 def _facing(found, cameras):

@@ -196,6 +196,21 @@ def test_gradients_go_where_the_method_sends_them(objective, prediction):
     assert (grad.half_offsets != 0.0).any() and (grad.cameras == 0.0).all(), name
 
 
+def test_smooth_offsets_leave_the_template_its_edges(objective, prediction, em_state, rng):
+  rough = jnp.asarray(em_state.template.half_vertices)
+  rough += jnp.asarray(0.1 * rng.normal(size=rough.shape), jnp.float32)
+  spiky = dataclasses.replace(em_state, template=Template(half_vertices=rough))
+  moved = dataclasses.replace(
+    prediction, half_offsets=jnp.full_like(prediction.half_offsets, 0.1).at[..., 1].set(0.0)
+  )
+  values = {}
+  for smooth in (False, True):
+    weights = LossConfig(smooth_offsets=smooth)
+    values[smooth] = float(objective(moved, em_state=spiky, weights=weights)[1]["loss/laplacian"])
+  assert values[False] > 0.1
+  np.testing.assert_allclose(values[True], 0.0, atol=1e-9)
+
+
 def test_terms_begin_and_end_when_the_config_says():
   weights = LossConfig(orientation=0.4, orientation_stop=10, deformation=5.0, deformation_start=20)
 

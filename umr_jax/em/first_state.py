@@ -1,5 +1,7 @@
 """Round 0: the template that a run begins with, and the canonical part map where it needs one."""
 
+import dataclasses
+
 import numpy as np
 from jaxtyping import Float
 
@@ -13,8 +15,8 @@ from umr_jax.em.first_volume import ViewSearch, first_volume, with_volume
 from umr_jax.em.m_step import with_canonical_uv
 from umr_jax.types import Batch, EMState, Template, Topology
 
-# The images that a first template is made of: at most so many, and their pixels per side.
-_IMAGES, _SIZE = 1000, 64
+# The images that a profile and a volume are made of: at most so many, and their pixels per side.
+_PROFILE_IMAGES, _VOLUME_IMAGES, _SIZE = 1000, 4000, 64
 
 
 def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
@@ -26,7 +28,8 @@ def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
     split: the training images.
 
   Returns:
-    The state of round 0, the same on every host.
+    The state of round 0, the same on every host. With a volume and a camera bank, the bank holds
+    the volume's cameras, if it has seen every image.
 
   Raises:
     ValueError: if the silhouettes do not allow it.
@@ -34,8 +37,9 @@ def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
   geometry = config.geometry
   if geometry.first == "egg":
     return bare_em_state(egg(topology, radii=geometry.radii, taper=geometry.taper))
-  maps = _maps(config, split)
-  profile = mean_profile(maps)
+  is_volume = geometry.first == "volume"
+  maps = _maps(config, split, limit=_VOLUME_IMAGES if is_volume else _PROFILE_IMAGES)
+  profile = mean_profile(maps[:: 1 + (len(maps) - 1) // _PROFILE_IMAGES])
   half = inflate(profile[..., 0], topology, width=geometry.width)
   em_state = bare_em_state(half)
   if geometry.first_parts:
@@ -43,7 +47,7 @@ def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
       profile[..., 1:], half, topology, uv_height=geometry.uv_height
     )
     em_state = with_canonical_uv(em_state, canonical_uv, topology=topology)
-  if geometry.first == "volume":
+  if is_volume:
     search = ViewSearch(
       elevation=config.model.camera_elevation,
       roll=config.model.camera_roll,
@@ -60,6 +64,8 @@ def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
     em_state = with_volume(
       em_state, volume, cameras, maps[..., 0], topology, uv_height=geometry.uv_height
     )
+    if config.em.bank_every and len(cameras) == len(split):
+      em_state = dataclasses.replace(em_state, camera_bank=cameras)
   # What is found by gradients need not be the same to the last bit on every host.
   return parallel.of_first_host(em_state)
 
@@ -70,8 +76,8 @@ def bare_em_state(half_vertices: Float[np.ndarray, "Vh 3"]) -> EMState:
   return EMState(round=zero, round_start=zero, template=Template(half_vertices=half_vertices))
 
 
-def _maps(config: Config, split: Split) -> np.ndarray:
-  """The silhouettes [N, S, S, 1], and after them the part maps where they are asked for."""
+def _maps(config: Config, split: Split, *, limit: int) -> np.ndarray:
+  """The silhouettes [N, S, S, 1] of at most `limit` images, and after them any part maps."""
 
   def of_batch(batch: Batch) -> np.ndarray:
     masks = np.asarray(batch.mask)[..., None]
@@ -81,7 +87,7 @@ def _maps(config: Config, split: Split) -> np.ndarray:
     [
       of_batch(batch)[batch.valid]
       for batch, _ in evaluation_batches(
-        split.thinned(_IMAGES),
+        split.thinned(limit),
         batch_size=config.train.batch_size,
         image_size=_SIZE,
         padding=config.data.padding,

@@ -18,6 +18,7 @@ from umr_jax.em.camera_bank import Views, make_views, score_views, view_rotation
 from umr_jax.em.camera_choice import choose_cameras
 from umr_jax.em.m_step import with_canonical_uv
 from umr_jax.em.volume import (
+  FIT_BATCH,
   Volume,
   empty_logits,
   fit_volume,
@@ -31,8 +32,11 @@ from umr_jax.types import Batch, EMState, Template, Topology
 
 # Pixels per side of what the volume is fitted to.
 _SIZE = 32
-# Steps of each turn, and how many images are compared with the views at a time.
-_STEPS, _BATCH = 60, 50
+# Steps of each turn. In the last one, after which cameras are not searched again, they settle: at
+# least so many steps, and enough for each image to be visited so often.
+_STEPS, _LAST_STEPS, _VISITS = 60, 120, 16
+# How many images are compared with the views at a time.
+_BATCH = 50
 # How many images decide where the surface lies.
 _JUDGED = 100
 
@@ -63,7 +67,7 @@ def first_volume(
     start: a first template, with a canonical map where there are part maps.
     topology: of its mesh.
     search: the views.
-    turns: how often the cameras are searched with the volume.
+    turns: how often cameras are searched, and the volume fitted to them; at least one.
     seed: of the draw of batches.
 
   Returns:
@@ -75,20 +79,21 @@ def first_volume(
   shape = symmetrize(half, num_center=topology.num_center)[None]
   draw = jax.jit(make_views(topology, elevation=search.elevation, roll=search.roll))
   rotations = view_rotations(search.elevation, search.roll)
-  cameras = _search(draw(shape, start.canonical_uv), masks, parts, evenness=search.evenness)
+  views = draw(shape, start.canonical_uv)
   logits = empty_logits(small.shape[-1] - 1)
   key = jax.random.key(seed)
+  last = max(_LAST_STEPS, _VISITS * len(maps) // FIT_BATCH)
   for turn in range(turns):
-    logits, overlaps = fit_volume(
+    cameras = _search(views, masks, parts, evenness=search.evenness)
+    logits, cameras, overlaps = fit_volume(
       logits,
       cameras,
       small[..., 0],
       small[..., 1:],
       key=jax.random.fold_in(key, turn),
-      steps=_STEPS,
+      steps=_STEPS if turn + 1 < turns else last,
     )
     views = volume_views(volume_of(logits), rotations)
-    cameras = _search(views, masks, parts, evenness=search.evenness)
     logging.info(
       "Volume, turn %d of %d: mask IoU %.3f, part IoU %.3f.", turn + 1, turns, *overlaps.tolist()
     )

@@ -1,9 +1,9 @@
 """The category as a cloud of cells with opacities and parts: what many silhouettes agree on.
 
 A mesh that is pulled by silhouettes grows no wing where there is none: only what nearly touches the
-outline moves. The cells of a volume have no such neighbours to wait for. Under known cameras a few
-dozen gradient steps find the opacities that explain all silhouettes at once, the tomography of a
-category.
+outline moves. The cells of a volume have no such neighbours to wait for. Under roughly
+known cameras a few dozen gradient steps find the opacities that explain all silhouettes at once:
+the tomography of a category.
 
 Source: Tulsiani et al. 2017, "Multi-view Supervision for Single-view Reconstruction via
   Differentiable Ray Consistency" (opacities along rays). Departs: one volume for a whole category.
@@ -19,7 +19,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from umr_jax.em.camera_bank import FRAME, HALF_FRAME, MEASURED, Views, center_and_side
-from umr_jax.geometry import camera
+from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.sampling import trilinear_sample
 from umr_jax.types import checked
 
@@ -31,7 +31,9 @@ _SAMPLES, _DEPTH = 40, 1.3
 _OPAQUE = 0.999
 # The logit of cells that nothing is known of.
 _EMPTY = -3.0
-_BATCH, _LEARNING_RATE = 32, 0.15
+FIT_BATCH, _LEARNING_RATE = 32, 0.15
+# By how much a step moves a camera at most: scale, image units, or half radians.
+_CAMERA_STEP = 0.02
 # A part of less than so many pixels is not shown.
 _LEAST = 2.0
 # Where a ray is stopped with this probability, the object is drawn.
@@ -119,34 +121,53 @@ def fit_volume(
   *,
   key: Array,
   steps: int,
-) -> tuple[Float[Array, "R R R P1"], Float[Array, "2"]]:
-  """Adapts a volume to images whose cameras are known.
+) -> tuple[Float[Array, "R R R P1"], Float[Array, "N 7"], Float[Array, "2"]]:
+  """Adapts a volume to images, and the cameras that they were given to the volume.
+
+  What is thin is drawn only where many cameras agree to a fraction of a cell: with cameras as a
+  search leaves them, wings are half as long as they should be.
 
   Args:
     logits: see `volume_of`; where to begin.
-    cameras: of the images.
+    cameras: of the images; right within some ten degrees.
     masks: silhouettes.
     parts: part maps without background, zero outside of the silhouette.
     key: of the draw of batches.
-    steps: of Adam.
+    steps: of Adam; each moves the cameras of its batch, too.
 
   Returns:
-    The new logits, and the mean IoU of silhouettes and of parts over the last quarter of the steps.
+    The new logits and cameras, and the mean IoU of silhouettes and of parts over the last quarter
+    of the steps.
   """
   optimizer = optax.adam(_LEARNING_RATE)
-  rows = jax.random.randint(key, (steps, min(_BATCH, len(cameras))), 0, len(cameras))
+  size = min(FIT_BATCH, len(cameras))
+  # Every image as often as any other, but for the last round.
+  order = [
+    jax.random.permutation(k, len(cameras))
+    for k in jax.random.split(key, 1 + steps * size // len(cameras))
+  ]
+  rows = jnp.concatenate(order)[: steps * size].reshape(steps, size)
 
-  def loss_of(logits: Array, row: Int[Array, "B"]) -> tuple[Array, Array]:
-    return overlap_loss(volume_of(logits), cameras[row], masks[row], parts[row])
+  def loss_of(state: tuple[Array, Array], row: Int[Array, "B"]) -> tuple[Array, Array]:
+    return overlap_loss(volume_of(state[0]), state[1], masks[row], parts[row])
 
-  def step(carry: tuple[Array, optax.OptState], row: Int[Array, "B"]) -> tuple[tuple, Array]:
-    logits, state = carry
-    gradient, overlap = jax.grad(loss_of, has_aux=True)(logits, row)
+  def step(carry: tuple[Array, Array, optax.OptState], row: Int[Array, "B"]) -> tuple[tuple, Array]:
+    logits, cameras, state = carry
+    given = cameras[row]
+    (gradient, slope), overlap = jax.grad(loss_of, has_aux=True)((logits, given), row)
     update, state = optimizer.update(gradient, state)
-    return (logits + update, state), overlap
+    # The loss is a mean over the batch; a camera's own slope is so many times as steep.
+    slope = size * slope
+    slope /= jnp.maximum(jnp.linalg.norm(slope, axis=-1, keepdims=True), 1.0)
+    moved = given - _CAMERA_STEP * slope
+    moved = jnp.concatenate(
+      [jnp.maximum(moved[:, :1], 0.1), moved[:, 1:3], quaternion.normalize(moved[:, 3:])], axis=-1
+    )
+    return (logits + update, cameras.at[row].set(moved), state), overlap
 
-  (logits, _), overlaps = jax.lax.scan(step, (logits, optimizer.init(logits)), rows)
-  return logits, jnp.mean(overlaps[-max(1, steps // 4) :], axis=0)
+  begin = (logits, cameras, optimizer.init(logits))
+  (logits, cameras, _), overlaps = jax.lax.scan(step, begin, rows)
+  return logits, cameras, jnp.mean(overlaps[-max(1, steps // 4) :], axis=0)
 
 
 @jax.jit

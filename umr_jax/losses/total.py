@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from umr_jax.config import LossConfig, RenderConfig
+from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.losses.adversary import adversarial_loss, unseen_cameras
 from umr_jax.losses.camera_bank import camera_bank_loss
 from umr_jax.losses.counting import sample_hypothesis, term_weights, weigh_hypotheses
@@ -210,7 +211,12 @@ def total_loss(
   terms = {
     "mask": jnp.sum(counting * mask_values, axis=-1),
     "camera_posterior": posterior_loss(prediction.camera_logits, answering),
-    "laplacian": laplacian_loss(vertices, topology),
+    "laplacian": laplacian_loss(
+      symmetrize(prediction.half_offsets, num_center=topology.num_center)
+      if weights.smooth_offsets
+      else vertices,
+      topology,
+    ),
     "flatten": flatten_loss(vertices, topology),
     "edge": edge_loss(vertices, topology),
     "deformation": deformation_loss(prediction.half_offsets),
