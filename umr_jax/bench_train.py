@@ -48,7 +48,7 @@ def made_up_batch(config: Config, *, image_size: int) -> Batch:
     index=np.arange(count, dtype=np.int32),
     valid=np.ones(count, bool),
     parts=parts if config.semantic else None,
-    found_camera=cameras if config.em.bank_every else None,
+    found_camera=cameras if config.loss.camera_bank else None,
   )
   return Batch(**arrays)
 
@@ -93,7 +93,7 @@ def measure_step(config: Config, *, round_index: int, repeats: int) -> dict[str,
     state, metrics = compiled.train_step(state, held, sharded, key)
     return metrics
 
-  if config.em.bank_every:
+  if config.loss.camera_bank:
     shapes = jnp.repeat(
       template_vertices(em_state, topology), max(1, config.em.bank_shapes), axis=0
     )

@@ -170,7 +170,7 @@ class LossConfig:
   adversary: float = 0.0
   adversary_reversal: float = 0.2  # how much of its gradient, reversed, reaches the shape
   adversary_domain: str = "mask"  # mask | color
-  camera_bank: float = 0.0  # of cameras found by search (em.bank_every)
+  camera_bank: float = 0.0  # of the bank: a camera for every training image, found by search
   camera_entropy: float = 0.0  # positive: towards one hypothesis
   # Hypotheses count by responsibility, softmax(-loss / temperature), and their probabilities learn
   # to be the responsibilities; 0: they count by their probabilities, as in the paper.
@@ -206,7 +206,8 @@ class EMConfig:
   template_every: int = 0  # steps between template updates inside a round; 0: at its end only
   parts_every: int = 0  # the same for the canonical part map
   pull_back: str = "flow"  # what finds a point's part on an image: flow (the paper's) | camera
-  bank_every: int = 0  # steps between searches for a camera of every training image; 0: none
+  # Steps between searches for the bank's cameras; 0: they stay as they were found at first.
+  bank_every: int = 0
   bank_shapes: int = 0  # training images whose shapes a search looks at; 0: the template alone
   # How much views that suit every image are held back: 0: not; 1: for photographs from all around
   bank_evenness: float = 0.5

@@ -133,8 +133,8 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
       "geometry.first_parts is set: it needs geometry.first=silhouettes or volume, and "
       "loss.part_vertices or loss.part_probability to use them."
     )
-  if bool(config.em.bank_every) != bool(config.loss.camera_bank):
-    yield "em.bank_every and loss.camera_bank need each other: set both, or neither."
+  if config.em.bank_every and not config.loss.camera_bank:
+    yield "em.bank_every is set, but loss.camera_bank is 0: nothing would use the cameras."
   if bool(config.loss.deviation) != bool(config.loss.deviation_stop):
     yield "loss.deviation and loss.deviation_stop need each other: set both, or neither."
   if config.loss.camera_prior and not config.loss.camera_temperature:

@@ -218,7 +218,7 @@ def begun(folder, **em):
   config = dataclasses.replace(
     config,
     loss=dataclasses.replace(config.loss, camera_bank=1.0),
-    em=dataclasses.replace(config.em, bank_every=10, **em),
+    em=dataclasses.replace(config.em, **{"bank_every": 10, **em}),
   )
   loop = EMLoop(
     config=config,

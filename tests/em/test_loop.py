@@ -4,7 +4,9 @@ import dataclasses
 import gc
 import weakref
 
+import jax
 import numpy as np
+import pytest
 from tiny import tiny_config
 
 from umr_jax.config import GeometryConfig
@@ -53,3 +55,20 @@ def test_a_finished_loop_is_forgotten(tmp_path):
   del loop
   gc.collect()
   assert forgotten() is None
+
+
+@pytest.mark.slow
+def test_a_volume_is_template_and_first_bank(tmp_path):
+  config = with_geometry(tiny_config(tmp_path), first="volume", volume_turns=1)
+  topology = build_topology_from(config)
+  split = load_dataset(config.data).splits["train"]
+  with jax.numpy_dtype_promotion("standard"):
+    bare = first_em_state(config, topology, split)
+    bank = dataclasses.replace(config, loss=dataclasses.replace(config.loss, camera_bank=1.0))
+    state = first_em_state(bank, topology, split)
+  assert bare.camera_bank is None
+  assert state.camera_bank.shape == (len(split), 7)
+  np.testing.assert_array_equal(state.template.half_vertices, bare.template.half_vertices)
+  # It is no view of the profile's solid: cells have moved.
+  flat = first_em_state(with_geometry(config, first="silhouettes"), topology, split)
+  assert np.abs(state.template.half_vertices - flat.template.half_vertices).max() > 0.05

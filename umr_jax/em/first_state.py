@@ -64,7 +64,7 @@ def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
     em_state = with_volume(
       em_state, volume, cameras, maps[..., 0], topology, uv_height=geometry.uv_height
     )
-    if config.em.bank_every and len(cameras) == len(split):
+    if config.loss.camera_bank and len(cameras) == len(split):
       em_state = dataclasses.replace(em_state, camera_bank=cameras)
   # What is found by gradients need not be the same to the last bit on every host.
   return parallel.of_first_host(em_state)

@@ -99,8 +99,8 @@ class EMLoop:
     searching = self.config.em.bank_every
     shard = (jax.process_index(), jax.process_count())
     key = run_key(self.config.train)
-    known = index == 0 and em_state.camera_bank is not None
-    if searching and int(train_state.step) == start and not known:
+    known = em_state.camera_bank is not None and not (searching and index)
+    if self.config.loss.camera_bank and int(train_state.step) == start and not known:
       em_state = self._search(train_state, em_state, index)
     while (step := int(train_state.step)) < stop:
       pause = min(stop, *(step - step % n + n for n in self._pauses()))
