@@ -17,5 +17,4 @@ def get_config() -> ml_collections.ConfigDict:
   config.em.hypotheses = (8,)
   config.em.template_every = 1000
   config.em.parts_every = 1000
-  config.em.bank_every = 1000
   return config
