@@ -199,7 +199,9 @@ def test_the_training_boxes_are_compared_with_their_checksum(served, tmp_path):
     _build(tmp_path / "data")
 
 
-def test_a_silent_server_of_photographs_is_one_error_and_the_next_time_goes_on(served, tmp_path):
+def test_a_silent_server_of_photographs_is_one_error_and_the_next_time_goes_on(
+  served, tmp_path, monkeypatch
+):
   root = tmp_path / "data"
   for number in range(100):
     served.fake.whole(f"2{number:03d}")
@@ -217,6 +219,8 @@ def test_a_silent_server_of_photographs_is_one_error_and_the_next_time_goes_on(s
   assert 1 <= len(asked) <= openimages_files._WORKERS
   assert not list((root / "train").iterdir()) and not (root / "unavailable.txt").exists()
   served.server.silent.clear()
+  # Now a busy machine may take its time.
+  monkeypatch.setattr(fetch, "PATIENCE", 20.0)
   names, _ = _build(root)
   assert len(names) == 103
   # Masks were there already, but those of the splits that had not been reached.
