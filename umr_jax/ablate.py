@@ -63,6 +63,13 @@ ROWS: dict[str, Row] = {
   "no_bank_no_vertex_term": Row(
     "(c) without camera bank and L_sv", {**_NO_BANK, "loss.part_vertices": 0.0}
   ),
+  "no_volume": Row(
+    "(c) from the silhouettes' mean, without a volume",
+    {"geometry.first": "silhouettes", "em.bank_every": 500},
+  ),
+  "free_flow": Row(
+    "(c) with a free flow, symmetric", {"model.flow": "free", "geometry.symmetric_texture": True}
+  ),
   "no_texture_cycle": Row("(c) without texture cycle", {"loss.texture_cycle": 0.0}),
   "one_camera": Row("(c) with one camera", {"em.hypotheses": (1,)}),
   # Where parts come from; the others have the preset's, true or made of keypoints.

@@ -124,12 +124,16 @@ def test_gradients_of_four_devices_are_those_of_the_mean_over_their_shares(setti
   for device in range(4):
     pair = jax.tree.map(lambda rows, at=2 * device: rows[at : at + 2][None], shared)
     alone.append(jax.tree.leaves(alone_step(*first, pair, jax.random.key(0))[0].params))
+  telling = []
   for i, (x, start) in enumerate(
     zip(jax.tree.leaves(together.params), jax.tree.leaves(state.params), strict=True)
   ):
     moves = np.stack([np.asarray(leaves[i][0]) - start for leaves in alone])
     scale = np.abs(moves).max()
-    np.testing.assert_allclose(x - start, moves.mean(axis=0), atol=1e-3 * scale + 1e-7)
+    # What a normalization takes out again has no gradient but rounding, some 1e-5 of its summands.
+    np.testing.assert_allclose(x - start, moves.mean(axis=0), atol=1e-3 * scale + 1e-6)
+    telling.append(scale > 2e-5)
+  assert np.mean(telling) > 0.6
 
 
 def test_the_template_gets_no_gradient_and_is_not_a_parameter(setting):
