@@ -1,8 +1,8 @@
 """Cameras and a first template before any network: a volume and its views, found in turns.
 
 Where the first template is too crude to tell views apart, the cameras that it finds are good enough
-for a volume that is better, which finds better cameras. No gradient passes from one to the other,
-and nothing is learned but one volume for the whole category.
+for a volume that is better, which finds better cameras. They settle by gradient descent, but are
+found by comparison with views from all around; and one volume stands for the whole category.
 """
 
 import dataclasses
@@ -84,6 +84,8 @@ def first_volume(
   key = jax.random.key(seed)
   last = max(_LAST_STEPS, _VISITS * len(maps) // FIT_BATCH)
   for turn in range(turns):
+    if turn:
+      views = volume_views(volume_of(logits), rotations)
     cameras = _search(views, masks, parts, evenness=search.evenness)
     logits, cameras, overlaps = fit_volume(
       logits,
@@ -93,7 +95,6 @@ def first_volume(
       key=jax.random.fold_in(key, turn),
       steps=_STEPS if turn + 1 < turns else last,
     )
-    views = volume_views(volume_of(logits), rotations)
     logging.info(
       "Volume, turn %d of %d: mask IoU %.3f, part IoU %.3f.", turn + 1, turns, *overlaps.tolist()
     )

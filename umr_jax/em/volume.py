@@ -122,10 +122,10 @@ def fit_volume(
   key: Array,
   steps: int,
 ) -> tuple[Float[Array, "R R R P1"], Float[Array, "N 7"], Float[Array, "2"]]:
-  """Adapts a volume to images, and the cameras that they were given to the volume.
+  """Adapts a volume to images, and the images' cameras to the volume.
 
   What is thin is drawn only where many cameras agree to a fraction of a cell: with cameras as a
-  search leaves them, wings are half as long as they should be.
+  search leaves them wings come out too short.
 
   Args:
     logits: see `volume_of`; where to begin.
