@@ -229,6 +229,7 @@ import sys
 import jax
 import numpy as np
 from umr_jax import parallel
+from umr_jax.em.first_state import bare_em_state
 
 index, count = parallel.initialize_hosts()
 assert (index, count) == (jax.process_index(), jax.process_count()) == (int(sys.argv[1]), 2)
@@ -257,6 +258,11 @@ except RuntimeError as error:
   assert "['seed'] is not the same on host 0 and on hosts [1]" in str(error), error
 else:
   raise SystemExit("hosts that differ were not noticed")
+own = bare_em_state(np.full((2, 3), 1.0 + index, np.float32))
+state = parallel.of_first_host(own)
+np.testing.assert_array_equal(state.template.half_vertices, np.ones((2, 3)))
+assert state.canonical_uv is None and int(state.round) == 0
+assert parallel.replicate(state).round.dtype == np.int32
 print("done", index, float(w))
 """
 

@@ -2,7 +2,7 @@
 
 What: an upper reference for parts that are found without keypoints: "keypoint-supervised parts",
   never to be quoted as the method.
-Hardware and time: 2 CPU cores, as `discovered_planes`.
+Hardware and time: 2 CPU cores.
 Expected: not measured since it starts from a volume; see BUILD_NOTES.md for before.
 Data: the environment variable UMR_JAX_DATA names a folder that holds planes/.
 Command: python -m experiments.train --config=best_planes

@@ -1,6 +1,7 @@
 """The search for cameras: it finds planted views, and lays boxes upon boxes."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 from tiny import tiny_config
 
 from umr_jax.data.dataset import load_dataset
+from umr_jax.em import loop as em_loop
 from umr_jax.em.camera_bank import (
   Views,
   make_views,
@@ -251,3 +253,28 @@ def test_a_run_takes_its_evenness_from_the_config(tmp_path):
     loop, train_state, em_state = begun(tmp_path, bank_evenness=evenness)
     banks.append(loop._search(train_state, em_state, 0).camera_bank)
   assert np.abs(banks[0] - banks[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("every", [0, 10])
+@pytest.mark.parametrize("known", [False, True])
+def test_a_bank_that_the_run_begins_with_is_not_searched_again(tmp_path, monkeypatch, every, known):
+  loop, train_state, em_state = begun(tmp_path, bank_every=every)
+  if known:
+    bank = np.ones((len(loop.train_split), 7), np.float32)
+    em_state = dataclasses.replace(em_state, camera_bank=bank)
+  loop = dataclasses.replace(loop, monitor=types.SimpleNamespace(record=None))
+  searched = []
+
+  def search(self, train_state, em_state, index):
+    searched.append(index)
+    return em_state
+
+  def stop(*args, **kwargs):
+    raise InterruptedError
+
+  monkeypatch.setattr(EMLoop, "_search", search)
+  monkeypatch.setattr(em_loop, "training_batches", lambda *args, **kwargs: None)
+  monkeypatch.setattr(em_loop, "e_step", stop)
+  with pytest.raises(InterruptedError):
+    loop._e_step(train_state, em_state)
+  assert searched == ([] if known else [0])

@@ -130,9 +130,11 @@ def test_gradients_of_four_devices_are_those_of_the_mean_over_their_shares(setti
   ):
     moves = np.stack([np.asarray(leaves[i][0]) - start for leaves in alone])
     scale = np.abs(moves).max()
-    # What a normalization takes out again has no gradient but rounding, some 1e-5 of its summands.
-    np.testing.assert_allclose(x - start, moves.mean(axis=0), atol=1e-3 * scale + 1e-6)
-    telling.append(scale > 2e-5)
+    telling.append(scale > 1e-5)
+    if telling[-1]:
+      np.testing.assert_allclose(x - start, moves.mean(axis=0), atol=1e-3 * scale + 1e-7)
+    else:  # What a normalization takes out again has no gradient but rounding, which has no mean.
+      assert np.abs(x - start).max() <= scale + 1e-7
   assert np.mean(telling) > 0.6
 
 

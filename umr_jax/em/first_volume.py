@@ -14,7 +14,13 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float
 
-from umr_jax.em.camera_bank import Views, make_views, score_views, view_rotations
+from umr_jax.em.camera_bank import (
+  Views,
+  make_views,
+  score_views,
+  template_vertices,
+  view_rotations,
+)
 from umr_jax.em.camera_choice import choose_cameras
 from umr_jax.em.m_step import with_canonical_uv
 from umr_jax.em.volume import (
@@ -27,7 +33,6 @@ from umr_jax.em.volume import (
   volume_views,
 )
 from umr_jax.em.volume_mesh import surface_points, volume_canonical_uv, wrap
-from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.types import Batch, EMState, Template, Topology
 
 # Pixels per side of what the volume is fitted to.
@@ -75,11 +80,9 @@ def first_volume(
   """
   masks, parts = maps[..., 0], maps[..., 1:]
   small = _resized(np.concatenate([maps[..., :1], parts[..., 1:] * maps[..., :1]], axis=-1))
-  half = jnp.asarray(start.template.half_vertices)
-  shape = symmetrize(half, num_center=topology.num_center)[None]
   draw = jax.jit(make_views(topology, elevation=search.elevation, roll=search.roll))
   rotations = view_rotations(search.elevation, search.roll)
-  views = draw(shape, start.canonical_uv)
+  views = draw(template_vertices(start, topology), start.canonical_uv)
   logits = empty_logits(small.shape[-1] - 1)
   key = jax.random.key(seed)
   last = max(_LAST_STEPS, _VISITS * len(maps) // FIT_BATCH)

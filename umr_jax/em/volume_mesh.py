@@ -14,6 +14,7 @@ from umr_jax.geometry.subdivision import refine
 from umr_jax.geometry.symmetry import halve, symmetrize
 from umr_jax.geometry.topology import build_topology
 from umr_jax.geometry.uv import uv_corners
+from umr_jax.losses.laplacian import laplacian_loss
 from umr_jax.types import Topology
 
 # Few vertices find their way, without folds; the finer levels start from what they found.
@@ -45,8 +46,8 @@ def surface_points(
     raise ValueError("the silhouettes agree on no solid: start from geometry.first='silhouettes'")
   largest = 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
   # Other pieces are as empty as what surrounds them.
-  height = np.pad(np.where((labels == largest) | (labels == 0), opacity, 0.0) - level, 1)
-  height[[0, -1]] = height[:, [0, -1]] = height[:, :, [0, -1]] = -level
+  one = np.where((labels == largest) | (labels == 0), opacity, 0.0)
+  height = np.pad(one - level, 1, constant_values=-level)
   found = []
   for axis in range(3):
     line = np.moveaxis(height, axis, 0)
@@ -120,8 +121,8 @@ def _drawn(
     squared -= 2.0 * points @ own.T
     chamfer = jnp.mean(jnp.min(squared, axis=0)) + jnp.mean(jnp.min(squared, axis=1))
     along = jnp.sum((vertices[edges[:, 0]] - vertices[edges[:, 1]]) ** 2, axis=-1)
-    uneven = jnp.sum((vertices[topology.neighbors].mean(axis=1) - vertices) ** 2, axis=-1)
-    return chamfer + stiff * (_EDGE * jnp.mean(along) + _LAPLACIAN * jnp.mean(uneven))
+    uneven = laplacian_loss(vertices, topology) / len(vertices)
+    return chamfer + stiff * (_EDGE * jnp.mean(along) + _LAPLACIAN * uneven)
 
   optimizer = optax.adam(optax.cosine_decay_schedule(rate, _STEPS))
 
