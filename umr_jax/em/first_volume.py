@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from jaxtyping import Float
+from scipy import ndimage
 
 from umr_jax.em.camera_bank import (
   Views,
@@ -24,7 +25,9 @@ from umr_jax.em.camera_bank import (
 from umr_jax.em.camera_choice import choose_cameras
 from umr_jax.em.m_step import with_canonical_uv
 from umr_jax.em.volume import (
+  CELLS,
   FIT_BATCH,
+  HALF,
   Volume,
   empty_logits,
   fit_volume,
@@ -33,6 +36,7 @@ from umr_jax.em.volume import (
   volume_views,
 )
 from umr_jax.em.volume_mesh import surface_points, volume_canonical_uv, wrap
+from umr_jax.eval.solid import Mesh, occupancy
 from umr_jax.types import Batch, EMState, Template, Topology
 
 # Pixels per side of what the volume is fitted to.
@@ -62,6 +66,7 @@ def first_volume(
   *,
   search: ViewSearch,
   turns: int,
+  cost: float,
   seed: int,
 ) -> tuple[Volume, np.ndarray]:
   """A volume of the category, and a camera for each image.
@@ -73,6 +78,8 @@ def first_volume(
     topology: of its mesh.
     search: the views.
     turns: how often cameras are searched, and the volume fitted to them; at least one.
+    cost: of opaque cells outside the first template, by their distance from it: what no image tells
+      (how wide an object is that is seen from the side alone) stays as it is there.
     seed: of the draw of batches.
 
   Returns:
@@ -84,6 +91,7 @@ def first_volume(
   rotations = view_rotations(search.elevation, search.roll)
   views = draw(template_vertices(start, topology), start.canonical_uv)
   logits = empty_logits(small.shape[-1] - 1)
+  costs = jnp.asarray(cost / CELLS**2 * _distances(start, topology))
   key = jax.random.key(seed)
   last = max(_LAST_STEPS, _VISITS * len(maps) // FIT_BATCH)
   for turn in range(turns):
@@ -95,6 +103,7 @@ def first_volume(
       cameras,
       small[..., 0],
       small[..., 1:],
+      cost=costs,
       key=jax.random.fold_in(key, turn),
       steps=_STEPS if turn + 1 < turns else last,
     )
@@ -135,6 +144,14 @@ def with_volume(
     return state
   canonical_uv = volume_canonical_uv(volume, half, topology, uv_height=uv_height)
   return with_canonical_uv(state, canonical_uv, topology=topology)
+
+
+def _distances(start: EMState, topology: Topology) -> np.ndarray:
+  """[R, R, R] float32: how far each cell of the volume is from the first template's inside."""
+  mesh = Mesh(np.asarray(template_vertices(start, topology)[0]), np.asarray(topology.faces))
+  voxel = 2.0 * HALF / CELLS
+  solid = occupancy(mesh, origin=np.full(3, -HALF), voxel=voxel, resolution=CELLS)
+  return (voxel * ndimage.distance_transform_edt(~solid)).astype(np.float32)
 
 
 def _resized(maps: np.ndarray) -> jax.Array:

@@ -119,6 +119,7 @@ def fit_volume(
   masks: Float[Array, "N S S"],
   parts: Float[Array, "N S S P"],
   *,
+  cost: Float[Array, "R R R"],
   key: Array,
   steps: int,
 ) -> tuple[Float[Array, "R R R P1"], Float[Array, "N 7"], Float[Array, "2"]]:
@@ -132,6 +133,7 @@ def fit_volume(
     cameras: of the images; right within some ten degrees.
     masks: silhouettes.
     parts: part maps without background, zero outside of the silhouette.
+    cost: what the loss grows by where a cell is opaque.
     key: of the draw of batches.
     steps: of Adam; each moves the cameras of its batch, too.
 
@@ -149,7 +151,9 @@ def fit_volume(
   rows = jnp.concatenate(order)[: steps * size].reshape(steps, size)
 
   def loss_of(state: tuple[Array, Array], row: Int[Array, "B"]) -> tuple[Array, Array]:
-    return overlap_loss(volume_of(state[0]), state[1], masks[row], parts[row])
+    volume = volume_of(state[0])
+    loss, overlaps = overlap_loss(volume, state[1], masks[row], parts[row])
+    return loss + jnp.sum(cost * volume.opacity), overlaps
 
   def step(carry: tuple[Array, Array, optax.OptState], row: Int[Array, "B"]) -> tuple[tuple, Array]:
     logits, cameras, state = carry
