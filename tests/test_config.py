@@ -47,6 +47,15 @@ def test_lists_from_json_become_tuples_and_ints_become_floats():
     ({"em": {"hypotheses": []}}, "em.hypotheses"),
     ({"em": {"hypotheses": [1, 8], "restart": False}}, "needs a restart"),
     ({"loss": {"perceptual_weights": "alexnet.pth", "texture": 0.0}}, "nothing would use"),
+    ({"model": {"camera_twins": True}}, "even numbers"),
+    (
+      {"model": {"camera_twins": True}, "em": {"hypotheses": [8]}, "loss": {"camera_bank": 1.0}},
+      "do not go together",
+    ),
+    ({"em": {"levels": [3, 2]}}, "finer"),
+    ({"em": {"levels": [2, 3, 4]}}, "3 values for em.rounds=2"),
+    ({"em": {"levels": [2, 5]}}, "must lie in"),
+    ({"em": {"render_sizes": [32, 100]}}, "must divide"),
   ],
 )
 def test_a_wrong_setting_is_refused_with_its_name(nested, message):
@@ -63,6 +72,14 @@ def test_every_numeric_setting_has_limits_or_a_reason_not_to():
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if number and not name.startswith("loss.") and name not in free:
       assert name in config_checks.LIMITS, name
+
+
+def test_a_round_may_have_its_own_mesh_and_renders():
+  config = from_dict({"em": {"levels": [2, 3], "render_sizes": [48]}})
+  seen = [config.at_round(index) for index in (0, 1, 5)]
+  assert [c.geometry.level for c in seen] == [2, 3, 3]
+  assert [c.render_size for c in seen] == [48, 48, 48]
+  assert Config().at_round(1) == Config()
 
 
 def test_rounds_divide_the_steps():

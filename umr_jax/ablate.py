@@ -63,6 +63,13 @@ ROWS: dict[str, Row] = {
   "no_bank_no_vertex_term": Row(
     "(c) without camera bank and L_sv", {**_NO_BANK, "loss.part_vertices": 0.0}
   ),
+  "free_pose": Row(
+    "(c) without camera bank, elevation unbounded", {**_NO_BANK, "model.camera_pose": "free"}
+  ),
+  "twins": Row(
+    "(c) without camera bank, elevation unbounded, twins as hypotheses",
+    {**_NO_BANK, "model.camera_pose": "free", "model.camera_twins": True},
+  ),
   "no_volume": Row(
     "(c) from the silhouettes' mean, without a volume",
     {"geometry.first": "silhouettes", "em.bank_every": 500},

@@ -23,7 +23,7 @@ from umr_jax.losses.texture import texture_distance_from
 from umr_jax.losses.total import total_loss
 from umr_jax.models.assemble import assemble_vertices, part_texels
 from umr_jax.models.discriminator import make_judge
-from umr_jax.models.infer import build_net, build_topology_from
+from umr_jax.models.infer import build_net
 from umr_jax.render.benchmark import interleaved, surroundings
 from umr_jax.types import Batch, EMState, Prediction, Topology
 
@@ -78,9 +78,9 @@ def measure_step(config: Config, *, round_index: int, repeats: int) -> dict[str,
     step; with a bank, of a search for a batch; images a second, and the process's peak resident
     size in MB.
   """
-  topology = build_topology_from(config)
+  compiled = make_round(config, index=round_index)
+  config, topology = config.at_round(round_index), compiled.topology
   net = build_net(config, hypotheses=config.hypotheses(round_index))
-  compiled = make_round(config, topology, index=round_index)
   batch = made_up_batch(config, image_size=config.data.image_size)
   em_state = made_up_state(config, topology)
   train_state = compiled.new_state(0)

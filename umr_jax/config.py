@@ -129,6 +129,9 @@ class ModelConfig:
   camera_pose: str = "free"  # free | upright: elevation and roll within the bounds below
   camera_elevation: tuple[float, ...] = (-20.0, 50.0)  # degrees
   camera_roll: float = 20.0  # degrees to either side
+  # Whether half of the hypotheses are the depth-reversed twins of the others; they may lie beyond
+  # the bound on elevation, at its negative.
+  camera_twins: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -213,6 +216,10 @@ class EMConfig:
   bank_shapes: int = 0  # training images whose shapes a search looks at; 0: the template alone
   # How much views that suit every image are held back: 0: not; 1: for photographs from all around
   bank_evenness: float = 0.5
+  # The mesh's level and the pixels of its renders in each round; the last value repeats. Empty: as
+  # geometry.level and render.image_size say in all rounds.
+  levels: tuple[int, ...] = ()
+  render_sizes: tuple[int, ...] = ()
   top_fraction: float = 0.3125  # |Q| and |U| as a share of the training set (5/16)
   restart: bool = True  # a round starts from a new network ; False: it continues
 
@@ -265,6 +272,15 @@ class Config:
     stops = [round(self.train.steps * sum(shares[: r + 1])) for r in range(self.em.rounds)]
     stops[-1] = self.train.steps
     return tuple(zip([0, *stops[:-1]], stops, strict=True))
+
+  def at_round(self, index: int) -> "Config":
+    """The configuration with the mesh and the renders that a round has."""
+    geometry, render = self.geometry, self.render
+    if levels := self.em.levels:
+      geometry = dataclasses.replace(geometry, level=levels[min(index, len(levels) - 1)])
+    if sizes := self.em.render_sizes:
+      render = dataclasses.replace(render, image_size=sizes[min(index, len(sizes) - 1)])
+    return dataclasses.replace(self, geometry=geometry, render=render)
 
   @property
   def semantic(self) -> bool:

@@ -129,6 +129,13 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
   elevation = config.model.camera_elevation
   if len(elevation) != 2 or not -90 <= elevation[0] < elevation[1] <= 90:
     yield f"model.camera_elevation is {elevation}; it must be two rising angles in [-90, 90]."
+  if config.model.camera_twins and any(count % 2 for count in config.em.hypotheses):
+    yield f"model.camera_twins needs even numbers of hypotheses, not {config.em.hypotheses}."
+  if config.model.camera_twins and config.loss.camera_bank:
+    yield (
+      "model.camera_twins and loss.camera_bank do not go together: the bank's cameras are found "
+      "among all views, and no hypothesis is a twin there."
+    )
   if config.geometry.first_parts and (config.geometry.first == "egg" or not config.semantic):
     yield (
       "geometry.first_parts is set: it needs geometry.first=silhouettes or volume, and "
@@ -157,6 +164,7 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
   yield from _part_problems(config.parts)
   yield from _data_problems(config.data)
   yield from _em_problems(config.em)
+  yield from _progress_problems(config)
   if config.loss.perceptual_weights != "none" and not config.loss.texture:
     yield "loss.perceptual_weights is given, but loss.texture is 0: nothing would use them."
 
@@ -217,6 +225,24 @@ def _part_problems(parts: Any) -> Iterator[str]:
     yield "parts.method=scops needs parts.semantic: nothing else says what a part is."
   if parts.net_weights != "none" and parts.net != "resnet50":
     yield "parts.net_weights are a ResNet-50's: set parts.net=resnet50, or none."
+
+
+def _progress_problems(config: Any) -> Iterator[str]:
+  """What is wrong with meshes and renders that change from round to round."""
+  rounds, levels = config.em.rounds, config.em.levels
+  for name in ("levels", "render_sizes"):
+    if len(getattr(config.em, name)) > rounds:
+      yield f"em.{name} has {len(getattr(config.em, name))} values for em.rounds={rounds}."
+  low, high = LIMITS["geometry.level"]
+  if any(not low <= level <= high for level in levels):
+    yield f"em.levels is {levels}; they must lie in [{low}, {high}]."
+  if list(levels) != sorted(levels):
+    yield f"em.levels is {levels}; a mesh can become finer from round to round, not coarser."
+  if any(size < 1 or config.data.image_size % size for size in config.em.render_sizes):
+    yield (
+      f"em.render_sizes is {config.em.render_sizes}; they must divide data.image_size, "
+      f"{config.data.image_size}."
+    )
 
 
 def _em_problems(em: Any) -> Iterator[str]:

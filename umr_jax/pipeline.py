@@ -26,9 +26,9 @@ from umr_jax.eval.references import references
 from umr_jax.eval.summary import format_table
 from umr_jax.files import write_text
 from umr_jax.models.first_variables import encoder_file
-from umr_jax.models.infer import build_net, build_topology_from, make_infer
+from umr_jax.models.infer import build_topology_from, trained
 from umr_jax.scops.prepare import discovered, with_parts
-from umr_jax.types import Batch, EMState, TrainState, network_round
+from umr_jax.types import Batch, EMState, TrainState
 
 # How many images the panels show.
 WATCHED = 6
@@ -68,14 +68,12 @@ def run(config: Config, workdir: pathlib.Path) -> RunResult:
   dataset, store = with_parts(load_dataset(config.data), config)
   if store is not None and jax.process_index() == 0:
     write_parts(workdir, dataset, store)
-  topology = build_topology_from(config)
   with (
     Checkpointer(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpointer,
-    Monitor(config, workdir, topology, watched_images(dataset, config)) as monitor,
+    Monitor(config, workdir, watched_images(dataset, config)) as monitor,
   ):
     loop = EMLoop(
       config=config,
-      topology=topology,
       train_split=dataset.splits["train"],
       checkpointer=checkpointer,
       monitor=monitor,
@@ -128,10 +126,9 @@ def evaluate_workdir(
   snapshot = read_checkpoint(workdir)
   config = from_dict(snapshot.config)
   dataset = dataset or load_dataset(config.data)
-  topology = build_topology_from(config)
-  hypotheses = config.hypotheses(network_round(snapshot.em_state, snapshot.step))
+  infer, topology = trained(config, snapshot.em_state, step=snapshot.step)
   evaluation = evaluate(
-    make_infer(build_net(config, hypotheses=hypotheses), topology),
+    infer,
     snapshot.ema_params or snapshot.params,
     snapshot.batch_stats,
     snapshot.em_state.template,
@@ -163,7 +160,7 @@ def references_workdir(workdir: pathlib.Path, *, split: str) -> dict[str, Any]:
   config = from_dict(read_checkpoint(workdir).config)
   found = references(
     load_dataset(config.data),
-    topology=build_topology_from(config),
+    topology=build_topology_from(config.at_round(config.em.rounds - 1)),
     split=split,
     image_size=config.data.image_size,
     padding=config.data.padding,

@@ -26,18 +26,12 @@ from umr_jax.data.transforms import crop, square_box
 from umr_jax.geometry import camera as camera_lib
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.models.assemble import uv_parts_to_texels, uv_texture
-from umr_jax.models.infer import (
-  Inference,
-  build_net,
-  build_topology_from,
-  fine_flow,
-  make_infer,
-)
+from umr_jax.models.infer import Inference, fine_flow, trained
 from umr_jax.photograph import photograph, read_photograph
 from umr_jax.reconstruction import Reconstruction as Reconstruction
 from umr_jax.render import soft_rasterize, soft_silhouette
 from umr_jax.transfer import transfer_keypoints as transfer_keypoints
-from umr_jax.types import Template, Topology, network_round
+from umr_jax.types import Template, Topology
 
 Path = str | os.PathLike[str]
 # Rows of exported textures, and pixels of the crop that they are read from: a photograph usually
@@ -64,10 +58,8 @@ class Predictor:
     self.config = from_dict(snapshot.config)
     self.step = int(snapshot.step)
     self.batch_size = batch_size
-    self.topology = build_topology_from(self.config)
     em_state = snapshot.em_state
-    hypotheses = self.config.hypotheses(network_round(em_state, self.step))
-    infer = make_infer(build_net(self.config, hypotheses=hypotheses), self.topology)
+    infer, self.topology = trained(self.config, em_state, step=self.step)
     self.template = np.asarray(
       symmetrize(jnp.asarray(em_state.template.half_vertices), num_center=self.topology.num_center)
     )

@@ -28,7 +28,6 @@ from umr_jax.geometry.topology import build_topology
 from umr_jax.geometry.uv import uv_directions
 from umr_jax.models.assemble import uv_parts_to_texels
 from umr_jax.models.camera_heads import upright_rotation
-from umr_jax.models.infer import build_topology_from
 from umr_jax.render import soft_rasterize, soft_silhouette
 from umr_jax.types import Batch
 
@@ -224,7 +223,6 @@ def begun(folder, **em):
   )
   loop = EMLoop(
     config=config,
-    topology=build_topology_from(config),
     train_split=load_dataset(config.data).splits["train"],
     checkpointer=None,
     monitor=None,
@@ -232,7 +230,7 @@ def begun(folder, **em):
   return (
     loop,
     loop.round(0).new_state(0),
-    first_em_state(loop.config, loop.topology, loop.train_split),
+    first_em_state(loop.config, loop.round(0).topology, loop.train_split),
   )
 
 

@@ -46,10 +46,8 @@ def test_the_config_says_where_a_run_begins(tmp_path):
 def test_a_finished_loop_is_forgotten(tmp_path):
   """With its data: a process may run many."""
   config = tiny_config(tmp_path)
-  topology, split = build_topology_from(config), load_dataset(config.data).splits["train"]
-  loop = EMLoop(
-    config=config, topology=topology, train_split=split, checkpointer=None, monitor=None
-  )
+  split = load_dataset(config.data).splits["train"]
+  loop = EMLoop(config=config, train_split=split, checkpointer=None, monitor=None)
   assert loop.round(0) is loop.round(0)
   forgotten = weakref.ref(loop)
   del loop

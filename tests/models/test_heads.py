@@ -135,6 +135,25 @@ def test_hypotheses_start_around_the_vertical(feature):
     np.testing.assert_allclose(rotation[k], upright @ turn, atol=1e-5)
 
 
+@pytest.mark.parametrize("hypotheses", [2, 8])
+@pytest.mark.parametrize("pose", ["free", "upright"])
+def test_every_view_comes_with_its_twin(feature, hypotheses, pose):
+  heads = CameraHeads(hypotheses, twins=True, pose=pose)
+  (cameras, logits), variables = run(heads, feature, train=True)
+  half = hypotheses // 2
+  np.testing.assert_array_equal(cameras[:, half:], camera.depth_twin(cameras[:, :half]))
+  assert logits.shape == (6, hypotheses)
+  # Views alone are spread around the object, as without twins: a view is no other view's twin.
+  (alone, _), _ = run(CameraHeads(half, pose=pose), feature, train=True)
+  np.testing.assert_allclose(cameras[:, :half], alone, atol=1e-5)
+  # Each has a probability of its own.
+  kernel = variables["params"]["logit"]["kernel"]
+  drawn = np.random.default_rng(0).normal(size=kernel.shape).astype(np.float32)
+  variables["params"]["logit"]["kernel"] = drawn
+  (_, logits), _ = apply(heads, variables, feature, train=False)
+  assert len(np.unique(np.round(np.asarray(logits[0]), 6))) == hypotheses
+
+
 @pytest.mark.parametrize("hypotheses", [1, 4])
 def test_a_zero_quaternion_and_a_shut_scale_give_finite_numbers_and_gradients(feature, hypotheses):
   heads = CameraHeads(hypotheses)

@@ -19,7 +19,7 @@ from umr_jax.em.measure import Measure, make_measure
 from umr_jax.losses.texture import texture_distance_from
 from umr_jax.models.discriminator import Discriminator
 from umr_jax.models.first_variables import first_variables
-from umr_jax.models.infer import Infer, build_net, make_infer
+from umr_jax.models.infer import Infer, build_net, build_topology_from, make_infer
 from umr_jax.models.initialize import draw_variables
 from umr_jax.train.augment import Strengths
 from umr_jax.train.optimizer import make_optimizer
@@ -31,6 +31,7 @@ from umr_jax.types import Batch, EMState, Topology, TrainState, host
 class Round:
   """The compiled functions of one round; its network may have other heads than the last one's."""
 
+  topology: Topology
   new_state: Callable[[int], TrainState]  # a network that has seen nothing, at a step of the run
   train_step: TrainStep  # replicated state, sharded batch
   measure: Measure  # replicated state, sharded batch
@@ -40,18 +41,19 @@ class Round:
   choose: Callable[..., Array]  # values, places and rotations of all images
 
 
-def make_round(config: Config, topology: Topology, *, index: int) -> Round:
+def make_round(config: Config, *, index: int) -> Round:
   """Builds the network of a round and compiles nothing yet.
 
   Args:
     config: of the run.
-    topology: the mesh.
-    index: the round, from 0; it sets the number of camera hypotheses and, through the seed, the
-      first parameters.
+    index: the round, from 0; it sets the mesh, the renders, the number of camera hypotheses and,
+      through the seed, the first parameters.
 
   Raises:
     FileNotFoundError: if a file of pretrained weights is named and not there.
   """
+  config = config.at_round(index)
+  topology = build_topology_from(config)
   start, stop = config.round_bounds()[index]
   net = build_net(config, hypotheses=config.hypotheses(index))
   steps = stop - start if config.em.restart else config.train.steps
@@ -87,6 +89,7 @@ def make_round(config: Config, topology: Topology, *, index: int) -> Round:
     **shared,
   )
   return Round(
+    topology=topology,
     new_state=new_state,
     train_step=parallel.pmap_step(train_step, donate=True),
     measure=parallel.pmap_map(

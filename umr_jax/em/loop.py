@@ -17,10 +17,12 @@ from umr_jax.em.aggregate import aggregate
 from umr_jax.em.camera_bank import CROP_SIZE, template_vertices
 from umr_jax.em.e_step import Round, e_step, make_round, run_key, training_batches
 from umr_jax.em.first_state import first_em_state
-from umr_jax.em.m_step import m_step
+from umr_jax.em.m_step import finer_em_state, m_step
 from umr_jax.em.measure import Measurement, on_host
 from umr_jax.em.monitor import Monitor
 from umr_jax.errors import Preempted
+from umr_jax.models.infer import build_topology_from
+from umr_jax.train.finer import finer
 from umr_jax.train.recentre import recentre
 from umr_jax.train.step import evaluation_params
 from umr_jax.types import EMState, Topology, TrainState, host, network_round
@@ -31,7 +33,6 @@ class EMLoop:
   """Everything about a run that does not change while it runs."""
 
   config: Config
-  topology: Topology
   train_split: Split
   checkpointer: Checkpointer
   monitor: Monitor
@@ -42,7 +43,7 @@ class EMLoop:
   def round(self, index: int) -> Round:
     """The compiled functions of a round."""
     if index not in self._rounds:
-      self._rounds[index] = make_round(self.config, self.topology, index=index)
+      self._rounds[index] = make_round(self.config, index=index)
     return self._rounds[index]
 
   def run(self) -> tuple[TrainState, EMState]:
@@ -58,14 +59,14 @@ class EMLoop:
     train_state, em_state = self._begin()
     while int(em_state.round) < self.config.em.rounds:
       index = int(em_state.round)
-      if network_round(em_state, int(train_state.step)) != index and self.config.em.restart:
-        train_state = self.round(index).new_state(int(train_state.step))
+      if network_round(em_state, int(train_state.step)) != index:
+        train_state, em_state = self._next_round(train_state, em_state, index)
       train_state, em_state = self._e_step(train_state, em_state)
       train_state, em_state = self._m_step(train_state, em_state, index)
       em_state = dataclasses.replace(
         em_state, round=em_state.round + 1, round_start=train_state.step
       )
-      self.monitor.round_ended(index, em_state)
+      self.monitor.round_ended(index, em_state, self.round(index).topology)
       self._save(train_state, em_state)
     self.checkpointer.wait()
     return train_state, em_state
@@ -78,7 +79,7 @@ class EMLoop:
     if restored is None:
       return (
         self.round(0).new_state(0),
-        first_em_state(self.config, self.topology, self.train_split),
+        first_em_state(self.config.at_round(0), self.round(0).topology, self.train_split),
       )
     step, em_state = restored.step, restored.em_state
     logging.info("Going on from the checkpoint of step %d.", step)
@@ -90,6 +91,24 @@ class EMLoop:
         em_state, round=em_state.round - 1, round_start=np.int32(min(last_start, step - 1))
       )
     return restored.train_state, em_state
+
+  def _next_round(
+    self, train_state: TrainState, em_state: EMState, index: int
+  ) -> tuple[TrainState, EMState]:
+    """The states with which a round begins: its mesh may be finer, its network a new one."""
+    coarse, fine = self.round(index - 1).topology, self.round(index).topology
+    for level in range(coarse.level, fine.level):
+      lower, upper = (self._topology(at) for at in (level, level + 1))
+      em_state = finer_em_state(em_state, lower, upper)
+      if not self.config.em.restart:
+        train_state = finer(train_state, lower, upper)
+    if self.config.em.restart:
+      train_state = self.round(index).new_state(int(train_state.step))
+    return train_state, em_state
+
+  def _topology(self, level: int) -> Topology:
+    geometry = dataclasses.replace(self.config.geometry, level=level)
+    return build_topology_from(dataclasses.replace(self.config, geometry=geometry))
 
   def _e_step(self, train_state: TrainState, em_state: EMState) -> tuple[TrainState, EMState]:
     """The gradient steps of one round, with its panels, checkpoints and template updates."""
@@ -132,7 +151,8 @@ class EMLoop:
       if search:
         em_state = self._search(train_state, em_state, index)
       if step % self.config.log.panel_every == 0 or step == stop:
-        self.monitor.panel(step, self.round(index).infer, train_state, em_state)
+        now = self.round(index)
+        self.monitor.panel(step, now.infer, now.topology, train_state, em_state)
       if step < stop and (step % self.config.checkpoint.every == 0 or self.monitor.stopping):
         self._save(train_state, em_state)
       if self.monitor.stopping and step < stop:
@@ -160,7 +180,7 @@ class EMLoop:
     em_state, mean_offset = m_step(
       em_state,
       statistics,
-      topology=self.topology,
+      topology=self.round(index).topology,
       template=template and self.config.em.template,
     )
     logging.info(
@@ -199,7 +219,7 @@ class EMLoop:
   def _shapes(self, train_state: TrainState, em_state: EMState, index: int) -> jax.Array:
     """The shapes [M, V, 3] that a search looks at: of some training images, or the template."""
     if not self.config.em.bank_shapes:
-      return template_vertices(em_state, self.topology)
+      return template_vertices(em_state, self.round(index).topology)
     images = [
       np.asarray(batch.image)[batch.valid]
       for batch, _ in evaluation_batches(

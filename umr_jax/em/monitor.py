@@ -31,14 +31,12 @@ class Monitor:
   Args:
     config: of the run.
     workdir: where everything is written.
-    topology: the mesh.
     watched: the images of the panels, one batch.
   """
 
-  def __init__(self, config: Config, workdir: pathlib.Path, topology: Topology, watched: Batch):
+  def __init__(self, config: Config, workdir: pathlib.Path, watched: Batch):
     self.stopping = False
-    self._config, self._workdir, self._topology = config, workdir, topology
-    self._watched = watched
+    self._config, self._workdir, self._watched = config, workdir, watched
     self._pending: collections.deque[tuple[int, Any]] = collections.deque()
     self._step = 0
     self._writer: MetricWriter | None = None
@@ -80,7 +78,9 @@ class Monitor:
     logging.info("step %d  %s", step, "  ".join(f"{name} {means[name]:.4g}" for name in _HEADLINE))
     progress.update(len(lines), loss=means["loss/total"])
 
-  def panel(self, step: int, infer: Infer, train_state: TrainState, em_state: EMState) -> None:
+  def panel(
+    self, step: int, infer: Infer, topology: Topology, train_state: TrainState, em_state: EMState
+  ) -> None:
     """Writes panels/STEP.png: the watched images, what is made of them, and the template."""
     if jax.process_index() != 0:
       return
@@ -96,19 +96,19 @@ class Monitor:
       vertices=np.asarray(inferred.vertices),
       cameras=np.asarray(inferred.camera),
       flow_maps=np.asarray(inferred.flow_map),
-      template=self._template(em_state),
-      topology=self._topology,
+      template=_template(em_state, topology),
+      topology=topology,
     )
     viz.save_png(self._workdir / "panels" / f"{step:06d}.png", picture)
     self._open()[0].image(step, "panel", picture)
 
-  def round_ended(self, index: int, em_state: EMState) -> None:
+  def round_ended(self, index: int, em_state: EMState, topology: Topology) -> None:
     """Writes rounds/R: the template, and the canonical UV map where there is one."""
     if jax.process_index() != 0:
       return
     folder = self._workdir / "rounds" / str(index)
     folder.mkdir(parents=True, exist_ok=True)
-    export.export_template(folder / "template.glb", self._template(em_state), self._topology)
+    export.export_template(folder / "template.glb", _template(em_state, topology), topology)
     if em_state.canonical_uv is not None:
       viz.save_png(folder / "canonical_uv.png", viz.part_map(np.asarray(em_state.canonical_uv)))
 
@@ -152,6 +152,7 @@ class Monitor:
       )
     return self._writer, self._progress
 
-  def _template(self, em_state: EMState) -> np.ndarray:
-    half = jax.numpy.asarray(em_state.template.half_vertices)
-    return np.asarray(symmetrize(half, num_center=self._topology.num_center))
+
+def _template(em_state: EMState, topology: Topology) -> np.ndarray:
+  half = jax.numpy.asarray(em_state.template.half_vertices)
+  return np.asarray(symmetrize(half, num_center=topology.num_center))

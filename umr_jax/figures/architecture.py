@@ -17,6 +17,7 @@ def parameter_counts(config: Config) -> tuple[dict[str, int], dict[str, str]]:
   Nothing is computed: shapes come from tracing.
   """
   hypotheses = config.hypotheses(config.em.rounds - 1)
+  config = config.at_round(config.em.rounds - 1)
   net = build_net(config, hypotheses=hypotheses)
   size = config.data.image_size
   images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
@@ -38,6 +39,7 @@ def parameter_counts(config: Config) -> tuple[dict[str, int], dict[str, str]]:
 
 def draw(config: Config) -> np.ndarray:
   """The diagram (supplementary 6): image, parts of the network, predictions, objectives; uint8."""
+  config = config.at_round(config.em.rounds - 1)
   counts, shapes = parameter_counts(config)
   size, topology = config.data.image_size, build_topology_from(config)
   weights = {

@@ -31,10 +31,12 @@ class CameraHeads(nn.Module):
     hypothesis k is turned by 360 k / K degrees about the object's vertical, where the released code
     stores such turns without using them; and all hypotheses start equally likely. With pose
     "upright" elevation and roll stay within bounds, a prior that photographs of upright things
-    allow, and that tells most views from their depth-reversed twins.
+    allow, and that tells most views from their depth-reversed twins. With `twins`, every view is
+    considered together with its twin: silhouettes are the same, textures and visible parts are not.
   """
 
-  hypotheses: int
+  hypotheses: int  # K
+  twins: bool = False  # the latter half of them are the depth-reversed twins of the former
   spread: bool = True  # whether the hypotheses start around the object rather than together
   pose: str = "free"  # free | upright
   elevation: tuple[float, ...] = (-20.0, 50.0)  # degrees, of upright poses
@@ -56,15 +58,16 @@ class CameraHeads(nn.Module):
       The hypotheses [scale, tx, ty, unit quaternion], and the logits of their probabilities.
     """
     batch, size = feature.shape
+    heads = self.hypotheses // 2 if self.twins else self.hypotheses
     x = feature
     # The published start shrinks what tells images apart by a factor of four a layer, which costs a
     # network that starts from nothing its cameras; the other one keeps it.
     start = normal(0.02 if self.norm == "batch" else math.sqrt(2.0 / size))
-    if self.hypotheses > 1:
+    if heads > 1:
       for i in (1, 2):
         x = leaky_relu(Dense(size, kernel_init=start, name=f"trunk{i}")(x), 0.1)
-    x = jnp.broadcast_to(x[:, None], (batch, self.hypotheses, size))
-    if self.hypotheses > 1:
+    x = jnp.broadcast_to(x[:, None], (batch, heads, size))
+    if heads > 1:
       for i in (1, 2):
         x = Dense(size, stacked=True, name=f"hidden{i}")(x)
         norm = BatchNorm(channel_axes=2, name=f"hidden{i}_bn")
@@ -74,13 +77,16 @@ class CameraHeads(nn.Module):
     translation = Dense(2, stacked=True, name="translation")(x)
     turn = self._turn(x)
     if self.spread:
-      turns = camera.azimuth_turns(self.hypotheses)
+      turns = camera.azimuth_turns(heads)
       turn = quaternion.multiply(turn, jnp.broadcast_to(turns[None], turn.shape))
     cameras = jnp.concatenate([scale, translation, turn], axis=-1)
     if self.hypotheses == 1:
       return cameras, jnp.zeros((batch, 1), feature.dtype)
-    logits = Dense(1, stacked=True, kernel_init=constant(0.0), name="logit")(x)
-    return cameras, logits[..., 0]
+    each = 2 if self.twins else 1
+    logits = Dense(each, stacked=True, kernel_init=constant(0.0), name="logit")(x)
+    if self.twins:
+      cameras = jnp.concatenate([cameras, camera.depth_twin(cameras)], axis=1)
+    return cameras, jnp.concatenate([logits[..., i] for i in range(each)], axis=1)
 
   def _turn(self, x: Float[Array, "B K D"]) -> Float[Array, "B K 4"]:
     """Every hypothesis's rotation before its azimuth is added."""
@@ -89,7 +95,7 @@ class CameraHeads(nn.Module):
       return quaternion.normalize(Dense(4, stacked=True, bias_init=upright, name="quaternion")(x))
     bounded = jnp.tanh(Dense(3, stacked=True, name="angles")(x))
     # A little more than its share of the circle, so that neighbours overlap.
-    azimuth = _OVERLAP * 180.0 / self.hypotheses * bounded[..., 0]
+    azimuth = _OVERLAP * 180.0 / x.shape[1] * bounded[..., 0]
     low, high = self.elevation
     elevation = 0.5 * (low + high) + 0.5 * (high - low) * bounded[..., 1]
     return upright_rotation(azimuth, elevation, self.roll * bounded[..., 2])

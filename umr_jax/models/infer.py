@@ -13,7 +13,7 @@ from umr_jax.geometry.topology import build_topology
 from umr_jax.models.assemble import assemble_vertices, finer_flow
 from umr_jax.models.camera_flow import camera_flow
 from umr_jax.models.umr_net import UMRNet
-from umr_jax.types import Template, Topology, checked
+from umr_jax.types import EMState, Template, Topology, checked, network_round
 
 
 @struct.dataclass
@@ -58,6 +58,7 @@ def build_net(config: Config, *, hypotheses: int) -> UMRNet:
     camera_pose=model.camera_pose,
     camera_elevation=model.camera_elevation,
     camera_roll=model.camera_roll,
+    camera_twins=model.camera_twins,
     norm=model.norm,
     flow=model.flow,
     encoder=model.encoder,
@@ -102,6 +103,20 @@ def make_infer(net: UMRNet, topology: Topology) -> Infer:
     )
 
   return infer
+
+
+def trained(config: Config, em_state: EMState, *, step: int) -> tuple[Infer, Topology]:
+  """What reconstructs photographs with a checkpoint's parameters, and the mesh it has by then.
+
+  Args:
+    config: of the run.
+    em_state: of the checkpoint.
+    step: of the checkpoint.
+  """
+  index = network_round(em_state, step)
+  config = config.at_round(index)
+  topology = build_topology_from(config)
+  return make_infer(build_net(config, hypotheses=config.hypotheses(index)), topology), topology
 
 
 @checked

@@ -31,6 +31,7 @@ class UMRNet(nn.Module):
   camera_pose: str = "free"  # free | upright
   camera_elevation: tuple[float, ...] = (-20.0, 50.0)  # degrees
   camera_roll: float = 20.0  # degrees
+  camera_twins: bool = False  # whether half of the hypotheses are twins of the others
   norm: str = "batch"  # batch | group
   encoder: str = "resnet18"  # resnet18 | efficientnet: frozen
   flow: str = "free"  # free | camera: what the flow map is added to, by those who know a camera
@@ -70,6 +71,7 @@ class UMRNet(nn.Module):
     )(images, train=train, noise=noise)
     cameras, logits = CameraHeads(
       self.hypotheses,
+      twins=self.camera_twins,
       pose=self.camera_pose,
       elevation=self.camera_elevation,
       roll=self.camera_roll,
