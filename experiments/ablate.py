@@ -18,7 +18,7 @@ from experiments import launch
 from umr_jax.ablate import ROWS, SEEDS, Study, ablate
 
 _PRESETS = {"synthetic": "best", "planes": "best_planes"}
-# About two minutes a run on 2 CPU cores (planes: four); a full budget is what the preset says.
+# Four to six minutes a run on 2 CPU cores; a full budget is what the preset says.
 _SMALL = {
   "synthetic": ("train.steps=1000", "data.train_images=1000"),
   "planes": ("train.steps=1000",),

@@ -47,6 +47,7 @@ def test_lists_from_json_become_tuples_and_ints_become_floats():
     ({"em": {"hypotheses": []}}, "em.hypotheses"),
     ({"em": {"hypotheses": [1, 8], "restart": False}}, "needs a restart"),
     ({"loss": {"perceptual_weights": "alexnet.pth", "texture": 0.0}}, "nothing would use"),
+    ({"geometry": {"first_cameras": "layout"}}, "needs geometry.first=volume"),
     ({"model": {"camera_twins": True}}, "even numbers"),
     (
       {"model": {"camera_twins": True}, "em": {"hypotheses": [8]}, "loss": {"camera_bank": 1.0}},

@@ -77,6 +77,30 @@ ROWS: dict[str, Row] = {
   "free_flow": Row(
     "(c) with a free flow, symmetric", {"model.flow": "free", "geometry.symmetric_texture": True}
   ),
+  # How the network learns: one switch at a time.
+  "resnet": Row(
+    "(c) with a ResNet from nothing", {"model.encoder": "resnet18", "loss.segmentation": 1.0}
+  ),
+  "no_freeze": Row(
+    "(c) with free shapes from the first step",
+    {"loss.deviation": 0.0, "loss.deviation_stop": 0, "loss.deformation_start": 0},
+  ),
+  "finer": Row(
+    "(c) with a mesh and renders that become finer half-way",
+    {
+      "em.rounds": 2,
+      "em.round_fractions": (0.5, 0.5),
+      "em.levels": (2, 3),
+      "em.render_sizes": (24, 48),
+    },
+  ),
+  "average": Row("(c) with averaged weights", {"train.ema_decay": 0.99}),
+  "no_clipping": Row("(c) without gradient clipping", {"train.clip_norm": 0.0}),
+  "no_warmup": Row("(c) without warm-up", {"train.warmup_steps": 0}),
+  "constant_rate": Row("(c) with a constant rate", {"train.schedule": "constant"}),
+  "rare_m_steps": Row(
+    "(c) with one M-step, at the end", {"em.template_every": 0, "em.parts_every": 0}
+  ),
   "no_texture_cycle": Row("(c) without texture cycle", {"loss.texture_cycle": 0.0}),
   "one_camera": Row("(c) with one camera", {"em.hypotheses": (1,)}),
   # Where parts come from; the others have the preset's, true or made of keypoints.

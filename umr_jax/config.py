@@ -22,6 +22,8 @@ class GeometryConfig:
   # agree on, its cameras and cells found in turns)
   first: str = "egg"
   volume_turns: int = 4  # how often a volume finds the cameras that it is then fitted to
+  # Its first cameras: views of the silhouettes' solid, or from the layout of parts by factorisation
+  first_cameras: str = "views"  # views | layout
   # How dear its cells are outside the silhouettes' solid: what no image tells stays as it is there.
   volume_cost: float = 0.0
   # An egg's half axes along x, y, z; a sphere's equal axes are the paper's.

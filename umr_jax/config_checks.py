@@ -21,6 +21,7 @@ CHOICES = {
   "parts.net": ("small", "resnet50"),
   "model.texture_stem": ("conv", "dense"),
   "model.flow": ("free", "camera"),
+  "geometry.first_cameras": ("views", "layout"),
   "model.camera_pose": ("free", "upright"),
   "model.norm": ("batch", "group"),
   "model.encoder": ("resnet18", "efficientnet"),
@@ -129,6 +130,10 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
   elevation = config.model.camera_elevation
   if len(elevation) != 2 or not -90 <= elevation[0] < elevation[1] <= 90:
     yield f"model.camera_elevation is {elevation}; it must be two rising angles in [-90, 90]."
+  if config.geometry.first_cameras == "layout" and not (
+    config.geometry.first == "volume" and config.geometry.first_parts
+  ):
+    yield "geometry.first_cameras=layout needs geometry.first=volume and geometry.first_parts."
   if config.model.camera_twins and any(count % 2 for count in config.em.hypotheses):
     yield f"model.camera_twins needs even numbers of hypotheses, not {config.em.hypotheses}."
   if config.model.camera_twins and config.loss.camera_bank:

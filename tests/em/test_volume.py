@@ -1,5 +1,7 @@
 """Volumes: their drawings, what they are fitted to, the mesh around them, cameras in turns."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -177,18 +179,25 @@ def test_a_surface_lies_where_the_opacity_crosses_the_level():
 
 
 @pytest.mark.slow
-def test_cameras_and_volume_find_each_other(shown, topology):
+@pytest.mark.parametrize("layout", [False, True])
+def test_cameras_and_volume_find_each_other(shown, topology, layout):
   maps, cameras = shown
   profile = mean_profile(maps)
   half = inflate(profile[..., 0], topology, width=0.5)
   uv = first_canonical_uv(profile[..., 1:], half, topology, uv_height=16)
   start = with_canonical_uv(bare_em_state(half), uv, topology=topology)
-  volume, found = first_volume(maps, start, topology, search=SEARCH, turns=2, cost=0.0, seed=0)
+  search = dataclasses.replace(SEARCH, layout=layout)
+  volume, found = first_volume(maps, start, topology, search=search, turns=2, cost=0.0, seed=0)
   assert np.median(_degrees(found[:, 3:], _facing(found, cameras)[:, 3:])) < 11.0
   state = with_volume(start, volume, found, maps[..., 0], topology, uv_height=16)
   assert np.ptp(np.asarray(state.template.half_vertices)[:, 1]) > 0.5
   assert state.canonical_uv.shape == (16, 32, 5)
 
+
+@pytest.mark.slow
+def test_silhouettes_alone_make_a_volume_without_parts(shown, topology):
+  maps, _ = shown
+  half = inflate(mean_profile(maps)[..., 0], topology, width=0.5)
   bare, found = first_volume(
     maps[..., :1], bare_em_state(half), topology, search=SEARCH, turns=1, cost=0.0, seed=0
   )

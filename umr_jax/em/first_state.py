@@ -52,6 +52,7 @@ def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
       elevation=config.model.camera_elevation,
       roll=config.model.camera_roll,
       evenness=config.em.bank_evenness,
+      layout=geometry.first_cameras == "layout",
     )
     volume, cameras = first_volume(
       maps,
