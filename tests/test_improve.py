@@ -52,6 +52,9 @@ def test_a_turn_teaches_parts_and_trains_with_them_once(tmp_path, standard_promo
   assert config.data.parts == "file"
   with Image.open(out / "1" / "parts" / "improvement.png") as picture:
     assert picture.width == pytest.approx(4 * 128, abs=40)
+    # Parts are coloured, in each of the columns that show them.
+    for column in np.split(np.asarray(picture)[:, -3 * 128 :].astype(int), 3, axis=1):
+      assert (np.ptp(column, axis=-1) > 60).mean() > 0.01
   # What is finished is not done again.
   files = [out / "1" / "parts" / "parts.npz", out / "1" / "evaluation.json"]
   stamps = [file.stat().st_mtime_ns for file in files]

@@ -33,7 +33,7 @@ def contact_sheet(dataset: Dataset, store: PartStore) -> np.ndarray:
   for i in range(len(split)):
     row = rows.get(split[i].name)
     if row is not None:
-      maps = store.maps[row] / np.float32(255.0)
+      maps = store.probabilities(row)
       x0, y0, side = store.squares[row]
       photograph = crop(split[i], (float(x0), float(y0), float(side)), image_size=_CELL).image
       cells += [photograph, viz.part_map(maps) / np.float32(255.0)]

@@ -162,6 +162,6 @@ def _panel(dataset: Dataset, config: Config, taught: Taught, after: PartStore) -
   for batch, crops in _batches(dataset, config):
     for index, crop in zip(batch.index, crops, strict=False):
       if int(index) in shown and crop.parts is not None:
-        maps = [crop.parts, taught.maps[int(index)], after.maps[rows[crop.name]]]
+        maps = [crop.parts, taught.maps[int(index)], after.probabilities(rows[crop.name])]
         cells.append([crop.image, *(viz.part_map(m) / np.float32(255.0) for m in maps)])
   return viz.labelled_grid(cells, ["photograph", "before", "reconstructed", "after"], cell=128)

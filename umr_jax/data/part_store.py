@@ -31,6 +31,10 @@ class PartStore:
   # Share of the objects' pixels that have the same part in the mirrored picture; NaN: not measured.
   mirror_agreement: float = math.nan
 
+  def probabilities(self, rows: int | Sequence[int]) -> np.ndarray:
+    """[*B, S, S, P + 1] float32 in [0, 1]: the maps of these rows."""
+    return self.maps[rows] / _LEVELS
+
   @property
   def part_names(self) -> tuple[str, ...]:
     """Parts that were discovered have no other names than numbers."""
@@ -114,7 +118,7 @@ class StoredParts:
     row = self._rows.get(example.name) if index in self._indices else None
     if row is None:
       return dataclasses.replace(example, parts=None)
-    square, probs = tuple(self._store.squares[row]), self._store.maps[row] / _LEVELS
+    square, probs = tuple(self._store.squares[row]), self._store.probabilities(row)
     return dataclasses.replace(example, parts=on_picture(probs, square, example.mask.shape))
 
 

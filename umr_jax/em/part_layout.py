@@ -28,8 +28,9 @@ _LEAST_SCALE = 0.2
 _PRIOR = 1e-3
 # A photograph shows a part if it has so many pixels.
 _LEAST_PIXELS = 4.0
-# The smallest scales are of views from the side, which show an object's whole length.
-_SIDE = 0.1
+# Small scales are of views from the side, which show an object's whole length; the smallest are of
+# views that are wrong. This share of all is smaller than 1.
+_SIDE = 0.3
 
 
 class Layout(NamedTuple):
@@ -68,7 +69,7 @@ def layout_cameras(
 ) -> Float[Array, "N 7"]:
   """A camera for each photograph, of an object whose mirror plane is y = 0.
 
-  The object is about as large as in a first template: the smallest scales are about 1.
+  The object is about as large as in a first template: from the side the scale is about 1.
 
   Args:
     layout: of all photographs.

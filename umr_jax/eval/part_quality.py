@@ -185,7 +185,7 @@ class _Judged:
     examples = [split[i] for i in range(len(split))]
     examples = [example for example in examples if example.name in rows]
     self.rows = [rows[example.name] for example in examples]
-    self.found = store.maps[self.rows] / np.float32(255.0)
+    self.found = store.probabilities(self.rows)
     squares = [tuple(float(x) for x in store.squares[row]) for row in self.rows]
     size = store.maps.shape[1]
     crops = [
