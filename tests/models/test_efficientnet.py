@@ -13,6 +13,7 @@ from umr_jax.models.efficientnet import (
   depthwise_convolve,
   efficientnet_features,
   efficientnet_file,
+  fine_efficientnet_features,
   load_efficientnet,
 )
 
@@ -87,6 +88,20 @@ def test_the_features_match_their_twin(state, params, rng, stride, shape):
   for image, maps in zip(images, found, strict=True):
     expected = twin(state, image)[stride // 32].transpose(1, 2, 0)
     np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+def test_fine_features_are_those_of_both_strides(params, rng):
+  images = rng.random((2, 64, 96, 3)).astype(np.float32)
+  run = jax.jit(efficientnet_features, static_argnames="stride")
+  found = jax.jit(fine_efficientnet_features)(params, images)
+  assert found.shape == (2, 4, 6, 112 + 1280)
+  np.testing.assert_allclose(found[..., :112], run(params, images, stride=16), rtol=1e-4, atol=1e-4)
+  coarse = run(params, images, stride=32)
+  # Enlarged, a map keeps its mean and its bounds.
+  assert float(found[..., 112:].max()) <= float(coarse.max()) + 1e-4
+  np.testing.assert_allclose(
+    found[..., 112:].mean((1, 2)), coarse.mean((1, 2)), rtol=1e-3, atol=1e-3
+  )
 
 
 def test_an_image_has_the_same_features_alone_and_in_a_batch(params, rng):

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -129,9 +130,38 @@ def efficientnet_features(
   """
   if stride not in STRIDES:
     raise ValueError(f"found stride {stride}; expected one of {STRIDES}")
+  x = _at_16(params, images)
+  return x if stride == 16 else _at_32(params, x)
+
+
+@checked
+def fine_efficientnet_features(
+  params: EfficientNet, images: Float[Array, "B H W 3"]
+) -> Float[Array, "B h w C"]:
+  """The 112 features at a 16th of the resolution, and beside them the 1280 of a 32nd, enlarged.
+
+  Args:
+    params: from `load_efficientnet`.
+    images: RGB in [0, 1].
+  """
+  fine = _at_16(params, images)
+  coarse = _at_32(params, fine)
+  shape = (*fine.shape[:3], coarse.shape[-1])
+  return jnp.concatenate([fine, jax.image.resize(coarse, shape, "bilinear")], axis=-1)
+
+
+def _at_16(params: EfficientNet, images: Array) -> Array:
   x = _relu6(_dense_convolve(params["stem"], (images - _SHIFT) / _SCALE, stride=2))
-  count = BLOCKS_AT_16 if stride == 16 else len(_BLOCKS)
-  for (_, step), block in zip(_BLOCKS[:count], params["blocks"][:count], strict=True):
+  return _run(params, x, 0, BLOCKS_AT_16)
+
+
+def _at_32(params: EfficientNet, x: Array) -> Array:
+  return _relu6(_pointwise(params["head"], _run(params, x, BLOCKS_AT_16, len(_BLOCKS))))
+
+
+def _run(params: EfficientNet, x: Array, start: int, stop: int) -> Array:
+  """Some of the network's blocks in turn."""
+  for (_, step), block in zip(_BLOCKS[start:stop], params["blocks"][start:stop], strict=True):
     shortcut = x
     if "expand" in block:
       x = _relu6(_pointwise(block["expand"], x))
@@ -140,7 +170,7 @@ def efficientnet_features(
     x = _pointwise(block["project"], x)
     if x.shape == shortcut.shape:
       x = x + shortcut
-  return x if stride == 16 else _relu6(_pointwise(params["head"], x))
+  return x
 
 
 @checked

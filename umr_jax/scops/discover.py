@@ -1,6 +1,7 @@
 """From a data set without part maps to a store of them: features, factors, a network, its maps."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from umr_jax.scops.cosegment import factor_maps, find_factors, mirrored_features
 from umr_jax.scops.encoder_features import train_encoder_features
 from umr_jax.scops.features import Features, make_features, resolve_features
 from umr_jax.scops.fit import FitResult, Record, fit_parts, segment
-from umr_jax.scops.head import fit_head, head_maps
+from umr_jax.scops.head import CELLS, Cells, fit_head, head_maps, part_cells
 from umr_jax.scops.mirror import mirror_agreement
 from umr_jax.scops.refine import refine
 from umr_jax.types import Batch
@@ -166,9 +167,17 @@ def taught_cut(
       settings=dataclasses.replace(settings, semantic=0.0, supervision=1.0),
     )
     return network_cut(fit, settings)
-  features = make_or_train(crops, settings)
-  found = features_of(features, dataset, settings, padding=padding)
-  head = fit_head(found, resized(targets, found.shape[1]), seed=settings.seed)
+  features = make_or_train(crops, settings, fine=True)
+  rng, cells = np.random.default_rng(settings.seed), []
+  known = np.asarray(targets.any(axis=(1, 2, 3)))
+  begun = 0
+  # A cell of fine features is large, and of most cells nothing is known.
+  for found in _feature_batches(features, dataset, settings, padding=padding):
+    rows = slice(begun, begun + len(found))
+    begun += len(found)
+    most = math.ceil(CELLS * float(known[rows].sum()) / max(1.0, float(known.sum())))
+    cells.append(part_cells(found, resized(targets[rows], found.shape[1]), most=most, rng=rng))
+  head = fit_head(Cells(*(np.concatenate(column) for column in zip(*cells, strict=True))))
   return features_cut(features, settings, lambda found, masks: head_maps(head, found, masks))
 
 
@@ -235,18 +244,23 @@ def features_of(
   features: Features, dataset: Dataset, settings: PartsConfig, *, padding: float
 ) -> Float[np.ndarray, "N h w C"]:
   """Features of the pictures of `learned_crops`, of larger crops where they are larger."""
-  began, found = time.monotonic(), []
+  return np.concatenate(list(_feature_batches(features, dataset, settings, padding=padding)))
+
+
+def _feature_batches(
+  features: Features, dataset: Dataset, settings: PartsConfig, *, padding: float
+) -> Iterator[Float[np.ndarray, "n h w C"]]:
+  began = time.monotonic()
   split = dataset.splits["train"].thinned(_LEARNED)
   look = alone(features)
   size = _feature_crops(settings)
   for batch, crops in _batches(split, size, padding):
-    found.append(np.asarray(look(batch.image, batch.mask))[: len(crops)])
+    yield np.asarray(look(batch.image, batch.mask))[: len(crops)]
     logging.log_every_n_seconds(
       logging.INFO, "features (%s), picture %d of %d", 20, features.name, batch.index[0], len(split)
     )
   seconds = time.monotonic() - began
   logging.info("Features (%s) of %d pictures took %.0f s.", features.name, len(split), seconds)
-  return np.concatenate(found)
 
 
 def resized(maps: Float[np.ndarray, "N S S C"], size: int) -> Float[np.ndarray, "N s s C"]:
@@ -265,11 +279,12 @@ def _feature_crops(settings: PartsConfig) -> int:
   return min(settings.feature_size, _LARGEST)
 
 
-def make_or_train(crops: Crops, settings: PartsConfig) -> Features:
+def make_or_train(crops: Crops, settings: PartsConfig, *, fine: bool = False) -> Features:
   """The features that the settings name; those of the encoder are trained on the crops first."""
   name = resolve_features(settings.features)
   if name != "encoder":
-    return make_features(name, file=settings.feature_file, size=settings.feature_size)
+    size = settings.feature_size
+    return make_features(name, file=settings.feature_file, size=size, fine=fine)
   return train_encoder_features(
     crops.images,
     crops.masks,

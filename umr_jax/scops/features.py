@@ -16,6 +16,7 @@ from umr_jax.models.efficientnet import (
   EFFICIENTNET_FILE,
   efficientnet_features,
   efficientnet_file,
+  fine_efficientnet_features,
   load_efficientnet,
 )
 from umr_jax.models.vgg import HED_FILE, VGG_FILES, hed_file, load_hed, load_vgg, vgg_features
@@ -65,7 +66,7 @@ def resolve_features(name: str) -> str:
   return name
 
 
-def make_features(name: str, *, file: str, size: int) -> Features:
+def make_features(name: str, *, file: str, size: int, fine: bool = False) -> Features:
   """Loads a network, and wraps it into a function of images.
 
   Args:
@@ -73,6 +74,8 @@ def make_features(name: str, *, file: str, size: int) -> Features:
     file: the weight file; "" for the one that a package brings (efficientnet and hed).
     size: pixels per side of what the network sees; images are resized to it, and for dino to the
       nearest multiple of its patches.
+    fine: of efficientnet, 112 channels of a 16th of `size` beside those of a 32nd. The others have
+      no finer ones.
 
   Returns:
     The features. Their maps have a 32nd of `size` (efficientnet: 1280 channels), a 16th (vgg16,
@@ -96,6 +99,8 @@ def make_features(name: str, *, file: str, size: int) -> Features:
     return Features(color, name, _fingerprint(name, size, b""))
   path = _weight_file(name, file)
   params, apply = _load(name, path)
+  if fine and name == "efficientnet":
+    apply = fine_efficientnet_features
   if name == "dino":
     side = patch_size(params)
     size = max(1, round(size / side)) * side

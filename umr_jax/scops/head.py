@@ -13,8 +13,8 @@ from jaxtyping import Array, Float
 
 from umr_jax.types import checked
 
-# Cells, over all images, that the head is fitted to; steps and rate of the fit.
-_ROWS, _STEPS, _RATE = 30_000, 200, 0.03
+# Cells, over all images, that a head is fitted to; steps and rate of the fit.
+CELLS, _STEPS, _RATE = 30_000, 200, 0.03
 # What a weight of 1 costs, in nats a cell: features are many, and their cells are not independent.
 _DECAY = 3e-3
 
@@ -28,29 +28,49 @@ class Head(NamedTuple):
   bias: Float[np.ndarray, "P"]
 
 
+class Cells(NamedTuple):
+  """What a head learns from."""
+
+  features: Float[np.ndarray, "M C"]
+  shares: Float[np.ndarray, "M P"]  # of the parts, without background; not yet summing to 1
+
+
 @checked
-def fit_head(
-  features: Float[np.ndarray, "N h w C"], targets: Float[np.ndarray, "N h w P1"], *, seed: int
-) -> Head:
-  """Fits the head to part maps by cross-entropy (multinomial logistic regression).
+def part_cells(
+  features: Float[np.ndarray, "N h w C"],
+  targets: Float[np.ndarray, "N h w P1"],
+  *,
+  most: int,
+  rng: np.random.Generator,
+) -> Cells:
+  """The cells of some images that belong to a part; those that are mostly background are left out.
 
   Args:
     features: of a frozen network.
     targets: part maps at the features' size, background first; all zeros for an image without.
-      Cells that are mostly background are left out.
-    seed: of the cells that are drawn where there are very many.
+    most: how many are taken, drawn where there are more.
+    rng: of the draw.
+  """
+  inside = np.flatnonzero(targets[..., 1:].sum(axis=-1) >= 0.5)
+  inside = rng.permutation(inside)[:most]
+  rows, shares = (x.reshape(-1, x.shape[-1])[inside] for x in (features, targets))
+  return Cells(rows, shares[:, 1:])
+
+
+def fit_head(cells: Cells) -> Head:
+  """Fits the head to part maps by cross-entropy (multinomial logistic regression).
+
+  Args:
+    cells: of any number of images.
 
   Raises:
-    ValueError: when no cell of any map belongs to a part.
+    ValueError: when there is none.
   """
-  inside = targets[..., 1:].sum(axis=-1) >= 0.5
-  rows, shares = features[inside], targets[inside][:, 1:]
+  rows, shares = cells
   if not len(rows):
     raise ValueError("no part map has a cell that belongs to a part: there is nothing to learn")
-  chosen = np.random.default_rng(seed).permutation(len(rows))[:_ROWS]
-  rows, shares = rows[chosen], shares[chosen]
   mean, deviation = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-6)
-  shares /= shares.sum(axis=-1, keepdims=True)
+  shares = shares / shares.sum(axis=-1, keepdims=True)
   kernel, bias = _fit(jnp.asarray((rows - mean) / deviation), jnp.asarray(shares))
   return Head(mean, deviation, np.asarray(kernel), np.asarray(bias))
 
