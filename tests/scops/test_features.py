@@ -146,3 +146,14 @@ def test_a_transformer_sees_whole_patches_and_its_fingerprint_is_its_files(tmp_p
   again = make_features("dino", file=str(tmp_path / "0.safetensors"), size=45)
   assert again.fingerprint == first.fingerprint
   np.testing.assert_array_equal(again.extract(images), first.extract(images))
+
+
+@pytest.mark.skipif(efficientnet_file() is None, reason="its package is not installed")
+def test_finer_features_are_known_as_others(rng):
+  coarse, fine = (
+    make_features("efficientnet", file="", size=64, fine=fine) for fine in (False, True)
+  )
+  images = jnp.asarray(rng.random((1, 64, 64, 3)), jnp.float32)
+  assert coarse.extract(images).shape == (1, 2, 2, 1280)
+  assert fine.extract(images).shape == (1, 4, 4, 1392)
+  assert coarse.fingerprint != fine.fingerprint

@@ -92,17 +92,19 @@ def first_volume(
   small = _resized(np.concatenate([maps[..., :1], parts[..., 1:] * maps[..., :1]], axis=-1))
   draw = jax.jit(make_views(topology, elevation=search.elevation, roll=search.roll))
   rotations = view_rotations(search.elevation, search.roll)
-  views = draw(template_vertices(start, topology), start.canonical_uv)
   logits = empty_logits(small.shape[-1] - 1)
   costs = jnp.asarray(cost / CELLS**2 * _distances(start, topology))
   key = jax.random.key(seed)
   last = max(_LAST_STEPS, _VISITS * len(maps) // FIT_BATCH)
   for turn in range(turns):
-    if turn:
-      views = volume_views(volume_of(logits), rotations)
     if search.layout and not turn:
       cameras = _from_layout(part_layout(small[..., 1:]), rotations, key=key)
     else:
+      views = (
+        volume_views(volume_of(logits), rotations)
+        if turn
+        else draw(template_vertices(start, topology), start.canonical_uv)
+      )
       cameras = _search(views, masks, parts, evenness=search.evenness)
     logits, cameras, overlaps = fit_volume(
       logits,

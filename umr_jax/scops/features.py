@@ -99,15 +99,16 @@ def make_features(name: str, *, file: str, size: int, fine: bool = False) -> Fea
     return Features(color, name, _fingerprint(name, size, b""))
   path = _weight_file(name, file)
   params, apply = _load(name, path)
+  known_as = name
   if fine and name == "efficientnet":
-    apply = fine_efficientnet_features
+    apply, known_as = fine_efficientnet_features, f"fine {name}"
   if name == "dino":
     side = patch_size(params)
     size = max(1, round(size / side)) * side
   run = jax.jit(functools.partial(_resized, apply, size))
   # An argument, not a constant: compilers are slow with large constants.
   extract = functools.partial(run, jax.tree.map(jnp.asarray, params))
-  return Features(extract, name, _fingerprint(name, size, path.read_bytes()))
+  return Features(extract, name, _fingerprint(known_as, size, path.read_bytes()))
 
 
 @checked

@@ -17,7 +17,7 @@ def finer(train_state: TrainState, coarse: Topology, fine: Topology) -> TrainSta
 
   The shape head is one affine layer, and the middle of an edge is a linear function of its ends: so
   is the head of the finer mesh a linear function of the head. Adam's moments of the head go the
-  same way, squares as magnitudes; everything else stays.
+  same way, the squares without a mirror's sign; everything else stays.
 
   Args:
     train_state: of the coarse mesh.
