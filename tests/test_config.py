@@ -133,6 +133,11 @@ def test_semantic_terms_without_parts_are_refused():
     from_dict({"data": {"parts": "none"}, "loss": {"part_vertices": 1.0}})
 
 
+def test_a_free_flow_is_not_kept_near_a_camera():
+  with pytest.raises(ValueError, match=r"loss\.flow_correction.*model\.flow=camera"):
+    from_dict({"loss": {"flow_correction": 1.0}})
+
+
 def test_a_flow_from_the_camera_looks_through_one_camera():
   nested = {"model": {"flow": "camera"}, "loss": {"texture_cameras": "all"}}
   with pytest.raises(ValueError, match=r"model\.flow=camera.*texture_cameras=all"):

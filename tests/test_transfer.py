@@ -138,6 +138,34 @@ def test_by_camera_ends_on_the_silhouette(rng):
   assert (sure > 0).any()
 
 
+def test_a_point_comes_back_to_itself_by_surface(points):
+  rec = make(camera=camera(), flow=flow())
+  moved, confidence = transfer_keypoints(rec, rec, points, method="surface")
+  np.testing.assert_allclose(moved, points, atol=1e-3)
+  np.testing.assert_allclose(confidence, 1.0)
+
+
+def test_by_surface_follows_the_object_around_until_it_is_hidden():
+  """A point of the unit sphere that faces the camera, seen from 40 and from 150 degrees further."""
+  source = make(camera=camera(), flow=flow())
+  centre = np.array([[60.0, 70.0]])
+  for turn, shown in ((40.0, True), (150.0, False)):
+    target = make(camera=camera(azimuth=turn), flow=flow())
+    moved, confidence = transfer_keypoints(source, target, centre, method="surface")
+    away = abs(moved[0, 0] - 60.0) / 50.0
+    assert away == pytest.approx(0.7 * np.sin(np.radians(turn)), abs=0.01)
+    assert moved[0, 1] == pytest.approx(70.0, abs=0.5)
+    assert (confidence[0] > 0.9) == shown
+    assert confidence[0] > 0.0
+
+
+def test_by_surface_a_point_beside_the_mesh_takes_its_outline():
+  rec = make(camera=camera(), flow=flow())
+  moved, confidence = transfer_keypoints(rec, rec, np.array([[109.0, 70.0]]), method="surface")
+  assert np.linalg.norm(moved[0] - [60.0 + 0.7 * 50.0, 70.0]) < 1.0
+  assert confidence[0] < 0.2
+
+
 @pytest.mark.parametrize(
   ("points", "method", "complaint"),
   [

@@ -24,6 +24,7 @@ METRICS = (
   "kt_camera_pck",
   "kt_flow_pck",
   "kt_mesh_pck",
+  "kt_surface_pck",
   "apk",
   "iou_3d",
   "camera_error_deg",
@@ -75,7 +76,12 @@ ROWS: dict[str, Row] = {
     {"geometry.first": "silhouettes", "em.bank_every": 500},
   ),
   "free_flow": Row(
-    "(c) with a free flow, symmetric", {"model.flow": "free", "geometry.symmetric_texture": True}
+    "(c) with a free flow, symmetric",
+    {
+      "model.flow": "free",
+      "geometry.symmetric_texture": True,
+      "loss.flow_correction": 0.0,
+    },
   ),
   # How the network learns: one switch at a time.
   "resnet": Row(

@@ -158,6 +158,7 @@ class LossConfig:
   texture_cameras: str = "one"  # one: the drawn or responsible hypothesis | all of them
   texture_dt: float = 3.0
   texture_cycle: float = 0.5
+  flow_correction: float = 0.0  # with model.flow=camera: keeps the head's departures small
   laplacian: float = 0.15
   smooth_offsets: bool = False  # the Laplacian is that of the offsets: the template keeps its edges
   flatten: float = 4e-4

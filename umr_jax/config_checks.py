@@ -124,6 +124,8 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
     yield (
       "model.flow=camera looks through one camera: it does not go with loss.texture_cameras=all."
     )
+  if config.model.flow != "camera" and config.loss.flow_correction:
+    yield "loss.flow_correction needs model.flow=camera: set it to 0, or that."
   published_resnet = config.model.encoder == "resnet18" and config.model.encoder_weights != "none"
   if published_resnet and config.model.norm != "batch":
     yield "model.encoder_weights were trained with BatchNorm: set model.norm=batch."

@@ -35,6 +35,8 @@ def with_semantics(config: ml_collections.ConfigDict) -> ml_collections.ConfigDi
   config.loss.segmentation = 0.0
   config.loss.texture_cycle = 50.0
   config.loss.texture_dt = 1.0
+  # Colours move points that were in their place; a little freedom keeps backgrounds off the mesh.
+  config.loss.flow_correction = 10.0
   config.loss.part_probability = 20.0
   config.loss.part_cameras = True
   config.loss.part_vertices = 10.0

@@ -26,7 +26,8 @@ def made_up(rng, *, images=20, noise=0.0, shuffled=False):
     chosen = rng.integers(0, 3, chosen.shape)
   visible = rng.random((images, 4)) > 0.3
   distance = np.linalg.norm(np.take_along_axis(positions, chosen[..., None], 1) - points, axis=-1)
-  return Landmarks(points, visible, chosen, distance, positions)
+  one = np.ones((*chosen.shape, 1))
+  return Landmarks(points, visible, chosen[..., None], one, distance, positions)
 
 
 def test_pairs_are_seeded_by_their_number_and_go_both_ways():
@@ -68,7 +69,7 @@ def test_numbers_are_those_of_a_loop_over_transfers(rng):
   right, wide, csm, count = (np.zeros(4) for _ in range(4))
   for p, (a, b) in enumerate(pairs):
     for k in range(4):
-      moved = landmarks.positions[b, landmarks.chosen[a, k]]
+      moved = landmarks.positions[b, landmarks.chosen[a, k, 0]]
       error = np.hypot(*(moved - landmarks.points[b, k]))
       assert errors[p, k] == pytest.approx(error)
       if landmarks.visible[a, k] and landmarks.visible[b, k]:
@@ -92,7 +93,7 @@ def slow_apk(landmarks, pairs):
   for a, b in pairs:
     for k in range(4):
       if landmarks.visible[a, k]:
-        moved = landmarks.positions[b, landmarks.chosen[a, k]]
+        moved = landmarks.positions[b, landmarks.chosen[a, k, 0]]
         close = np.hypot(*(moved - landmarks.points[b, k])) * 0.55 < 0.1
         both = landmarks.visible[b, k]
         items.append((landmarks.distance[a, k], bool(both and close), bool(both)))

@@ -7,6 +7,7 @@ from umr_jax.eval.landmarks import (
   flow_scores,
   landmarks_by_camera,
   landmarks_by_flow,
+  landmarks_by_surface,
   nearest_covered,
 )
 
@@ -37,7 +38,7 @@ def test_a_keypoint_lies_on_the_face_that_samples_there(rng):
   flow = centers[:, :, None] + rng.normal(0.0, 0.004, (2, 12, 4, 2))
   points, visible = flow[:, [3, 7, 1]].mean(axis=2), np.ones((2, 3), bool)
   found = landmarks_by_flow(points, visible, flow)
-  np.testing.assert_array_equal(found.chosen, [[3, 7, 1]] * 2)
+  np.testing.assert_array_equal(found.chosen[..., 0], [[3, 7, 1]] * 2)
   np.testing.assert_allclose(found.positions, flow.mean(axis=2))
   np.testing.assert_allclose(found.distance, 0.0, atol=1e-12)
 
@@ -46,7 +47,7 @@ def test_without_any_reading_the_first_face_is_taken_and_of_equal_ones_the_first
   flow = np.stack([np.full((3, 2), place) for place in (0.9, 0.5, 0.5)])[None]
   points = np.array([[[-0.9, -0.9], [0.5, 0.5]]])
   found = landmarks_by_flow(points, np.ones((1, 2), bool), flow)
-  np.testing.assert_array_equal(found.chosen, [[0, 1]])
+  np.testing.assert_array_equal(found.chosen[..., 0], [[0, 1]])
 
 
 def test_by_camera_the_nearest_vertex_goes_to_the_nearest_covered_pixel(rng):
@@ -62,7 +63,7 @@ def test_by_camera_the_nearest_vertex_goes_to_the_nearest_covered_pixel(rng):
     ]
     for k, point in enumerate(points[n]):
       distances = [np.hypot(*(v - point)) for v in vertices[n]]
-      assert found.chosen[n, k] == int(np.argmin(distances))
+      assert found.chosen[n, k, 0] == int(np.argmin(distances))
       assert np.isclose(found.distance[n, k], min(distances))
     for v, vertex in enumerate(vertices[n]):
       nearest = min(pixels, key=lambda p: np.hypot(p[0] - vertex[0], p[1] - vertex[1]))
@@ -72,3 +73,19 @@ def test_by_camera_the_nearest_vertex_goes_to_the_nearest_covered_pixel(rng):
 def test_without_a_silhouette_points_stay():
   points = np.array([[0.25, -0.5]])
   np.testing.assert_array_equal(nearest_covered(points, np.zeros((8, 8))), points)
+
+
+def test_by_surface_a_point_between_vertices_goes_where_they_go(rng):
+  """Two sheets: the nearer one's point is taken, and carried by its own weights."""
+  sheet = np.array([[-0.8, -0.8], [0.8, -0.8], [0.0, 0.9]])
+  near, far = np.c_[sheet, np.full(3, 4.0)], np.c_[sheet[::-1], np.full(3, 6.0)]
+  source, target = np.concatenate([far, near]), rng.uniform(-1.0, 1.0, (6, 3))
+  weights = rng.dirichlet(np.ones(3), 5)
+  points = np.stack([weights @ sheet, np.zeros((5, 2))])
+  found = landmarks_by_surface(
+    points, np.ones((2, 5), bool), np.stack([source, target]), np.array([[0, 1, 2], [3, 4, 5]])
+  )
+  moved = found.carried(np.array([0, 0]), np.array([0, 1]))
+  np.testing.assert_allclose(moved[0], points[0], atol=1e-12)
+  np.testing.assert_allclose(moved[1], weights @ target[3:, :2], atol=1e-12)
+  np.testing.assert_array_equal(found.distance[0], 0.0)

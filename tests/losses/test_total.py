@@ -88,6 +88,7 @@ def objective(topology, em_state, batch):
     size=S,
     judge=None,
     found_camera=None,
+    flow="free",
   ):
     return total_loss(
       prediction,
@@ -100,6 +101,7 @@ def objective(topology, em_state, batch):
       settings=RenderConfig(sigma=1e-3),
       image_size=size,
       judge=judge,
+      flow=flow,
     )
 
   return call
@@ -138,6 +140,7 @@ def test_every_weight_of_the_config_reaches_its_term(objective, prediction, taug
     "part_": {"em_state": taught},
     "adver": {"judge": judge},
     "camera_bank": {"found_camera": FOUND},
+    "flow_correction": {"flow": "camera"},
   }
   state = state.get(name, state.get(name[:5], {}))
   total, metrics = objective(prediction, step=0, weights=only(name), **state)
@@ -194,6 +197,22 @@ def test_gradients_go_where_the_method_sends_them(objective, prediction):
   for name in ("laplacian", "flatten", "edge", "deformation", "deviation"):
     grad = gradient(name)
     assert (grad.half_offsets != 0.0).any() and (grad.cameras == 0.0).all(), name
+
+
+def test_a_flow_from_the_camera_is_asked_to_stay_there(objective, prediction):
+  assert "loss/flow_correction" not in objective(prediction)[1]
+
+  def loss(p):
+    return objective(p, weights=only("flow_correction"), flow="camera")
+
+  (value, metrics), grad = jax.value_and_grad(loss, has_aux=True)(prediction)
+  squared = np.square(np.asarray(prediction.flow_map)).sum(axis=-1).mean()
+  np.testing.assert_allclose(metrics["loss/flow_correction"], squared, rtol=1e-5)
+  np.testing.assert_allclose(value, squared, rtol=1e-5)
+  expected = 2.0 * prediction.flow_map / (B * HU * 2 * HU)
+  np.testing.assert_allclose(grad.flow_map, expected, rtol=1e-4, atol=1e-9)
+  for leaf in (grad.half_offsets, grad.cameras, grad.camera_logits):
+    assert (leaf == 0.0).all()
 
 
 def test_smooth_offsets_leave_the_template_its_edges(objective, prediction, em_state, rng):

@@ -14,6 +14,7 @@ from umr_jax.eval.landmarks import (
   Landmarks,
   landmarks_by_camera,
   landmarks_by_flow,
+  landmarks_by_surface,
 )
 from umr_jax.geometry import camera
 from umr_jax.geometry.symmetry import symmetrize
@@ -34,7 +35,7 @@ def collect_landmarks(
   image_size: int,
   padding: float,
 ) -> dict[str, Landmarks]:
-  """The keypoints of a split's images on the mesh, by texture flow, by camera and by its own shape.
+  """The keypoints of a split's images on the mesh, by each way of carrying them.
 
   Args:
     infer: from `models.infer.make_infer`, not jitted.
@@ -48,8 +49,9 @@ def collect_landmarks(
     padding: of the crops.
 
   Returns:
-    By "flow"; by "camera", the published protocol's template; and by "mesh", ours, the same with
-    each image's own vertices in place of the template's. Empty if no keypoint is visible.
+    By "flow"; by "camera", the published protocol's template; and, ours, by "mesh", the same with
+    each image's own vertices in place of the template's, and by "surface", the point of that mesh
+    that is seen. Empty if no keypoint is visible.
   """
 
   @jax.jit
@@ -61,9 +63,9 @@ def collect_landmarks(
     corners = camera.face_vertices(own, topology.faces)
     silhouette = soft_silhouette(corners, image_size=SILHOUETTE_SIZE)
     flow = face_flow(found.flow_map, topology)
-    return flow, camera.project(whole, found.camera)[..., :2], own[..., :2], silhouette
+    return flow, camera.project(whole, found.camera)[..., :2], own, silhouette
 
-  rows: dict[str, list[Landmarks]] = {"flow": [], "camera": [], "mesh": []}
+  rows: dict[str, list[Landmarks]] = {"flow": [], "camera": [], "mesh": [], "surface": []}
   for batch, crops in evaluation_batches(
     split, batch_size=batch_size, image_size=image_size, padding=padding, parts=False
   ):
@@ -74,7 +76,8 @@ def collect_landmarks(
     index, given = [i for i, _ in known], np.stack([k for _, k in known]).astype(np.float64)
     points, visible = given[..., :2], given[..., 2] > 0.5
     rows["flow"].append(landmarks_by_flow(points, visible, flow[index]))
-    for name, places in (("camera", vertices), ("mesh", own)):
+    rows["surface"].append(landmarks_by_surface(points, visible, own[index], topology.faces))
+    for name, places in (("camera", vertices), ("mesh", own[..., :2])):
       rows[name].append(landmarks_by_camera(points, visible, places[index], silhouettes[index]))
   joined = {
     name: Landmarks(*(np.concatenate(column) for column in zip(*parts, strict=True)))

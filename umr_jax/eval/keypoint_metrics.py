@@ -31,8 +31,7 @@ def draw_pairs(count: int, *, number: int = PAIRS) -> np.ndarray:
 def transfer_errors(landmarks: Landmarks, pairs: np.ndarray) -> np.ndarray:
   """How far each keypoint of each pair's source lands from the target's own: [P, K], in [-1, 1]."""
   source, target = pairs[:, 0], pairs[:, 1]
-  moved = landmarks.positions[target[:, None], landmarks.chosen[source]]
-  return np.linalg.norm(moved - landmarks.points[target], axis=-1)
+  return np.linalg.norm(landmarks.carried(source, target) - landmarks.points[target], axis=-1)
 
 
 def keypoint_metrics(
@@ -48,7 +47,7 @@ def keypoint_metrics(
 
   Args:
     landmarks: of the split's images.
-    name: of the way, "flow", "camera" or "mesh".
+    name: of the way, "flow", "camera", "mesh" or "surface".
     padding: of the crops, as a share of the box: with it errors are shares of the tight box's
       longer side.
     flip: for each keypoint its mirror partner; itself where it has none.
@@ -59,8 +58,8 @@ def keypoint_metrics(
     `kt_NAME_pck` (within 0.1 of the box's longer side), `kt_NAME_pck_15` (0.15), `kt_NAME_pck_csm`
     and `kt_NAME_pck_csm_15` (the same shares of the crop's side, CSM's larger radius),
     `kt_NAME_pck_paired` and `kt_NAME_pck_unpaired` (0.1; keypoints with and without a mirror
-    partner), `apk` by flow or `apk_camera` at 0.1; each KEY with `KEY_ci`; and `apk_curve` or
-    `apk_camera_curve`, {precision, recall}.
+    partner), `apk` by flow or `apk_NAME` at 0.1; each KEY with `KEY_ci`; and `apk_curve` or
+    `apk_NAME_curve`, {precision, recall}.
     PCK is the unweighted mean over keypoints. What no pair shows is absent.
 
   Source: Li et al. 2020, section 4.3; Kulkarni et al. 2019 (CSM) for APK.

@@ -1,7 +1,7 @@
 """Which element of the mesh a keypoint lies on, and where that element is in other images.
 
-Both ways of carrying a keypoint from one image to another do no more than this: by texture flow the
-elements are faces, by camera they are the template's vertices.
+All ways of carrying a keypoint from one image to another do no more than this: by texture flow the
+elements are faces, by camera they are the template's vertices, by surface points between vertices.
 """
 
 from typing import NamedTuple
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 
+from umr_jax.geometry.picking import pick
 from umr_jax.types import checked
 
 # The side at which silhouettes are drawn for the protocol, whatever the crops' size.
@@ -25,9 +26,17 @@ class Landmarks(NamedTuple):
 
   points: Float[np.ndarray, "N K 2"]
   visible: Bool[np.ndarray, "N K"]
-  chosen: Int[np.ndarray, "N K"]  # the element that a keypoint lies on
-  distance: Float[np.ndarray, "N K"]  # from the keypoint to that element, in its own image
+  chosen: Int[np.ndarray, "N K C"]  # the elements between which a keypoint lies
+  weights: Float[np.ndarray, "N K C"]  # of each of them
+  distance: Float[np.ndarray, "N K"]  # from the keypoint to that place, in its own image
   positions: Float[np.ndarray, "N M 2"]  # where each element is
+
+  def carried(
+    self, source: Int[np.ndarray, "P"], target: Int[np.ndarray, "P"]
+  ) -> Float[np.ndarray, "P K 2"]:
+    """Where keypoints of the source images are in the target images."""
+    places = self.positions[target[:, None, None], self.chosen[source]]
+    return np.einsum("pkc,pkcx->pkx", self.weights[source], places)
 
 
 @checked
@@ -104,6 +113,32 @@ def landmarks_by_camera(
   return _landmarks(points, visible, chosen, positions, at=vertices)
 
 
+@checked
+def landmarks_by_surface(
+  points: Float[np.ndarray, "N K 2"],
+  visible: Bool[np.ndarray, "N K"],
+  vertices: Float[np.ndarray, "N V 3"],
+  faces: Int[np.ndarray, "F 3"],
+) -> Landmarks:
+  """The point of an image's own mesh that is seen at a keypoint.
+
+  Args:
+    points: keypoints.
+    visible: whether they are seen.
+    vertices: of each image's mesh, projected: (x, y, depth).
+    faces: of the meshes.
+
+  Returns:
+    Vertices as elements, three of them for each keypoint.
+
+  Departs: Li et al. 2020 (section 4.3) go by the template's nearest vertex, in front or behind;
+    this is as fine as the surface, and never takes what is hidden.
+  """
+  found = [pick(points[n], vertices[n], faces) for n in range(len(points))]
+  chosen, weights, distance = (np.stack(column) for column in zip(*found, strict=True))
+  return Landmarks(points, visible, chosen, weights, distance, vertices[..., :2])
+
+
 def _landmarks(
   points: np.ndarray,
   visible: np.ndarray,
@@ -112,9 +147,11 @@ def _landmarks(
   *,
   at: np.ndarray,
 ) -> Landmarks:
+  """One element for each keypoint, which is judged where it is `at`."""
   on = np.take_along_axis(at, chosen[..., None], axis=1)
   distance = np.linalg.norm(on - points, axis=-1)
-  return Landmarks(points, visible, chosen, distance, positions)
+  weights = np.ones((*chosen.shape, 1))
+  return Landmarks(points, visible, chosen[..., None], weights, distance, positions)
 
 
 def nearest_rows(points: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -109,9 +109,12 @@ def references(
 
 def _perfect(landmarks: Landmarks) -> Landmarks:
   """Keypoints that are carried to the target's own: nobody can do better."""
-  chosen = np.broadcast_to(np.arange(landmarks.visible.shape[1]), landmarks.visible.shape)
+  shape = landmarks.visible.shape
   return landmarks._replace(
-    chosen=chosen, distance=np.zeros(chosen.shape), positions=landmarks.points
+    chosen=np.broadcast_to(np.arange(shape[1])[:, None], (*shape, 1)),
+    weights=np.ones((*shape, 1)),
+    distance=np.zeros(shape),
+    positions=landmarks.points,
   )
 
 

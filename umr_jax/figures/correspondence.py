@@ -8,7 +8,7 @@ from umr_jax.figures.subjects import Subjects
 from umr_jax.geometry import camera
 from umr_jax.models.assemble import face_flow
 from umr_jax.render import rasterize
-from umr_jax.transfer import transfer_keypoints
+from umr_jax.transfer import Method, transfer_keypoints
 from umr_jax.viz import labelled_grid
 
 CELL = 192
@@ -16,11 +16,12 @@ _COLORS = (
   (230, 60, 50), (50, 130, 230), (60, 180, 80), (240, 170, 30), (170, 80, 200), (30, 190, 190),
   (240, 110, 170), (150, 110, 60),
 )  # fmt: skip
+_METHODS: tuple[Method, ...] = ("flow", "camera", "surface")
 _FACES = 40  # that the texture cycle shows
 
 
 def transfers(subjects: Subjects, *, pairs: int = 6) -> np.ndarray:
-  """Keypoints of one image carried to another, by flow and by camera (supplementary 4).
+  """Keypoints of one image carried to another, by each way of `transfer` (supplementary 4).
 
   Without annotated keypoints a grid of points inside the mask is carried.
 
@@ -40,7 +41,7 @@ def transfers(subjects: Subjects, *, pairs: int = 6) -> np.ndarray:
     x0, y0, x1, _ = source.box
     pixels = (points + 1.0) / 2.0 * (x1 - x0) + [x0, y0]
     row = [_dotted(source.image, points)]
-    for method in ("flow", "camera"):
+    for method in _METHODS:
       moved, _ = transfer_keypoints(source, target, pixels, method=method)
       u0, v0, u1, _ = target.box
       row.append(_dotted(target.image, 2.0 * (moved - [u0, v0]) / (u1 - u0) - 1.0))
@@ -48,7 +49,7 @@ def transfers(subjects: Subjects, *, pairs: int = 6) -> np.ndarray:
     if known is not None and subjects.crops[a].keypoints is not None:
       row.append(_dotted(target.image, known[:, :2], shown=known[:, 2] > 0.5))
     cells.append(row)
-  names = ["source", "by flow", "by camera", "annotated"][: max(map(len, cells))]
+  names = ["source", *(f"by {method}" for method in _METHODS), "annotated"][: max(map(len, cells))]
   return labelled_grid(cells, names, cell=CELL)
 
 

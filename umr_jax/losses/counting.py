@@ -56,6 +56,7 @@ def term_weights(
     "texture",
     "texture_dt",
     "texture_cycle",
+    "flow_correction",
     "laplacian",
     "flatten",
     "edge",

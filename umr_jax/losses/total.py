@@ -16,6 +16,7 @@ from umr_jax.losses.drawing import Drawing, average_pool, choose_rows, draw, pro
 from umr_jax.losses.edge import edge_loss
 from umr_jax.losses.entropy import camera_entropy, posterior_loss
 from umr_jax.losses.flatten import flatten_loss
+from umr_jax.losses.flow_correction import correction_loss
 from umr_jax.losses.laplacian import laplacian_loss
 from umr_jax.losses.mask import mask_iou_loss
 from umr_jax.losses.orientation import orientation_loss
@@ -233,6 +234,8 @@ def total_loss(
       distance=distance,
     ),
   }
+  if flow == "camera":
+    terms["flow_correction"] = correction_loss(prediction.flow_map)
   if bank_values is not None:
     terms["camera_bank"] = bank_values
   if parts is not None and parts.vertex_values is not None:
