@@ -33,6 +33,8 @@ def with_semantics(config: ml_collections.ConfigDict) -> ml_collections.ConfigDi
   # ImageNet's features, frozen, tell cameras apart where a network trained on these pictures fails.
   config.model.encoder = "efficientnet"
   config.loss.segmentation = 0.0
+  # Silhouettes must not be outvoted by all that parts say.
+  config.loss.mask = 9.0
   config.loss.texture_cycle = 50.0
   config.loss.texture_dt = 1.0
   # Colours move points that were in their place; a little freedom keeps backgrounds off the mesh.
