@@ -87,9 +87,11 @@ class PartsConfig:
   feature_size: int = 448  # pixels per side of what the features see
   encoder_steps: int = 500  # of the training of the features that are learned on the folder
   image_size: int = 128  # pixels per side of the crops that are cut into parts
-  net: str = "small"  # small | resnet50 (the published network)
+  # small | resnet50 (the published network) | efficientnet (a decoder of its frozen features)
+  net: str = "small"
   net_width: int = 32  # channels of the net's stem; 64 is the published ResNet-50
-  net_weights: str = "none"  # none, or a torchvision ResNet-50 file
+  # none (efficientnet: the package's), or a file: torchvision's ResNet-50, or EfficientNet-Lite0
+  net_weights: str = "none"
   # Of the network that learns the factors' maps, or by the losses of SCOPS; 0: no network, but the
   # factors' own maps, which were better here.
   steps: int = 0

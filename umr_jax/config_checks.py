@@ -18,7 +18,7 @@ CHOICES = {
     "encoder",
     "color",
   ),
-  "parts.net": ("small", "resnet50"),
+  "parts.net": ("small", "resnet50", "efficientnet"),
   "model.texture_stem": ("conv", "dense"),
   "model.flow": ("free", "camera"),
   "geometry.first_cameras": ("views", "layout"),
@@ -230,8 +230,8 @@ def _part_problems(parts: Any) -> Iterator[str]:
     yield "parts.method=scops needs parts.steps: its parts are a network's."
   if parts.method == "scops" and not parts.semantic:
     yield "parts.method=scops needs parts.semantic: nothing else says what a part is."
-  if parts.net_weights != "none" and parts.net != "resnet50":
-    yield "parts.net_weights are a ResNet-50's: set parts.net=resnet50, or none."
+  if parts.net_weights != "none" and parts.net == "small":
+    yield "parts.net=small has no published weights: set parts.net_weights=none, or another net."
 
 
 def _progress_problems(config: Any) -> Iterator[str]:

@@ -1,5 +1,7 @@
 """The frozen backbone: whose features it gives, and that nothing moves it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,13 +11,14 @@ from lite0 import random_lite0
 from torch_file import write_old_torch_file
 
 from umr_jax import pipeline
-from umr_jax.config import from_dict
+from umr_jax.config import PartsConfig, from_dict
 from umr_jax.models import first_variables as start
 from umr_jax.models import frozen
 from umr_jax.models.efficientnet import efficientnet_features, load_efficientnet
 from umr_jax.models.encoder import Encoder
 from umr_jax.models.infer import build_net
 from umr_jax.models.initialize import initialize
+from umr_jax.scops.fit import fit_parts, segment
 
 ENCODER = Encoder(
   width=8, feature_size=20, code_size=12, sample_code=False, norm="group", backbone="efficientnet"
@@ -110,8 +113,28 @@ def test_a_run_without_its_weights_ends_before_its_data_are_read(
   model, message, monkeypatch, tmp_path
 ):
   monkeypatch.setenv("NO_FOLDER", str(tmp_path / "absent"))
-  monkeypatch.setattr(start, "efficientnet_file", lambda: None)
+  monkeypatch.setattr(frozen, "efficientnet_file", lambda: None)
   config = from_dict({"model": model})
   with pytest.raises(FileNotFoundError, match=message):
     pipeline.run(config, tmp_path / "run")
   assert not (tmp_path / "run").exists()
+
+
+def test_a_part_network_reads_its_features_and_leaves_its_weights(weight_file, rng):
+  images = rng.random((6, 32, 32, 3), np.float32)
+  masks = np.ones((6, 32, 32), np.float32)
+  halves = np.zeros((6, 8, 8, 3), np.float32)
+  halves[:, :, :4, 1], halves[:, :, 4:, 2] = 1.0, 1.0
+  settings = PartsConfig(
+    net="efficientnet", net_weights=str(weight_file), net_width=4, steps=2, batch_size=4
+  )
+  with jax.numpy_dtype_promotion("standard"):  # optax promotes its counts
+    result = fit_parts(images, masks, targets=halves, features=None, num_parts=2, settings=settings)
+  assert segment(result, images, batch_size=4).shape == (6, 32, 32, 3)
+  kept = leaves(result.variables["batch_stats"]["frozen"])
+  expected = load_efficientnet(weight_file)["stem"]["kernel"]
+  np.testing.assert_array_equal(kept["efficientnet/stem/kernel"], expected)
+  assert not any("frozen/" in name for name in leaves(result.variables["params"]))
+  with pytest.raises(FileNotFoundError, match=r"absent\.pth.*parts\.net=small"):
+    absent = dataclasses.replace(settings, net_weights="absent.pth")
+    fit_parts(images, masks, targets=halves, features=None, num_parts=2, settings=absent)

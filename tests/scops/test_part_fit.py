@@ -145,7 +145,7 @@ def test_a_frozen_normalization_and_the_basis_have_rates_of_their_own():
     ({"settings": dataclasses.replace(SETTINGS, supervision=0.0)}, "nothing says what a part is"),
     ({"settings": dataclasses.replace(SETTINGS, semantic=1.0)}, "there are no features"),
     ({"targets": np.zeros((40, 12, 12, 3), np.float32)}, "expected 4 channels"),
-    ({"settings": dataclasses.replace(SETTINGS, net_weights="a.pth")}, "set parts.net=resnet50"),
+    ({"settings": dataclasses.replace(SETTINGS, net_weights="a.pth")}, "no published weights"),
   ],
 )
 def test_inputs_that_do_not_go_together_are_refused(shapes, change, message):

@@ -24,7 +24,7 @@ def shape_of(net, size):
   ).shape
 
 
-@pytest.mark.parametrize("kind", ["small", "resnet50"])
+@pytest.mark.parametrize("kind", ["small", "resnet50", "efficientnet"])
 @pytest.mark.parametrize("size", [48, 100, 128])
 def test_logits_are_a_quarter_of_the_image_and_background_is_one_more(kind, size):
   net = PartNet(num_parts=4, kind=kind, width=4)
@@ -32,7 +32,7 @@ def test_logits_are_a_quarter_of_the_image_and_background_is_one_more(kind, size
 
 
 def test_another_kind_is_refused():
-  with pytest.raises(ValueError, match="expected one of small, resnet50"):
+  with pytest.raises(ValueError, match="expected one of small, resnet50, efficientnet"):
     shape_of(PartNet(num_parts=4, kind="large"), 48)
 
 

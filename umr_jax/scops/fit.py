@@ -12,6 +12,7 @@ from flax import traverse_util
 from jaxtyping import Array, Float
 
 from umr_jax.config import PartsConfig
+from umr_jax.models.frozen import published_file, with_efficientnet
 from umr_jax.models.initialize import initialize
 from umr_jax.models.pretrained import read_torch_file
 from umr_jax.scops.batches import part_batches
@@ -78,7 +79,7 @@ def fit_parts(
   variables = first_variables(
     net, settings, image_size=images.shape[1], features=features, start=start
   )
-  frozen = settings.net_weights != "none"
+  frozen = _published(settings)
   optimizer = _make_optimizer(settings, frozen=frozen)
   low, high = settings.zoom
   ranges = WarpRanges(rotation=settings.rotation, smallest=low, largest=high)
@@ -126,7 +127,7 @@ def segment(
 
 def make_net(settings: PartsConfig, *, num_parts: int) -> PartNet:
   """The network that settings name; published weights need the normalization of their own."""
-  norm = "batch" if settings.net_weights != "none" else "group"
+  norm = "batch" if _published(settings) else "group"
   return PartNet(num_parts=num_parts, kind=settings.net, width=settings.net_width, norm=norm)
 
 
@@ -143,7 +144,15 @@ def first_variables(
     variables = dict(start)
   else:
     params, stats = initialize(net, image_size=image_size, seed=settings.seed)
-    if settings.net_weights != "none":
+    if settings.net == "efficientnet":
+      file = published_file(
+        settings.net_weights,
+        asked="parts.net=efficientnet",
+        setting="parts.net_weights",
+        otherwise="set parts.net=small, which needs none",
+      )
+      stats = with_efficientnet(stats, file=file)
+    elif _published(settings):
       state = read_torch_file(settings.net_weights, obtain=RESNET50_FILES)
       params, stats = resnet50_variables(state, params, stats)
     variables = {"params": params, "batch_stats": stats}
@@ -152,6 +161,11 @@ def first_variables(
     basis = np.abs(rng.standard_normal((net.num_parts, features.shape[-1]), np.float32))
     variables["basis"] = {"parts": basis}
   return variables
+
+
+def _published(settings: PartsConfig) -> bool:
+  """Whether training starts from the published ResNet-50, whose normalization then stays."""
+  return settings.net == "resnet50" and settings.net_weights != "none"
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -255,8 +269,8 @@ def _check(
       "nothing says what a part is: give targets and parts.supervision, or features and "
       "parts.semantic"
     )
-  if settings.net_weights != "none" and settings.net != "resnet50":
-    raise ValueError("parts.net_weights are a ResNet-50's: set parts.net=resnet50, or none")
+  if settings.net_weights != "none" and settings.net == "small":
+    raise ValueError("parts.net=small has no published weights: set parts.net_weights=none")
 
 
 def _check_finite(values: dict[str, float], *, step: int) -> None:

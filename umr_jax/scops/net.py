@@ -9,13 +9,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from umr_jax.models.encoder import IMAGENET_MEAN, IMAGENET_STD
-from umr_jax.models.layers import Conv, map_norm, normal
+from umr_jax.models.frozen import FrozenEfficientNet
+from umr_jax.models.layers import BatchNorm, Conv, map_norm, normal
 from umr_jax.models.resnet import BasicBlock
 from umr_jax.scops.resnet50 import ResNet50
 from umr_jax.types import checked
 
-NETS = ("small", "resnet50")
-# Pixels of the photograph per pixel of the logits, for either network.
+NETS = ("small", "resnet50", "efficientnet")
+# Pixels of the photograph per pixel of the logits, for every network.
 STRIDE = 4
 # Of the four parallel convolutions that read the published network's last map.
 _DILATIONS = (6, 12, 18, 24)
@@ -28,15 +29,17 @@ class PartNet(nn.Module):
 
   "small" learns from nothing, from a few hundred photographs, on a CPU: four residual stages and
   a decoder that adds each stage's map to the enlarged one of the stage below. "resnet50" is the
-  published network, for which there are ImageNet weights.
+  published network, for which there are ImageNet weights. "efficientnet" is a decoder that reads
+  ImageNet's features, frozen.
 
-  Source: Hung et al. 2019 (SCOPS), section 4.1: a DeepLab with a ResNet-50. Departs: "small" is
-    ours; the published network's map, whose first pixel is centred on the photograph's first, is
-    read at stride 4 and at the project's pixel centres, so that one rule serves both networks.
+  Source: Hung et al. 2019 (SCOPS), section 4.1: a DeepLab with a ResNet-50. Departs: "small" and
+    "efficientnet" are ours; the published network's map, whose first pixel is centred on the
+    photograph's first, is read at stride 4 and at the project's pixel centres, so that one rule
+    serves all networks.
   """
 
   num_parts: int
-  kind: str = "small"  # small | resnet50
+  kind: str = "small"  # small | resnet50 | efficientnet
   width: int = 32  # channels of the stem; 64 is the published ResNet-50
   norm: str = "group"  # batch | group; published weights are for "batch"
 
@@ -57,6 +60,8 @@ class PartNet(nn.Module):
     """
     if self.kind not in NETS:
       raise ValueError(f"found network {self.kind!r}; expected one of {', '.join(NETS)}")
+    if self.kind == "efficientnet":
+      return self._decoder(images, train=train)
     mean = jnp.asarray(IMAGENET_MEAN, images.dtype).reshape(1, 1, 1, 3)
     std = jnp.asarray(IMAGENET_STD, images.dtype).reshape(1, 1, 1, 3)
     x = (images - mean) / std
@@ -82,6 +87,14 @@ class PartNet(nn.Module):
       skip = self._normed(maps.pop(), wide, f"lateral{stage}", size=1, train=train)
       x = jax.nn.relu(skip + _enlarged(x, skip.shape[1]))
     x = jax.nn.relu(self._normed(x, wide, "smooth", size=3, train=train))
+    return self._logits(x, "logits", size=1, padding=0, dilation=1)
+
+  def _decoder(self, images: Array, *, train: bool) -> Array:
+    x = FrozenEfficientNet(name="frozen")(images)
+    x = BatchNorm(name="frozen_bn")(x, train=train)
+    x = jax.nn.relu(self._normed(x, 4 * self.width, "reduced", size=1, train=train))
+    x = _enlarged(x, images.shape[1] // STRIDE)
+    x = jax.nn.relu(self._normed(x, self.width, "smooth", size=3, train=train))
     return self._logits(x, "logits", size=1, padding=0, dilation=1)
 
   def _published(self, x: Array, *, train: bool) -> Array:
