@@ -188,7 +188,7 @@ def test_a_known_rotation_gives_that_error(dataset, topology, degrees):
 
 def test_the_report_has_the_agreed_keys_and_is_json(dataset, topology):
   report = json.loads(json.dumps(run(make_infer(dataset, topology), dataset, topology)))
-  metrics = {"mask_iou", "mask_iou_hard", "iou_3d", "iou_3d_instance", "chamfer_l1"}
+  metrics = {"mask_iou", "mask_iou_hard", "inside_out", "iou_3d", "iou_3d_instance", "chamfer_l1"}
   metrics |= {"f_score", "camera_error_deg", "camera_error_twin_deg"}
   metrics |= {"camera_within_30", "camera_within_30_twin"}
   expected = metrics | {f"{key}_ci" for key in metrics}
@@ -256,7 +256,7 @@ def test_predictions_that_are_not_finite_are_refused(dataset, topology):
 def test_the_table_shows_every_metric_with_its_interval(dataset, topology):
   report = run(make_infer(dataset, topology), dataset, topology)
   lines = format_table(report).splitlines()
-  assert len(lines) == 1 + 10 + 1
+  assert len(lines) == 1 + 11 + 1
   assert lines[1].split()[:2] == ["mask_iou", f"{report['mask_iou']:.3f}"]
   assert "12 images, step 7" in lines[-1]
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
+from umr_jax.eval.inside_out import inside_out
 from umr_jax.eval.mask_iou import hard_mask_iou, soft_mask_iou
 from umr_jax.geometry import camera
 from umr_jax.render import soft_silhouette
@@ -17,8 +18,8 @@ from umr_jax.types import Batch, Topology
 
 # (batch, true cameras [B, 7], NaN where unknown) -> vertices [B, V, 3] and cameras [B, 7].
 Predict = Callable[[Batch, np.ndarray], tuple[Any, Any]]
-# (vertices, cameras, mask [B, H, W]) -> soft and hard mask IoU, [B] each.
-Score = Callable[[Any, Any, Any], tuple[Any, Any]]
+# (vertices, cameras, mask [B, H, W]) -> soft and hard mask IoU, share that is inside out, [B] each.
+Score = Callable[[Any, Any, Any], tuple[Any, Any, Any]]
 
 # The silhouettes that are compared with masks: the published settings, close to hard ones.
 SIGMA = 1e-5
@@ -33,6 +34,7 @@ class Collected:
   rotations: np.ndarray  # [N, 3, 3], of the predicted cameras
   mask_iou: np.ndarray  # [N], soft; empty without a score
   mask_iou_hard: np.ndarray  # [N]; empty without a score
+  inside_out: np.ndarray  # [N]; empty without a score
   true_rotations: np.ndarray  # [N, 3, 3]
   shapes: list[str | None]  # keys into the data set's meshes
 
@@ -43,7 +45,7 @@ class Collected:
 
 
 def make_score(topology: Topology, *, image_size: int, sigma: float, antialias: int) -> Score:
-  """The mask IoU of meshes under cameras, as a jitted function.
+  """The mask IoU and the folds of meshes under cameras, as a jitted function.
 
   Args:
     topology: the faces of the meshes.
@@ -55,10 +57,11 @@ def make_score(topology: Topology, *, image_size: int, sigma: float, antialias: 
   @jax.jit
   def score(
     vertices: Float[Array, "B V 3"], cameras: Float[Array, "B 7"], mask: Float[Array, "B H W"]
-  ) -> tuple[Array, Array]:
+  ) -> tuple[Array, Array, Array]:
     faces = camera.face_vertices(camera.project(vertices, cameras), topology.faces)
     alpha = soft_silhouette(faces, image_size=image_size, sigma=sigma, antialias=antialias)
-    return soft_mask_iou(alpha=alpha, mask=mask), hard_mask_iou(alpha=alpha, mask=mask)
+    folds = inside_out(vertices, cameras, topology, image_size=image_size)
+    return soft_mask_iou(alpha=alpha, mask=mask), hard_mask_iou(alpha=alpha, mask=mask), folds
 
   return score
 
@@ -100,7 +103,7 @@ def collect(
       if crop.camera is not None:
         true[row] = crop.camera
     vertices, cameras = predict(batch, true)
-    scores = score(vertices, cameras, batch.mask) if score else (true[:, 0], true[:, 0])
+    scores = score(vertices, cameras, batch.mask) if score else (true[:, 0],) * 3
     rotations = [_float64(camera.rotation(jax.numpy.asarray(c))) for c in (cameras, true)]
     row_arrays = (_float64(vertices), *rotations, *map(_float64, scores))
     rows.append([array[valid] for array in row_arrays])
@@ -115,6 +118,7 @@ def collect(
     true_rotations=stacked[2],
     mask_iou=stacked[3] if score else np.zeros(0),
     mask_iou_hard=stacked[4] if score else np.zeros(0),
+    inside_out=stacked[5] if score else np.zeros(0),
     shapes=shapes,
   )
 

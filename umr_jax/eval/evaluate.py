@@ -63,7 +63,7 @@ def evaluate(
     max_meshes: how many images are judged in 3D at most.
 
   Returns:
-    `mask_iou` and `mask_iou_hard` (means); with true cameras `camera_error_deg` and
+    `mask_iou`, `mask_iou_hard` and `inside_out` (means); with true cameras `camera_error_deg` and
     `camera_error_twin_deg` (medians), `camera_within_30` and `camera_within_30_twin` (shares); with
     true meshes too what `mesh_errors` says (means); with true parts and a canonical map `part_iou`
     (mean); with keypoints what `keypoint_metrics` says of
@@ -85,7 +85,11 @@ def evaluate(
   crops: dict[str, Any] = {"batch_size": batch_size, "image_size": image_size, "padding": padding}
   score = make_score(topology, image_size=image_size, sigma=sigma, antialias=antialias)
   judged = collect(predict, _split(dataset, split), score=score, **crops)
-  values = {"mask_iou": judged.mask_iou, "mask_iou_hard": judged.mask_iou_hard}
+  values = {
+    "mask_iou": judged.mask_iou,
+    "mask_iou_hard": judged.mask_iou_hard,
+    "inside_out": judged.inside_out,
+  }
   seen = judged.has_camera
   shapes = [key for key in judged.shapes if key in dataset.meshes]
   if seen.any() or shapes:
