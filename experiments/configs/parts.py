@@ -19,4 +19,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.em.parts_every = 1000
   # Photographs from one side alone do not tell how wide the object is.
   config.geometry.volume_cost = 0.4
+  # Nor do they see a back that folds over its flank.
+  config.loss.laplacian = 0.2
   return config
