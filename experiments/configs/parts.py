@@ -20,5 +20,5 @@ def get_config() -> ml_collections.ConfigDict:
   # Photographs from one side alone do not tell how wide the object is.
   config.geometry.volume_cost = 0.4
   # Nor do they see a back that folds over its flank.
-  config.loss.laplacian = 0.2
+  config.loss.flatten = 4e-3
   return config
