@@ -150,6 +150,7 @@ def test_the_truth_scores_perfectly(dataset, topology):
   # The stored mask is hard and 48 pixels wide, the render soft: the shape cannot reach 1.
   assert report["mask_iou"] > 0.85
   assert report["mask_iou_hard"] > 0.93
+  assert report["inside_out"] == 0.0
 
 
 def test_the_learned_frame_makes_no_difference(dataset, topology):
@@ -298,15 +299,17 @@ def test_the_best_constant_mask_matches_a_search_over_all_masks(rng):
   assert mean_iou(best_constant_mask(masks)) > best - 0.02
 
 
+CHOSEN = [0, 40, 80, 100, 130, 161]
+
+
 @pytest.fixture(scope="module")
 def pinned(topology, dataset):
   """Every picture shows shape0; its keypoints are six vertices as the true camera sees them."""
-  chosen = [0, 40, 80, 100, 130, 161]
   vertices = dataset.meshes["shape0"][0]
 
   def pin(example):
     seen = np.asarray(camera.project(jnp.asarray(vertices), jnp.asarray(example.camera)))
-    pixels = (seen[chosen, :2] + 1.0) * STORED / 2.0
+    pixels = (seen[CHOSEN, :2] + 1.0) * STORED / 2.0
     points = np.column_stack([pixels, np.ones(6)]).astype(np.float32)
     return dataclasses.replace(example, keypoints=points, shape="shape0")
 
@@ -342,6 +345,26 @@ def test_true_cameras_carry_keypoints_and_shuffled_ones_do_not(pinned, topology)
   assert evaluate_with(wrong, template, pinned, topology)["kt_camera_pck"] < 0.5
   rows = references(pinned, topology=topology, split="test", seed=0, **CROPS)
   assert rows["truth"]["kt_camera_pck"] == 1.0 > rows["sphere"]["kt_camera_pck"]
+
+
+def test_by_surface_a_keypoint_is_the_vertex_that_faces_the_camera(pinned, topology):
+  vertices = pinned.meshes["shape0"][0]
+  template = Template(half_vertices=jnp.asarray(halve(vertices, num_center=topology.num_center)))
+  infer = with_flow(make_infer(pinned, topology), np.zeros((8, 16, 2)))
+  options = dict(topology=topology, **CROPS)
+  test = pinned.splits["test"]
+  found = collect_landmarks(infer, jnp.ones(()), {}, template, test, **options)["surface"]
+  most = np.argmax(found.weights, axis=-1)[..., None]
+  nearest = np.take_along_axis(found.chosen, most, axis=-1)[..., 0]
+  cameras = jnp.asarray(np.stack([example.camera for example in test]))
+  whole = jnp.broadcast_to(vertices, (len(test), *vertices.shape))
+  away = np.asarray(camera.facing_away(whole, cameras, topology.outward_faces))
+  around = (topology.outward_faces[None] == np.array(CHOSEN)[:, None, None]).any(axis=-1)
+  before = np.stack([(away[:, of] < 0.0).all(axis=1) for of in around], axis=1)
+  assert 10 < before.sum() < before.size - 10
+  expected = np.broadcast_to(CHOSEN, nearest.shape)
+  np.testing.assert_array_equal(nearest[before], expected[before])
+  assert (nearest[~before] != expected[~before]).any()
 
 
 def evaluate_with(infer, template, dataset, topology):

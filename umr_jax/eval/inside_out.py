@@ -28,16 +28,15 @@ def inside_out(
     One value per image: 0 for every closed surface that does not fold through itself, and where
     nothing is seen; 1 for one that is turned inside out.
   """
-  corners = vertices[:, topology.outward_faces]
-  normals = jnp.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0])
   inside, seen = jnp.zeros(len(vertices)), jnp.zeros(len(vertices))
   for view in (cameras, camera.rotate_view(cameras, 180.0)):
     faces = camera.face_vertices(camera.project(vertices, view), topology.outward_faces)
     blank = jnp.zeros((*faces.shape[:2], 1, 1))
-    nearest = rasterize(faces, blank, image_size=image_size, aggr_rgb="hard").face_ids
-    depth = jnp.einsum("bfc,bc->bf", normals, camera.rotation(view)[:, 2])
-    away = jnp.take_along_axis(depth, jnp.maximum(nearest, 0).reshape(len(depth), -1), axis=1) > 0
-    covered = nearest.reshape(len(depth), -1) >= 0
+    drawn = rasterize(faces, blank, image_size=image_size, aggr_rgb="hard")
+    nearest = drawn.face_ids.reshape(len(vertices), -1)
+    depth = camera.facing_away(vertices, view, topology.outward_faces)
+    away = jnp.take_along_axis(depth, jnp.maximum(nearest, 0), axis=1) > 0.0
+    covered = nearest >= 0
     inside += jnp.sum(covered & away, axis=1, dtype=inside.dtype)
     seen += jnp.sum(covered, axis=1, dtype=seen.dtype)
   return inside / jnp.maximum(seen, 1.0)

@@ -1,5 +1,7 @@
 """Figures of where points go: keypoint transfer, and the texture cycle."""
 
+from typing import get_args
+
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw
@@ -16,7 +18,6 @@ _COLORS = (
   (230, 60, 50), (50, 130, 230), (60, 180, 80), (240, 170, 30), (170, 80, 200), (30, 190, 190),
   (240, 110, 170), (150, 110, 60),
 )  # fmt: skip
-_METHODS: tuple[Method, ...] = ("flow", "camera", "surface")
 _FACES = 40  # that the texture cycle shows
 
 
@@ -41,7 +42,7 @@ def transfers(subjects: Subjects, *, pairs: int = 6) -> np.ndarray:
     x0, y0, x1, _ = source.box
     pixels = (points + 1.0) / 2.0 * (x1 - x0) + [x0, y0]
     row = [_dotted(source.image, points)]
-    for method in _METHODS:
+    for method in get_args(Method):
       moved, _ = transfer_keypoints(source, target, pixels, method=method)
       u0, v0, u1, _ = target.box
       row.append(_dotted(target.image, 2.0 * (moved - [u0, v0]) / (u1 - u0) - 1.0))
@@ -49,7 +50,9 @@ def transfers(subjects: Subjects, *, pairs: int = 6) -> np.ndarray:
     if known is not None and subjects.crops[a].keypoints is not None:
       row.append(_dotted(target.image, known[:, :2], shown=known[:, 2] > 0.5))
     cells.append(row)
-  names = ["source", *(f"by {method}" for method in _METHODS), "annotated"][: max(map(len, cells))]
+  names = ["source", *(f"by {method}" for method in get_args(Method)), "annotated"][
+    : max(map(len, cells))
+  ]
   return labelled_grid(cells, names, cell=CELL)
 
 

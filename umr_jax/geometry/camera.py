@@ -82,6 +82,24 @@ def from_rotation(
 
 
 @checked
+def facing_away(
+  vertices: Float[Array, "*B V 3"], cameras: Float[Array, "*B 7"], faces: Int[np.ndarray, "F 3"]
+) -> Float[Array, "*B F"]:
+  """How far each face's normal points into the scene; negative where the face is seen from outside.
+
+  Args:
+    vertices: in object space.
+    cameras: one of each mesh.
+    faces: wound outward.
+
+  Returns:
+    The normal's depth times twice the face's area, in squared object units.
+  """
+  a, b, c = (vertices[..., faces[:, i], :] for i in range(3))
+  return jnp.einsum("...fc,...c->...f", jnp.cross(b - a, c - a), rotation(cameras)[..., 2, :])
+
+
+@checked
 def mirror(cameras: Float[Array, "*B 7"]) -> Float[Array, "*B 7"]:
   """The cameras that see the same symmetric object in the horizontally flipped images.
 

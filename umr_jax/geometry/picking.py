@@ -9,7 +9,9 @@ from umr_jax.types import checked
 
 # Twice the area, in units of the image, below which a projected face is a line and is never hit.
 _FLAT = 1e-12
+# A place on the side that two faces share must hit one of them, whatever the rounding.
 _ROUNDING = -1e-6
+_CHUNK = 256  # places at once, each of which is compared with every face
 
 
 class SurfacePoints(NamedTuple):
@@ -42,18 +44,27 @@ def pick(
     weak perspective is exact.
   """
   triangles = vertices[faces]
+  face, weights = np.zeros(len(points), np.int64), np.zeros((len(points), 3))
+  distance = np.zeros(len(points))
+  for start in range(0, len(points), _CHUNK):
+    rows = np.arange(start, min(start + _CHUNK, len(points)))
+    face[rows], weights[rows], hit = _nearest_hit(points[rows], triangles)
+    rows = rows[~hit]
+    face[rows], weights[rows], distance[rows] = _nearest_on_sides(points[rows], triangles[..., :2])
+  weights /= weights.sum(axis=1, keepdims=True)
+  return SurfacePoints(faces[face], weights, distance)
+
+
+def _nearest_hit(
+  points: np.ndarray, triangles: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """The face of least depth on each place: its number [N], weights [N, 3], whether there is one."""
   weights = _barycentric(points, triangles[..., :2])
-  hit = weights.min(axis=-1) >= _ROUNDING  # [N, F]; NaN of flat faces is no hit
-  depth = np.einsum("nfk,fk->nf", np.where(hit[..., None], weights, 0.0), triangles[..., 2])
-  face = np.argmin(np.where(hit, depth, np.inf), axis=1)
-  rows = np.arange(len(points))
-  inside = np.clip(weights[rows, face], 0.0, 1.0)
-  edge_face, edge_weights, distance = _nearest_on_edges(points, triangles[..., :2])
-  any_hit = hit.any(axis=1)
-  face = np.where(any_hit, face, edge_face)
-  chosen = np.where(any_hit[:, None], inside, edge_weights)
-  chosen /= chosen.sum(axis=1, keepdims=True)
-  return SurfacePoints(faces[face], chosen, np.where(any_hit, 0.0, distance))
+  hits = weights.min(axis=-1) >= _ROUNDING  # [N, F]; NaN of flat faces is no hit
+  depth = np.einsum("nfk,fk->nf", np.where(hits[..., None], weights, 0.0), triangles[..., 2])
+  face = np.argmin(np.where(hits, depth, np.inf), axis=1)
+  chosen = np.clip(weights[np.arange(len(points)), face], 0.0, 1.0)
+  return face, chosen, hits.any(axis=1)
 
 
 def _barycentric(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -68,7 +79,7 @@ def _barycentric(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
   return areas / total
 
 
-def _nearest_on_edges(
+def _nearest_on_sides(
   points: np.ndarray, triangles: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """The nearest point of any face's sides: its face [N], weights [N, 3] and distance [N]."""

@@ -10,8 +10,8 @@ from umr_jax.types import checked
 def correction_loss(correction: Float[Array, "B Hu Wu 2"]) -> Float[Array, "B"]:
   """Mean squared length of the head's departures from the camera's flow.
 
-  Colours alone decide badly where a point of the surface lies on a photograph: most departures that
-  they teach are the same for all photographs, and move points that were in their place.
+  Colours alone decide badly where a point of the surface lies on a photograph: they teach
+  departures that are partly the same for all photographs, and move points that were in their place.
 
   Args:
     correction: the texture head's output with `model.flow=camera`, in image space.

@@ -60,9 +60,7 @@ def _depth_of_normals(
   vertices: Float[Array, "B V 3"], cameras: Float[Array, "B 7"], topology: Topology
 ) -> Float[Array, "B V"]:
   """How far each vertex's normal points into the scene; negative where it faces the camera."""
-  a, b, c = (vertices[:, topology.outward_faces[:, i]] for i in range(3))
-  normals = jnp.cross(b - a, c - a)
-  depth = jnp.einsum("bfc,bc->bf", normals, camera.rotation(cameras)[:, 2])
+  depth = camera.facing_away(vertices, cameras, topology.outward_faces)
   spread = jnp.repeat(depth, 3, axis=1)
   total = jnp.zeros(vertices.shape[:2], vertices.dtype)
   return total.at[:, topology.outward_faces.reshape(-1)].add(spread)
