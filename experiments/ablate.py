@@ -19,7 +19,7 @@ from umr_jax.ablate import ROWS, SEEDS, Study, ablate
 
 _PRESETS = {"synthetic": "best", "planes": "best_planes"}
 # What the presets were when the committed tables were begun: their seeds stay comparable.
-_BEGUN = ("loss.flow_correction=0", "loss.mask=3")
+_BEGUN = ("loss.flow_correction=0", "loss.mask=3", "loss.segmentation=0", "refine.steps=0")
 # Four to six minutes a run on 2 CPU cores; a full budget is what the preset says.
 _SMALL = {
   "synthetic": ("train.steps=1000", "data.train_images=1000", *_BEGUN),

@@ -19,13 +19,16 @@ from umr_jax.pipeline import evaluate_workdir, references_workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "The run to evaluate.")
 _SPLIT = flags.DEFINE_enum("split", "test", ["test", "train"], "Which images to evaluate on.")
+_REFINE_STEPS = flags.DEFINE_integer(
+  "refine_steps", None, "Another number of steps of refinement; 0: the network alone.", 0
+)
 _REFERENCES = flags.DEFINE_bool("references", False, "Also measure what needs no learning.")
 
 
 def main() -> dict[str, Any]:
   """Evaluates the run's last good checkpoint."""
   workdir = pathlib.Path(_WORKDIR.value)
-  evaluation = evaluate_workdir(workdir, split=_SPLIT.value)
+  evaluation = evaluate_workdir(workdir, split=_SPLIT.value, refine_steps=_REFINE_STEPS.value)
   sys.stderr.write(format_table(evaluation) + "\n")
   if _REFERENCES.value:
     rows = references_workdir(workdir, split=_SPLIT.value)

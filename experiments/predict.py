@@ -19,6 +19,9 @@ _WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "The run, or a chec
 _IMAGES = flags.DEFINE_string("images", "", "A photograph, or a folder of photographs.")
 _OUT = flags.DEFINE_string("out", "meshes", "The folder for the results.")
 _MASKS = flags.DEFINE_string("masks", "", "A mask, or a folder of masks; default: the images' own.")
+_REFINE_STEPS = flags.DEFINE_integer(
+  "refine_steps", None, "Another number of steps of refinement; 0: the network alone.", 0
+)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Photographs at a time.", lower_bound=1)
 
 
@@ -29,13 +32,14 @@ def run(
   *,
   masks: pathlib.Path | None = None,
   batch_size: int = 8,
+  refine_steps: int | None = None,
 ) -> dict[str, Any]:
   """Writes the results of all photographs that can be read; returns what was done.
 
   Raises:
     ValueError: if not one could.
   """
-  predictor = load_predictor(workdir, batch_size=batch_size)
+  predictor = load_predictor(workdir, batch_size=batch_size, refine_steps=refine_steps)
   gallery = write_gallery(predictor, images, out, masks=masks)
   if not gallery.written:
     name, reason = gallery.skipped[0]
@@ -51,7 +55,7 @@ def main() -> dict[str, Any]:
     raise launch.UsageError("--images is missing: give a photograph, or a folder of photographs")
   masks = pathlib.Path(_MASKS.value) if _MASKS.value else None
   paths = (pathlib.Path(flag.value) for flag in (_WORKDIR, _IMAGES, _OUT))
-  return run(*paths, masks=masks, batch_size=_BATCH_SIZE.value)
+  return run(*paths, masks=masks, batch_size=_BATCH_SIZE.value, refine_steps=_REFINE_STEPS.value)
 
 
 if __name__ == "__main__":

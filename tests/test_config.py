@@ -144,9 +144,9 @@ def test_a_flow_from_the_camera_looks_through_one_camera():
     from_dict(nested)
 
 
-def test_a_frozen_encoder_takes_no_teaching_by_pixels():
-  nested = {"model": {"encoder": "efficientnet"}, "loss": {"segmentation": 1.0}}
-  with pytest.raises(ValueError, match=r"loss\.segmentation teaches.*frozen"):
+def test_meshes_are_fitted_only_to_silhouettes_that_are_learned():
+  nested = {"refine": {"steps": 10}, "loss": {"segmentation": 0.0}}
+  with pytest.raises(ValueError, match=r"refine\.steps .* set loss\.segmentation"):
     from_dict(nested)
-  nested["loss"]["segmentation"] = 0.0
-  assert from_dict(nested).model.encoder == "efficientnet"
+  nested["loss"]["segmentation"] = 1.0
+  assert from_dict(nested).refine.steps == 10

@@ -38,6 +38,7 @@ SERVING = (
   "photograph",
   "predict",
   "reconstruction",
+  "refinement",
   "transfer",
   "views",
   "viz",

@@ -154,7 +154,8 @@ class LossConfig:
   """Weights of the loss terms and what some of the terms need."""
 
   mask: float = 3.0
-  # Of a head that predicts silhouettes as pixels and teaches the encoder; 0: the network has none.
+  # Of a head that predicts silhouettes as pixels, and teaches the encoder where that is not frozen;
+  # 0: the network has none.
   segmentation: float = 0.0
   texture: float = 3.0
   texture_cameras: str = "one"  # one: the drawn or responsible hypothesis | all of them
@@ -188,6 +189,17 @@ class LossConfig:
   camera_prior: float = 0.0  # the power to which the probabilities count in responsibilities
   camera_posterior: float = 0.0  # weight of what teaches the probabilities
   perceptual_weights: str = "none"  # none, or a torchvision AlexNet file
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RefineConfig:
+  """How predictions are fitted to the silhouettes that the network sees, after training."""
+
+  steps: int = 0  # of each picture's shape and camera; 0: what the network says stays
+  learning_rate: float = 5e-3  # at first; object units, image units, or half radians a step
+  # Of the offsets' Laplacian, beside loss.mask: outlines bend a mesh in the large, not vertex by
+  # vertex, or what lies on it no longer means the same place.
+  laplacian: float = 2.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -256,6 +268,7 @@ class Config:
   model: ModelConfig = ModelConfig()
   render: RenderConfig = RenderConfig()
   loss: LossConfig = LossConfig()
+  refine: RefineConfig = RefineConfig()
   train: TrainConfig = TrainConfig()
   em: EMConfig = EMConfig()
   checkpoint: CheckpointConfig = CheckpointConfig()

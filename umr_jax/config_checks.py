@@ -31,6 +31,9 @@ CHOICES = {
   "train.schedule": ("halving", "inverse", "cosine", "constant"),
 }
 LIMITS = {
+  "refine.steps": (0, 10**5),
+  "refine.learning_rate": (1e-9, 1.0),
+  "refine.laplacian": (0.0, 1e4),
   "geometry.level": (0, 4),
   "geometry.volume_turns": (1, 100),
   "geometry.volume_cost": (0.0, 1e3),
@@ -115,10 +118,10 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
     )
   if len(config.geometry.radii) != 3 or not all(0.05 <= r <= 2 for r in config.geometry.radii):
     yield f"geometry.radii is {config.geometry.radii}; it must be three numbers in [0.05, 2]."
-  if config.model.encoder == "efficientnet" and config.loss.segmentation:
+  if config.refine.steps and not config.loss.segmentation:
     yield (
-      "loss.segmentation teaches the encoder's maps, and those of model.encoder=efficientnet are "
-      "frozen: set it to 0."
+      "refine.steps fits meshes to silhouettes that the network predicts: set loss.segmentation, "
+      "which teaches it to, or refine.steps to 0."
     )
   if config.model.flow == "camera" and config.loss.texture_cameras == "all":
     yield (

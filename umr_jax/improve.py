@@ -26,8 +26,8 @@ from umr_jax.data.transforms import Crop
 from umr_jax.em.e_step import run_key
 from umr_jax.eval.part_quality import part_report
 from umr_jax.files import write_text
-from umr_jax.models.infer import trained
 from umr_jax.pipeline import evaluate_workdir, run
+from umr_jax.refinement import reconstructor
 from umr_jax.scops.discover import cut_dataset, learned_crops, taught_cut
 from umr_jax.scops.prepare import with_parts
 from umr_jax.scops.pseudo_parts import inside_mask, make_look, reliable
@@ -127,7 +127,7 @@ def teach(dataset: Dataset, snapshot: Snapshot, config: Config) -> Taught:
     snapshot: of the run.
     config: of the run.
   """
-  infer, topology = trained(config, snapshot.em_state, step=snapshot.step)
+  infer, topology = reconstructor(config, snapshot.em_state, step=snapshot.step)
   look = jax.jit(make_look(infer, topology=topology, image_size=config.data.image_size))
   params, key = snapshot.ema_params or snapshot.params, run_key(config.train)
   names, maps, losses = [], [], []

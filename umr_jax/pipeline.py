@@ -26,7 +26,8 @@ from umr_jax.eval.references import references
 from umr_jax.eval.summary import format_table
 from umr_jax.files import write_text
 from umr_jax.models.first_variables import encoder_file
-from umr_jax.models.infer import build_topology_from, trained
+from umr_jax.models.infer import build_topology_from
+from umr_jax.refinement import reconstructor, with_steps
 from umr_jax.scops.prepare import discovered, with_parts
 from umr_jax.types import Batch, EMState, TrainState
 
@@ -108,7 +109,11 @@ def discover_parts(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def evaluate_workdir(
-  workdir: pathlib.Path, *, split: str, dataset: Dataset | None = None
+  workdir: pathlib.Path,
+  *,
+  split: str,
+  dataset: Dataset | None = None,
+  refine_steps: int | None = None,
 ) -> dict[str, Any]:
   """Evaluates a run's last good checkpoint and writes evaluation.json.
 
@@ -116,6 +121,8 @@ def evaluate_workdir(
     workdir: the run.
     split: "train" or "test".
     dataset: its data, if they are loaded already.
+    refine_steps: in how many steps meshes are fitted to the silhouettes that the network sees; by
+      default as the run's config says.
 
   Returns:
     What evaluation.json holds.
@@ -124,9 +131,9 @@ def evaluate_workdir(
     FileNotFoundError: if there is no checkpoint in the work directory.
   """
   snapshot = read_checkpoint(workdir)
-  config = from_dict(snapshot.config)
+  config = with_steps(from_dict(snapshot.config), refine_steps)
   dataset = dataset or load_dataset(config.data)
-  infer, topology = trained(config, snapshot.em_state, step=snapshot.step)
+  infer, topology = reconstructor(config, snapshot.em_state, step=snapshot.step)
   evaluation = evaluate(
     infer,
     snapshot.ema_params or snapshot.params,
@@ -142,6 +149,8 @@ def evaluate_workdir(
     step=snapshot.step,
     canonical_uv=snapshot.em_state.canonical_uv,
   )
+  if steps := config.refine.steps:
+    evaluation["protocol"] += f"; fitted in {steps} steps to the silhouettes that the network sees"
   if jax.process_index() == 0:
     write_text(workdir / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
   return evaluation

@@ -26,9 +26,10 @@ from umr_jax.data.transforms import crop, square_box
 from umr_jax.geometry import camera as camera_lib
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.models.assemble import uv_parts_to_texels, uv_texture
-from umr_jax.models.infer import Inference, fine_flow, trained
+from umr_jax.models.infer import Inference, fine_flow
 from umr_jax.photograph import photograph, read_photograph
 from umr_jax.reconstruction import Reconstruction as Reconstruction
+from umr_jax.refinement import reconstructor, with_steps
 from umr_jax.render import soft_rasterize, soft_silhouette
 from umr_jax.transfer import transfer_keypoints as transfer_keypoints
 from umr_jax.types import Template, Topology
@@ -46,20 +47,21 @@ class Predictor:
   `batch_size` pictures at a time and fills up the last time.
   """
 
-  def __init__(self, snapshot: Snapshot, *, batch_size: int = 8):
+  def __init__(self, snapshot: Snapshot, *, batch_size: int = 8, refine_steps: int | None = None):
     """Builds the network; `load_predictor` is the usual way.
 
     Args:
       snapshot: what a checkpoint holds.
       batch_size: pictures that go through the network at a time.
+      refine_steps: as in `load_predictor`.
     """
     if batch_size < 1:
       raise ValueError(f"batch_size is {batch_size}; expected at least 1")
-    self.config = from_dict(snapshot.config)
+    self.config = with_steps(from_dict(snapshot.config), refine_steps)
     self.step = int(snapshot.step)
     self.batch_size = batch_size
     em_state = snapshot.em_state
-    infer, self.topology = trained(self.config, em_state, step=self.step)
+    infer, self.topology = reconstructor(self.config, em_state, step=self.step)
     self.template = np.asarray(
       symmetrize(jnp.asarray(em_state.template.half_vertices), num_center=self.topology.num_center)
     )
@@ -211,18 +213,23 @@ def _forward(
   return found, silhouette, probs, flow, jnp.round(texture * 255.0).astype(jnp.uint8)
 
 
-def load_predictor(path: Path, *, batch_size: int = 8) -> Predictor:
+def load_predictor(
+  path: Path, *, batch_size: int = 8, refine_steps: int | None = None
+) -> Predictor:
   """A predictor from a work directory, its `checkpoints` folder, or one step's folder.
 
   Args:
     path: where; nothing else is needed, the checkpoint holds its own configuration.
     batch_size: pictures that go through the network at a time in `Predictor.batch`.
+    refine_steps: in how many steps meshes are fitted to the silhouettes that the network sees; 0
+      for one pass of the network alone. By default as the run's config says.
 
   Raises:
     FileNotFoundError: if no checkpoint is there.
     CheckpointError: if every one is damaged.
+    ValueError: for `refine_steps` where the network has not learned to see silhouettes.
   """
-  return Predictor(read_checkpoint(path), batch_size=batch_size)
+  return Predictor(read_checkpoint(path), batch_size=batch_size, refine_steps=refine_steps)
 
 
 def predict(

@@ -32,7 +32,9 @@ def with_semantics(config: ml_collections.ConfigDict) -> ml_collections.ConfigDi
   config.geometry.symmetric_texture = False
   # ImageNet's features, frozen, tell cameras apart where a network trained on these pictures fails.
   config.model.encoder = "efficientnet"
-  config.loss.segmentation = 0.0
+  # Outlines are easier to see than shapes: meshes are fitted to the ones that the network sees.
+  config.loss.segmentation = 1.0
+  config.refine.steps = 100
   # Silhouettes must not be outvoted by all that parts say.
   config.loss.mask = 9.0
   config.loss.texture_cycle = 50.0

@@ -48,10 +48,11 @@ def test_its_features_are_the_published_network_s_at_192_pixels(filled, weight_f
   _, stats = filled
   images = jnp.asarray(rng.random((2, 64, 64, 3)), jnp.float32)
   net = frozen.FrozenEfficientNet()
-  found = jax.jit(net.apply)({"batch_stats": stats["frozen"]}, images)
+  *finer, found = jax.jit(net.apply)({"batch_stats": stats["frozen"]}, images)
   larger = jax.image.resize(images, (2, 192, 192, 3), "linear", antialias=False)
   expected = efficientnet_features(load_efficientnet(weight_file), larger, stride=16)
   assert found.shape == (2, 12, 12, 112)
+  assert [x.shape for x in finer] == [(2, 48, 48, 24), (2, 24, 24, 40)]
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
   assert np.std(found) > 0.0
 

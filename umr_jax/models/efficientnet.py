@@ -39,6 +39,8 @@ _BLOCKS = (
   (3, 1),
 )
 BLOCKS_AT_16 = 11
+# After so many blocks the maps are a 4th, an 8th and a 16th of the image's size.
+_PYRAMID = (3, 5, BLOCKS_AT_16)
 # Of these: (kernel size, channels inside the block, channels after it).
 _CHANNELS = (16, 24, 24, 40, 40, 80, 80, 80, 112, 112, 112)
 _WIDE = (32, *(6 * before for before in _CHANNELS[:-1]))
@@ -150,9 +152,28 @@ def fine_efficientnet_features(
   return jnp.concatenate([fine, jax.image.resize(coarse, shape, "bilinear")], axis=-1)
 
 
-def _at_16(params: EfficientNet, images: Array) -> Array:
+def efficientnet_pyramid(
+  params: EfficientNet, images: Float[Array, "B H W 3"]
+) -> tuple[Array, ...]:
+  """The signed features [B, h, w, C] at a 4th, an 8th and a 16th of the resolution.
+
+  Args:
+    params: from `load_efficientnet`; the blocks after the eleventh are not needed.
+    images: RGB in [0, 1].
+
+  Returns:
+    Maps of 24, 40 and 112 channels, the last as from `efficientnet_features`.
+  """
   x = _relu6(_dense_convolve(params["stem"], (images - _SHIFT) / _SCALE, stride=2))
-  return _run(params, x, 0, BLOCKS_AT_16)
+  maps: list[Array] = []
+  for start, stop in zip((0, *_PYRAMID), _PYRAMID, strict=False):
+    x = _run(params, x, start, stop)
+    maps.append(x)
+  return tuple(maps)
+
+
+def _at_16(params: EfficientNet, images: Array) -> Array:
+  return efficientnet_pyramid(params, images)[-1]
 
 
 def _at_32(params: EfficientNet, x: Array) -> Array:

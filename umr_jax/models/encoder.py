@@ -26,7 +26,7 @@ class Encoding(NamedTuple):
   feature: Float[Array, "B D"]  # for cameras and texture
   mu: Float[Array, "B Z"]  # the mean of the shape's code
   code: Float[Array, "B Z"]  # the shape's code: a draw around mu, or mu itself
-  layout: Float[Array, "B h w C"]  # the last map of the backbone
+  maps: tuple[Float[Array, "B _ _ _"], ...]  # of the backbone; the last, coarsest, is read here
 
 
 class Encoder(nn.Module):
@@ -64,10 +64,11 @@ class Encoder(nn.Module):
       noise: standard normal, what the code's draw is made of; none for the mean code.
 
     Returns:
-      The feature, the code, drawn where there is noise, and the map that they come from.
+      The feature, the code, drawn where there is noise, and the maps: the ResNet's last one, which
+      they come from, or the frozen network's at three resolutions.
     """
-    layout = self._layout(images, train=train)
-    x = layout
+    maps = self._maps(images, train=train)
+    x = maps[-1]
     if x.shape[1:3] != (_MAP_SIZE, _MAP_SIZE):
       shape = (x.shape[0], _MAP_SIZE, _MAP_SIZE, x.shape[-1])
       x = jax.image.resize(x, shape, "linear", antialias=False)
@@ -80,19 +81,20 @@ class Encoder(nn.Module):
 
     mu = self._code_head("mean")(x)
     if not self.sample_code:
-      return Encoding(x, mu, mu, layout)
+      return Encoding(x, mu, mu, maps)
     # Made, if not used, in evaluation too: the parameters must not depend on the noise.
     log_variance = self._code_head("logvar")(x)
     code = mu if noise is None else mu + jnp.exp(0.5 * log_variance) * noise
-    return Encoding(x, mu, code, layout)
+    return Encoding(x, mu, code, maps)
 
-  def _layout(self, images: Float[Array, "B H W 3"], *, train: bool) -> Float[Array, "B h w C"]:
+  def _maps(self, images: Float[Array, "B H W 3"], *, train: bool) -> tuple[Array, ...]:
     if self.backbone == "efficientnet":
-      x = FrozenEfficientNet(name="frozen")(images)
-      return BatchNorm(name="frozen_bn")(x, train=train)
+      *finer, last = FrozenEfficientNet(name="frozen")(images)
+      return *finer, BatchNorm(name="frozen_bn")(last, train=train)
     mean = jnp.asarray(IMAGENET_MEAN, images.dtype).reshape(1, 1, 1, 3)
     std = jnp.asarray(IMAGENET_STD, images.dtype).reshape(1, 1, 1, 3)
-    return ResNet18(self.width, norm=self.norm, name="resnet")((images - mean) / std, train=train)
+    resnet = ResNet18(self.width, norm=self.norm, name="resnet")
+    return (resnet((images - mean) / std, train=train),)
 
   def _code_head(self, name: str) -> "CodeHead":
     return CodeHead(self.feature_size, self.code_size, name=name)

@@ -14,8 +14,8 @@ from umr_jax.models.efficientnet import (
   BLOCKS_AT_16,
   EFFICIENTNET_FILE,
   KERNELS_AT_16,
-  efficientnet_features,
   efficientnet_file,
+  efficientnet_pyramid,
   load_efficientnet,
 )
 from umr_jax.models.pretrained import weight_file
@@ -39,22 +39,24 @@ class FrozenEfficientNet(nn.Module):
 
   @nn.compact
   @checked
-  def __call__(self, images: Float[Array, "B H W 3"]) -> Float[Array, "B h w C"]:
-    """112 signed features at 12 x 12 places; no gradient reaches the images.
+  def __call__(self, images: Float[Array, "B H W 3"]) -> tuple[Float[Array, "B _ _ _"], ...]:
+    """Signed features; no gradient reaches the images.
 
     Args:
       images: RGB in [0, 1], of any size.
+
+    Returns:
+      Maps of 48 x 48 places with 24 channels, of 24 x 24 with 40, and of 12 x 12 with 112.
     """
     weights = self.variable("batch_stats", _WEIGHTS, _zeros).value
     shape = (images.shape[0], SEEN, SEEN, 3)
     if images.shape != shape:
       images = jax.image.resize(images, shape, "linear", antialias=False)
-    features = efficientnet_features(
+    maps = efficientnet_pyramid(
       {"stem": weights["stem"], "blocks": [weights[f"block{i}"] for i in range(BLOCKS_AT_16)]},
       images,
-      stride=16,
     )
-    return jax.lax.stop_gradient(features)
+    return jax.lax.stop_gradient(maps)
 
 
 def published_file(weights: str, *, asked: str, setting: str, otherwise: str) -> pathlib.Path:

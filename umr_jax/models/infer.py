@@ -26,6 +26,8 @@ class Inference:
   camera: Float[Array, "B 7"]  # the most probable one
   flow_map: Float[Array, "B Hu Wu 2"]  # image positions
   shape_code: Float[Array, "B Z"]
+  # The silhouette as pixels, in [0, 1], where the network has a head for it.
+  mask: Float[Array, "B h w"] | None = None
   # With model.flow=camera: by how much `flow_map` departs from `camera_flow`.
   flow_correction: Float[Array, "B Hu Wu 2"] | None = None
 
@@ -100,6 +102,7 @@ def make_infer(net: UMRNet, topology: Topology) -> Infer:
       flow_map=flow_map,
       shape_code=prediction.shape_code,
       flow_correction=correction,
+      mask=None if prediction.mask_logits is None else jax.nn.sigmoid(prediction.mask_logits),
     )
 
   return infer

@@ -274,3 +274,22 @@ def map_norm(kind: str, *, name: str) -> nn.Module:
   if kind not in NORMS:
     raise ValueError(f"found normalization {kind!r}; expected one of {', '.join(NORMS)}")
   return (BatchNorm if kind == "batch" else GroupNorm)(name=name)
+
+
+def normed_conv(
+  x: Float[Array, "B H W C"], features: int, *, size: int, norm: str, name: str, train: bool
+) -> Float[Array, "B H W D"]:
+  """A convolution with He's start and without a bias, and its normalization, `NAME_bn`.
+
+  Called inside a compact module, whose layers these become. Maps keep their size; `size` is the
+  kernel's, and odd.
+  """
+  start = normal(math.sqrt(2.0 / (size * size * x.shape[-1])))
+  padding = (size - 1) // 2
+  conv = Conv(features, size, 1, padding, use_bias=False, kernel_init=start, name=name)
+  return map_norm(norm, name=f"{name}_bn")(conv(x), train=train)
+
+
+def enlarged(x: Float[Array, "B h w C"], size: int) -> Float[Array, "B H W C"]:
+  """Square maps of `size` pixels a side: bilinear, by pixel centres."""
+  return jax.image.resize(x, (x.shape[0], size, size, x.shape[-1]), "linear", antialias=False)

@@ -5,6 +5,7 @@ from jaxtyping import Array, Float
 
 from umr_jax.models.camera_heads import CameraHeads
 from umr_jax.models.encoder import Encoder
+from umr_jax.models.mask_decoder import MaskDecoder
 from umr_jax.models.mask_head import MaskHead
 from umr_jax.models.shape_head import ShapeHead
 from umr_jax.models.texture_head import TextureHead
@@ -87,8 +88,13 @@ class UMRNet(nn.Module):
       flow_map=texture_head(encoding.feature, train=train),
       cameras=cameras,
       camera_logits=logits,
-      mask_logits=MaskHead(name="mask_head")(encoding.layout) if self.mask_head else None,
+      mask_logits=self._mask_logits(encoding.maps, train=train) if self.mask_head else None,
     )
+
+  def _mask_logits(self, maps: tuple[Array, ...], *, train: bool) -> Float[Array, "B h w"]:
+    if self.encoder == "efficientnet":
+      return MaskDecoder(norm=self.norm, name="mask_head")(maps, train=train)
+    return MaskHead(name="mask_head")(maps[-1])
 
 
 def check_image_size(height: int, width: int) -> None:

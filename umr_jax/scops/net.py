@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from umr_jax.models.encoder import IMAGENET_MEAN, IMAGENET_STD
 from umr_jax.models.frozen import FrozenEfficientNet
-from umr_jax.models.layers import BatchNorm, Conv, map_norm, normal
+from umr_jax.models.layers import BatchNorm, Conv, enlarged, normal, normed_conv
 from umr_jax.models.resnet import BasicBlock
 from umr_jax.scops.resnet50 import ResNet50
 from umr_jax.types import checked
@@ -85,15 +85,15 @@ class PartNet(nn.Module):
     x = self._normed(maps.pop(), wide, "lateral4", size=1, train=train)
     for stage in (3, 2, 1):
       skip = self._normed(maps.pop(), wide, f"lateral{stage}", size=1, train=train)
-      x = jax.nn.relu(skip + _enlarged(x, skip.shape[1]))
+      x = jax.nn.relu(skip + enlarged(x, skip.shape[1]))
     x = jax.nn.relu(self._normed(x, wide, "smooth", size=3, train=train))
     return self._logits(x, "logits", size=1, padding=0, dilation=1)
 
   def _decoder(self, images: Array, *, train: bool) -> Array:
-    x = FrozenEfficientNet(name="frozen")(images)
+    x = FrozenEfficientNet(name="frozen")(images)[-1]
     x = BatchNorm(name="frozen_bn")(x, train=train)
     x = jax.nn.relu(self._normed(x, 4 * self.width, "reduced", size=1, train=train))
-    x = _enlarged(x, images.shape[1] // STRIDE)
+    x = enlarged(x, images.shape[1] // STRIDE)
     x = jax.nn.relu(self._normed(x, self.width, "smooth", size=3, train=train))
     return self._logits(x, "logits", size=1, padding=0, dilation=1)
 
@@ -106,11 +106,7 @@ class PartNet(nn.Module):
     return _aligned(sum(logits[1:], logits[0]), size)
 
   def _normed(self, x: Array, features: int, name: str, *, size: int, train: bool) -> Array:
-    """A convolution with He's start, and its normalization."""
-    start = normal(math.sqrt(2.0 / (size * size * x.shape[-1])))
-    padding = (size - 1) // 2
-    conv = Conv(features, size, 1, padding, use_bias=False, kernel_init=start, name=name)
-    return map_norm(self.norm, name=f"{name}_bn")(conv(x), train=train)
+    return normed_conv(x, features, size=size, norm=self.norm, name=name, train=train)
 
   def _logits(self, x: Array, name: str, *, size: int, padding: int, dilation: int) -> Array:
     # Logits of order one: Adam takes long to get there from tiny kernels.
@@ -118,11 +114,6 @@ class PartNet(nn.Module):
     return Conv(
       self.num_parts + 1, size, 1, padding, kernel_init=start, dilation=dilation, name=name
     )(x)
-
-
-def _enlarged(x: Array, size: int) -> Array:
-  """Bilinear, by pixel centres."""
-  return jax.image.resize(x, (x.shape[0], size, size, x.shape[-1]), "linear", antialias=False)
 
 
 def _aligned(x: Array, size: int) -> Array:

@@ -1,0 +1,168 @@
+"""After the network: each picture's shape and camera, fitted to the silhouette that it sees."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from umr_jax.config import Config
+from umr_jax.geometry import camera
+from umr_jax.geometry.symmetry import symmetrize
+from umr_jax.losses.deformation import deformation_loss
+from umr_jax.losses.flatten import flatten_loss
+from umr_jax.losses.laplacian import laplacian_loss
+from umr_jax.losses.mask import mask_iou_loss
+from umr_jax.models.camera_flow import camera_flow
+from umr_jax.models.infer import Infer, Inference, trained
+from umr_jax.render import soft_silhouette
+from umr_jax.types import EMState, Template, Topology, checked
+
+# Changes to B predictions: offsets [B, Vh, 3], the logarithm of the scale [B, 1], the translation
+# [B, 2] and the quaternion [B, 4].
+Changes = dict[str, Array]
+
+
+def with_steps(config: Config, steps: int | None) -> Config:
+  """The config with another number of steps; its own for None.
+
+  Raises:
+    ValueError: for steps where the network predicts no silhouettes.
+  """
+  if steps is None:
+    return config
+  return dataclasses.replace(config, refine=dataclasses.replace(config.refine, steps=steps))
+
+
+def reconstructor(config: Config, em_state: EMState, *, step: int) -> tuple[Infer, Topology]:
+  """What reconstructs photographs with a checkpoint's parameters, refined if the config says so.
+
+  Args:
+    config: of the run.
+    em_state: of the checkpoint.
+    step: of the checkpoint.
+
+  Returns:
+    As `models.infer.trained`: infer(params, batch_stats, template, images), and the mesh.
+  """
+  infer, topology = trained(config, em_state, step=step)
+  if not config.refine.steps:
+    return infer, topology
+
+  def refined(params: Any, batch_stats: Any, template: Template, images: Array) -> Inference:
+    return refine(infer(params, batch_stats, template, images), template, topology, config=config)
+
+  return refined, topology
+
+
+@checked
+def refine(
+  found: Inference, template: Template, topology: Topology, *, config: Config
+) -> Inference:
+  """Fits shapes and cameras to the silhouettes that the network predicted as pixels.
+
+  Silhouettes are easier to see than shapes and cameras are: a few gradient steps bring the mesh to
+  lie where the network itself sees the object. They weigh the mask, and how near to the template a
+  shape is, as training does, and more than training does how smoothly it departs from it.
+
+  Args:
+    found: with `mask`.
+    template: what shapes are told from.
+    topology: of the meshes.
+    config: `refine` says how long; renders are training's.
+
+  Returns:
+    New vertices, most probable camera and, with model.flow=camera, flow. Texture correction,
+    probabilities, other cameras and the code are the network's.
+
+  Raises:
+    ValueError: for a prediction without silhouettes.
+
+  Departs: Li et al. 2020 predict in one pass.
+  """
+  if found.mask is None:
+    raise ValueError("the network predicts no silhouettes that a mesh could be fitted to")
+  half = jnp.asarray(template.half_vertices)
+  start = found.vertices[:, : topology.num_half] - half[None]
+  size = config.render_size
+  mask = jax.image.resize(found.mask, (len(found.mask), size, size), "linear")
+  weights, settings = config.loss, config.render
+
+  def moved(changes: Changes) -> tuple[Array, Array, Array]:
+    offsets = start + changes["offsets"]
+    vertices = symmetrize(half[None] + offsets, num_center=topology.num_center)
+    return offsets, vertices, _moved_camera(found.camera, changes)
+
+  def objective(changes: Changes) -> Array:
+    offsets, vertices, cameras = moved(changes)
+    corners = camera.face_vertices(camera.project(vertices, cameras), topology.faces)
+    alpha = soft_silhouette(
+      corners,
+      image_size=size,
+      sigma=settings.sigma,
+      dist_eps=settings.dist_eps,
+      antialias=settings.antialias,
+    )
+    values = (
+      weights.mask * mask_iou_loss(alpha=alpha, mask=mask)
+      + config.refine.laplacian
+      * laplacian_loss(symmetrize(offsets, num_center=topology.num_center), topology)
+      + weights.flatten * flatten_loss(vertices, topology)
+      + weights.deformation * deformation_loss(offsets)
+    )
+    # A sum: each picture is fitted by itself.
+    return jnp.sum(values)
+
+  count = len(start)
+  nothing = {
+    "offsets": jnp.zeros_like(start),
+    "scale": jnp.zeros((count, 1), start.dtype),
+    "translation": jnp.zeros((count, 2), start.dtype),
+    "quaternion": jnp.zeros((count, 4), start.dtype),
+  }
+  changes = _descend(
+    objective, nothing, steps=config.refine.steps, rate=config.refine.learning_rate
+  )
+  _, vertices, cameras = moved(changes)
+  flow_map = found.flow_map
+  if found.flow_correction is not None:
+    height = found.flow_correction.shape[1]
+    flow_map = found.flow_correction + camera_flow(vertices, cameras, topology, uv_height=height)
+  best = jax.nn.one_hot(jnp.argmax(found.camera_probs, axis=-1), found.cameras.shape[1])
+  every = jnp.where(best[..., None] > 0.5, cameras[:, None], found.cameras)
+  return dataclasses.replace(
+    found, vertices=vertices, camera=cameras, cameras=every, flow_map=flow_map
+  )
+
+
+def _moved_camera(before: Float[Array, "B 7"], changes: Changes) -> Float[Array, "B 7"]:
+  scale = before[:, :1] * jnp.exp(changes["scale"])
+  quaternion = before[:, 3:] + changes["quaternion"]
+  length = jnp.linalg.norm(quaternion, axis=-1, keepdims=True)
+  return jnp.concatenate(
+    [scale, before[:, 1:3] + changes["translation"], quaternion / length], axis=-1
+  )
+
+
+def _descend(
+  objective: Callable[[Changes], Array], start: Changes, *, steps: int, rate: float
+) -> Changes:
+  """Adam, whose steps are about as long as its rate whatever the gradients' scale.
+
+  The rate falls to zero: at one that stays, the outlines jitter, and what is rounded differently
+  ends elsewhere.
+  """
+  optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
+
+  def step(_: int, carry: tuple[Changes, Any]) -> tuple[Changes, Any]:
+    changes, state = carry
+    updates, state = optimizer.update(jax.grad(objective)(changes), state)
+    return optax.apply_updates(changes, updates), state
+
+  # Optax counts its steps as integers and multiplies them into its rates.
+  with jax.numpy_dtype_promotion("standard"):
+    changes, _ = jax.lax.fori_loop(0, steps, step, (start, optimizer.init(start)))
+  return changes
