@@ -49,13 +49,18 @@ def reconstructor(config: Config, em_state: EMState, *, step: int) -> tuple[Infe
     As `models.infer.trained`: infer(params, batch_stats, template, images), and the mesh.
   """
   infer, topology = trained(config, em_state, step=step)
+  return refining(infer, topology, config=config), topology
+
+
+def refining(infer: Infer, topology: Topology, *, config: Config) -> Infer:
+  """`infer`, with its predictions refined; as it is where the config asks for no steps."""
   if not config.refine.steps:
-    return infer, topology
+    return infer
 
   def refined(params: Any, batch_stats: Any, template: Template, images: Array) -> Inference:
     return refine(infer(params, batch_stats, template, images), template, topology, config=config)
 
-  return refined, topology
+  return refined
 
 
 @checked

@@ -21,6 +21,7 @@ from umr_jax.models.discriminator import Discriminator
 from umr_jax.models.first_variables import first_variables
 from umr_jax.models.infer import Infer, build_net, build_topology_from, make_infer
 from umr_jax.models.initialize import draw_variables
+from umr_jax.refinement import refining
 from umr_jax.train.augment import Strengths
 from umr_jax.train.optimizer import make_optimizer
 from umr_jax.train.step import TrainStep, make_train_step, new_train_state
@@ -36,6 +37,7 @@ class Round:
   train_step: TrainStep  # replicated state, sharded batch
   measure: Measure  # replicated state, sharded batch
   infer: Infer  # host state, whole batch
+  show: Infer  # the same as prediction has it, refined
   views: Callable[..., Views]  # shapes, canonical map
   score: Callable[..., Scores]  # replicated views, sharded batch
   choose: Callable[..., Array]  # values, places and rotations of all images
@@ -98,6 +100,7 @@ def make_round(config: Config, *, index: int) -> Round:
       )
     ),
     infer=jax.jit(infer),
+    show=jax.jit(refining(infer, topology, config=config)),
     views=jax.jit(
       make_views(topology, elevation=config.model.camera_elevation, roll=config.model.camera_roll)
     ),

@@ -152,7 +152,7 @@ class EMLoop:
         em_state = self._search(train_state, em_state, index)
       if step % self.config.log.panel_every == 0 or step == stop:
         now = self.round(index)
-        self.monitor.panel(step, now.infer, now.topology, train_state, em_state)
+        self.monitor.panel(step, now.show, now.topology, train_state, em_state)
       if step < stop and (step % self.config.checkpoint.every == 0 or self.monitor.stopping):
         self._save(train_state, em_state)
       if self.monitor.stopping and step < stop:
