@@ -40,6 +40,14 @@ CONFIG = Config(
 )
 
 
+FITTED = dataclasses.replace(
+  CONFIG,
+  loss=LossConfig(segmentation=1.0),
+  render=RenderConfig(image_size=32, sigma=3e-4),
+  refine=RefineConfig(steps=4),
+)
+
+
 # A fresh network says the same of every picture: noise on its heads makes it an individual.
 NOISE = {
   "encoder": 1.0,
@@ -130,13 +138,7 @@ def test_a_reconstruction_has_the_promised_shapes(predictor, images):
 
 
 def test_meshes_are_fitted_as_long_as_the_run_or_the_caller_says(images):
-  config = dataclasses.replace(
-    CONFIG,
-    loss=LossConfig(segmentation=1.0),
-    render=RenderConfig(image_size=32, sigma=3e-4),
-    refine=RefineConfig(steps=4),
-  )
-  snapshot = make_snapshot(config=config)
+  snapshot = make_snapshot(config=FITTED)
   fitted, plain, longer = (
     Predictor(snapshot, refine_steps=steps)(images[0]) for steps in (None, 0, 8)
   )
@@ -147,6 +149,25 @@ def test_meshes_are_fitted_as_long_as_the_run_or_the_caller_says(images):
   assert np.abs(fitted.silhouette - plain.silhouette).max() > 1e-3
   with pytest.raises(ValueError, match=r"refine\.steps .*loss\.segmentation"):
     Predictor(make_snapshot(), refine_steps=4)
+
+
+def test_a_known_mask_is_what_a_mesh_is_fitted_to(images):
+  predictor = Predictor(make_snapshot(config=FITTED), refine_steps=60)
+  image = images[1]
+  box = (0, 0, *image.shape[1::-1])
+  mask = np.zeros(image.shape[:2], bool)
+  mask[12:52, 24:40] = True
+  seen = predictor(image, box=box)
+  told = predictor(image, mask=mask, box=box)
+  assert seen.box == told.box
+
+  def overlap(rec):
+    x0, y0, side = rec.box[0], rec.box[1], rec.box[2] - rec.box[0]
+    wanted = crop(photograph(image, mask=mask), (x0, y0, side), image_size=SIZE).mask > 0.5
+    drawn = rec.silhouette > 0.5
+    return (wanted & drawn).sum() / (wanted | drawn).sum()
+
+  assert overlap(told) > overlap(seen) + 0.1
 
 
 def test_the_box_is_the_padded_square_around_the_object(predictor, images):

@@ -19,7 +19,7 @@ def photograph(
 ) -> Example:
   """Checks one picture and says where the object is in it.
 
-  The mask does nothing but say where: the network sees the picture as it is.
+  The mask only says where: the network sees the picture as it is.
 
   Args:
     image: [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]: 8 or 16 bit integers, or floats in [0, 1]. The

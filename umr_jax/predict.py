@@ -20,19 +20,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from umr_jax.checkpoint import Snapshot, read_checkpoint
-from umr_jax.config import from_dict
+from umr_jax.config import Config, from_dict
 from umr_jax.data.example import Example
 from umr_jax.data.transforms import crop, square_box
 from umr_jax.geometry import camera as camera_lib
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.models.assemble import uv_parts_to_texels, uv_texture
-from umr_jax.models.infer import Inference, fine_flow
+from umr_jax.models.infer import Inference, fine_flow, trained
 from umr_jax.photograph import photograph, read_photograph
 from umr_jax.reconstruction import Reconstruction as Reconstruction
-from umr_jax.refinement import reconstructor, with_steps
+from umr_jax.refinement import refine, with_known_masks, with_steps
 from umr_jax.render import soft_rasterize, soft_silhouette
 from umr_jax.transfer import transfer_keypoints as transfer_keypoints
-from umr_jax.types import Template, Topology
+from umr_jax.types import Template, Topology, network_round
 
 Path = str | os.PathLike[str]
 # Rows of exported textures, and pixels of the crop that they are read from: a photograph usually
@@ -61,7 +61,7 @@ class Predictor:
     self.step = int(snapshot.step)
     self.batch_size = batch_size
     em_state = snapshot.em_state
-    infer, self.topology = reconstructor(self.config, em_state, step=self.step)
+    infer, self.topology = trained(self.config, em_state, step=self.step)
     self.template = np.asarray(
       symmetrize(jnp.asarray(em_state.template.half_vertices), num_center=self.topology.num_center)
     )
@@ -70,7 +70,8 @@ class Predictor:
       parts = uv_parts_to_texels(jnp.asarray(em_state.canonical_uv), self.topology)
     params = snapshot.ema_params or snapshot.params
     self._state = jax.device_put((params, snapshot.batch_stats, em_state.template, parts))
-    self._forward = jax.jit(functools.partial(_forward, infer, self.topology))
+    config = self.config.at_round(network_round(em_state, self.step))
+    self._forward = jax.jit(functools.partial(_forward, infer, self.topology, config))
 
   def __call__(self, image: Any, mask: Any = None, box: Any = None) -> Reconstruction:
     """Reconstructs one photograph.
@@ -78,7 +79,8 @@ class Predictor:
     Args:
       image: [H, W, 3] of uint8 or of floats in [0, 1], also [H, W] or [H, W, 4]; or a file's path.
       mask: [H, W], where the object is; by default the image's alpha channel, if it has one. It
-        serves to find the box.
+        serves to find the box, and a refined mesh is fitted to it rather than to what the network
+        sees.
       box: (x0, y0, x1, y1) of the object in pixels; by default the mask's, or else all.
 
     Raises:
@@ -138,16 +140,22 @@ class Predictor:
     squares = [square_box(example.box, padding=padding) for example in examples]
     rows = 1 if alone else self.batch_size
 
-    def cut(pixels: int) -> np.ndarray:
-      crops = [
-        crop(example, square, image_size=pixels).image
+    def cut(pixels: int) -> tuple[np.ndarray, np.ndarray]:
+      found = [
+        crop(example, square, image_size=pixels)
         for example, square in zip(examples, squares, strict=True)
       ]
-      return np.stack(crops + [crops[0]] * (rows - len(crops)))
+      found += [found[0]] * (rows - len(found))
+      return np.stack([one.image for one in found]), np.stack([one.mask for one in found])
 
-    crops = cut(size)
-    sharp = cut(TEXTURE_HEIGHT) if size < TEXTURE_HEIGHT else crops
-    found = jax.device_get(self._forward(*self._state, jnp.asarray(crops), jnp.asarray(sharp)))
+    crops, masks = cut(size)
+    sharp = cut(TEXTURE_HEIGHT)[0] if size < TEXTURE_HEIGHT else crops
+    # A mask of the whole picture is what one without a mask has.
+    unknown = [bool(example.mask.all()) for example in examples]
+    masks[: len(unknown)][unknown] = np.nan
+    found = jax.device_get(
+      self._forward(*self._state, jnp.asarray(crops), jnp.asarray(sharp), jnp.asarray(masks))
+    )
     inference = found[0]
     if not np.isfinite(inference.vertices[: len(examples)]).all():
       raise ValueError(f"the network of step {self.step} predicts NaN: its training failed")
@@ -180,18 +188,23 @@ class Predictor:
 def _forward(
   infer: Any,
   topology: Topology,
+  config: Config,
   params: Any,
   batch_stats: Any,
   template: Template,
   parts: jax.Array | None,
   images: jax.Array,
   sharp: jax.Array,
+  masks: jax.Array,
 ) -> tuple[Inference, jax.Array, jax.Array | None, jax.Array, jax.Array]:
   """The network and what is seen through its camera: silhouette, part map, flow and texture map.
 
-  `sharp` shows the same squares as `images`, with the pixels that the texture is made of.
+  `sharp` shows the same squares as `images`, with the pixels that the texture is made of; `masks`
+  are their silhouettes, NaN where they are not known.
   """
   found = infer(params, batch_stats, template, images)
+  if config.refine.steps:
+    found = refine(with_known_masks(found, masks), template, topology, config=config)
   projected = camera_lib.project(found.vertices, found.camera)
   corners = camera_lib.face_vertices(projected, topology.faces)
   image_size = images.shape[1]

@@ -19,7 +19,7 @@ from umr_jax.losses.mask import mask_iou_loss
 from umr_jax.models.camera_flow import camera_flow
 from umr_jax.models.infer import Infer, Inference, trained
 from umr_jax.render import soft_silhouette
-from umr_jax.types import EMState, Template, Topology, checked
+from umr_jax.types import EMState, Template, Topology, checked, network_round
 
 # Changes to B predictions: offsets [B, Vh, 3], the logarithm of the scale [B, 1], the translation
 # [B, 2] and the quaternion [B, 4].
@@ -49,6 +49,7 @@ def reconstructor(config: Config, em_state: EMState, *, step: int) -> tuple[Infe
     As `models.infer.trained`: infer(params, batch_stats, template, images), and the mesh.
   """
   infer, topology = trained(config, em_state, step=step)
+  config = config.at_round(network_round(em_state, step))
   return refining(infer, topology, config=config), topology
 
 
@@ -61,6 +62,21 @@ def refining(infer: Infer, topology: Topology, *, config: Config) -> Infer:
     return refine(infer(params, batch_stats, template, images), template, topology, config=config)
 
   return refined
+
+
+@checked
+def with_known_masks(found: Inference, masks: Float[Array, "B S S"]) -> Inference:
+  """Predictions with the silhouettes that are known in place of those that the network saw.
+
+  Args:
+    found: with `mask`.
+    masks: of the same pictures; NaN where a picture's is not known.
+  """
+  if found.mask is None:
+    return found
+  given = jax.image.resize(masks, found.mask.shape, "linear")
+  known = jnp.all(jnp.isfinite(masks), axis=(1, 2))[:, None, None]
+  return dataclasses.replace(found, mask=jnp.where(known, given, found.mask))
 
 
 @checked
