@@ -29,7 +29,7 @@ def test_the_parameters_do_not_depend_on_the_image_size(variables, size):
   images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
   encoding = jax.eval_shape(lambda v, x: encode(v, x, train=True), variables, images)
   cells = -(-size // 32)
-  shapes = tuple(leaf.shape for leaf in encoding)
+  shapes = tuple(leaf.shape for leaf in jax.tree.leaves(encoding))
   assert shapes == ((2, 20), (2, 12), (2, 12), (2, cells, cells, 64))
 
 
