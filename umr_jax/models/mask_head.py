@@ -13,8 +13,9 @@ BLOCK = 16
 class MaskHead(nn.Module):
   """Each cell of the encoder's map predicts its own block of the silhouette, by one linear layer.
 
-  No other head reads the prediction. Through the mesh, a pixel of the silhouette teaches the encoder
-  by way of a vertex, a camera and the outline that both give; here it teaches the cell that saw it.
+  No other head reads the prediction. Through the mesh, a pixel of the silhouette teaches the
+  encoder by way of a vertex, a camera and the outline that both give; here it teaches the cell that
+  saw it.
 
   Departs: the paper's network has no such head.
   """
