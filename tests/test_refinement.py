@@ -123,8 +123,11 @@ def test_a_network_that_sees_no_silhouette_is_refused():
 
 
 def test_a_run_without_refinement_reconstructs_in_one_pass(monkeypatch):
-  monkeypatch.setattr(infer_module, "make_infer", lambda net, topology: "the network")
+  mask = drawn(*sphere(stretch=1.3, cameras=[(0.5, 0.1, 0.0)]))
+  said = prediction(mask=mask, cameras=[(0.45, 0.0, 0.0)])
+  monkeypatch.setattr(infer_module, "make_infer", lambda net, topology: lambda *arguments: said)
   state = EMState(round=np.int32(0), round_start=np.int32(0), template=TEMPLATE)
   plain = dataclasses.replace(CONFIG, refine=RefineConfig())
-  assert reconstructor(plain, state, step=1)[0] == "the network"
-  assert reconstructor(CONFIG, state, step=1)[0] != "the network"
+  assert reconstructor(plain, state, step=1)[0]({}, {}, TEMPLATE, None) is said
+  fitted = reconstructor(CONFIG, state, step=1)[0]({}, {}, TEMPLATE, None)
+  assert np.abs(fitted.vertices - said.vertices).max() > 0.05

@@ -20,19 +20,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from umr_jax.checkpoint import Snapshot, read_checkpoint
-from umr_jax.config import Config, from_dict
+from umr_jax.config import from_dict
 from umr_jax.data.example import Example
 from umr_jax.data.transforms import crop, square_box
 from umr_jax.geometry import camera as camera_lib
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.models.assemble import uv_parts_to_texels, uv_texture
-from umr_jax.models.infer import Inference, fine_flow, trained
+from umr_jax.models.infer import Inference, fine_flow
 from umr_jax.photograph import photograph, read_photograph
 from umr_jax.reconstruction import Reconstruction as Reconstruction
-from umr_jax.refinement import refine, with_known_masks, with_steps
+from umr_jax.refinement import reconstructor, with_steps
 from umr_jax.render import soft_rasterize, soft_silhouette
 from umr_jax.transfer import transfer_keypoints as transfer_keypoints
-from umr_jax.types import Template, Topology, network_round
+from umr_jax.types import Template, Topology
 
 Path = str | os.PathLike[str]
 # Rows of exported textures, and pixels of the crop that they are read from: a photograph usually
@@ -61,7 +61,7 @@ class Predictor:
     self.step = int(snapshot.step)
     self.batch_size = batch_size
     em_state = snapshot.em_state
-    infer, self.topology = trained(self.config, em_state, step=self.step)
+    infer, self.topology = reconstructor(self.config, em_state, step=self.step)
     self.template = np.asarray(
       symmetrize(jnp.asarray(em_state.template.half_vertices), num_center=self.topology.num_center)
     )
@@ -70,8 +70,7 @@ class Predictor:
       parts = uv_parts_to_texels(jnp.asarray(em_state.canonical_uv), self.topology)
     params = snapshot.ema_params or snapshot.params
     self._state = jax.device_put((params, snapshot.batch_stats, em_state.template, parts))
-    config = self.config.at_round(network_round(em_state, self.step))
-    self._forward = jax.jit(functools.partial(_forward, infer, self.topology, config))
+    self._forward = jax.jit(functools.partial(_forward, infer, self.topology))
 
   def __call__(self, image: Any, mask: Any = None, box: Any = None) -> Reconstruction:
     """Reconstructs one photograph.
@@ -151,7 +150,7 @@ class Predictor:
     crops, masks = cut(size)
     sharp = cut(TEXTURE_HEIGHT)[0] if size < TEXTURE_HEIGHT else crops
     # A mask of the whole picture is what one without a mask has.
-    unknown = [bool(example.mask.all()) for example in examples]
+    unknown = [bool(example.mask.min() >= 0.5) for example in examples]
     masks[: len(unknown)][unknown] = np.nan
     found = jax.device_get(
       self._forward(*self._state, jnp.asarray(crops), jnp.asarray(sharp), jnp.asarray(masks))
@@ -188,7 +187,6 @@ class Predictor:
 def _forward(
   infer: Any,
   topology: Topology,
-  config: Config,
   params: Any,
   batch_stats: Any,
   template: Template,
@@ -202,9 +200,7 @@ def _forward(
   `sharp` shows the same squares as `images`, with the pixels that the texture is made of; `masks`
   are their silhouettes, NaN where they are not known.
   """
-  found = infer(params, batch_stats, template, images)
-  if config.refine.steps:
-    found = refine(with_known_masks(found, masks), template, topology, config=config)
+  found = infer(params, batch_stats, template, images, masks)
   projected = camera_lib.project(found.vertices, found.camera)
   corners = camera_lib.face_vertices(projected, topology.faces)
   image_size = images.shape[1]

@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Float
 
 from umr_jax.config import Config
-from umr_jax.geometry import camera
+from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.losses.deformation import deformation_loss
 from umr_jax.losses.flatten import flatten_loss
@@ -46,7 +46,8 @@ def reconstructor(config: Config, em_state: EMState, *, step: int) -> tuple[Infe
     step: of the checkpoint.
 
   Returns:
-    As `models.infer.trained`: infer(params, batch_stats, template, images), and the mesh.
+    As `models.infer.trained`: infer(params, batch_stats, template, images), and the mesh. The
+    function takes silhouettes that are known, too; see `refining`.
   """
   infer, topology = trained(config, em_state, step=step)
   config = config.at_round(network_round(em_state, step))
@@ -54,12 +55,20 @@ def reconstructor(config: Config, em_state: EMState, *, step: int) -> tuple[Infe
 
 
 def refining(infer: Infer, topology: Topology, *, config: Config) -> Infer:
-  """`infer`, with its predictions refined; as it is where the config asks for no steps."""
-  if not config.refine.steps:
-    return infer
+  """`infer`, with its predictions refined where the config asks for steps.
 
-  def refined(params: Any, batch_stats: Any, template: Template, images: Array) -> Inference:
-    return refine(infer(params, batch_stats, template, images), template, topology, config=config)
+  As a last argument it may be given masks [B, S, S] to fit to, NaN where a picture's is not known.
+  """
+
+  def refined(
+    params: Any, batch_stats: Any, template: Template, images: Array, masks: Array | None = None
+  ) -> Inference:
+    found = infer(params, batch_stats, template, images)
+    if not config.refine.steps:
+      return found
+    if masks is not None:
+      found = with_known_masks(found, masks)
+    return refine(found, template, topology, config=config)
 
   return refined
 
@@ -152,8 +161,8 @@ def refine(
   if found.flow_correction is not None:
     height = found.flow_correction.shape[1]
     flow_map = found.flow_correction + camera_flow(vertices, cameras, topology, uv_height=height)
-  best = jax.nn.one_hot(jnp.argmax(found.camera_probs, axis=-1), found.cameras.shape[1])
-  every = jnp.where(best[..., None] > 0.5, cameras[:, None], found.cameras)
+  best = jnp.argmax(found.camera_probs, axis=-1)
+  every = found.cameras.at[jnp.arange(count), best].set(cameras)
   return dataclasses.replace(
     found, vertices=vertices, camera=cameras, cameras=every, flow_map=flow_map
   )
@@ -161,11 +170,8 @@ def refine(
 
 def _moved_camera(before: Float[Array, "B 7"], changes: Changes) -> Float[Array, "B 7"]:
   scale = before[:, :1] * jnp.exp(changes["scale"])
-  quaternion = before[:, 3:] + changes["quaternion"]
-  length = jnp.linalg.norm(quaternion, axis=-1, keepdims=True)
-  return jnp.concatenate(
-    [scale, before[:, 1:3] + changes["translation"], quaternion / length], axis=-1
-  )
+  turned = quaternion.normalize(before[:, 3:] + changes["quaternion"])
+  return jnp.concatenate([scale, before[:, 1:3] + changes["translation"], turned], axis=-1)
 
 
 def _descend(

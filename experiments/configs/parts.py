@@ -3,7 +3,7 @@
 What: `folder` with everything that `best` has. The parts are the folder's own
   (parts/NAME.npz) where it has any, and discovered otherwise.
 Hardware and time: 2 CPU cores; see BUILD_NOTES.md.
-Expected: that depends on the photographs; of 263 horses 53 unseen ones came out with mask IoU 0.77.
+Expected: that depends on the photographs; 53 unseen horses of 263: mask IoU 0.77 after 3000 steps.
 Command: python -m experiments.train --config=parts --config.data.folder=DIR --workdir=runs/NAME
 """
 

@@ -41,7 +41,7 @@ def test_every_map_is_read(maps, level):
   assert np.abs(after - before).max() > 1e-3
 
 
-def test_it_learns_an_outline_that_only_the_fine_map_shows(maps, rng):
+def test_it_learns_an_outline_that_only_the_fine_map_shows(maps):
   mask = jnp.zeros((2, 16, 16)).at[0, 3:9, 2:13].set(1.0).at[1, 7:12, 5:8].set(1.0)
   fine = maps[0].at[..., 0].set(50.0 * mask)  # on a scale of its own
   shown = (fine, *maps[1:])
