@@ -38,6 +38,8 @@ def test_lists_from_json_become_tuples_and_ints_become_floats():
     ({"geometry": {"radii": [1.0, 0.0, 1.0]}}, "geometry.radii"),
     ({"model": {"camera_elevation": [50.0, -20.0]}}, "rising angles"),
     ({"loss": {"camera_posterior": 1.0}}, "and loss.camera_bank are 0"),
+    ({"loss": {"camera_appearance": True}}, "no hypothesis would be responsible"),
+    ({"model": {"camera_spread": False, "camera_pose": "upright"}}, "share of the circle"),
     ({"loss": {"camera_prior": 1.0}}, "camera_prior is set, but loss.camera_temperature is 0"),
     ({"loss": {"deviation": 1.0}}, "loss.deviation_stop need each other"),
     ({"geometry": {"first": "cube"}}, "geometry.first"),
@@ -62,6 +64,10 @@ def test_lists_from_json_become_tuples_and_ints_become_floats():
 def test_a_wrong_setting_is_refused_with_its_name(nested, message):
   with pytest.raises(ValueError, match=message):
     from_dict(nested)
+
+
+def test_entropy_may_be_kept_up_as_well_as_pushed_down():
+  assert from_dict({"loss": {"camera_entropy": -0.05}}).loss.camera_entropy == -0.05
 
 
 def test_every_numeric_setting_has_limits_or_a_reason_not_to():

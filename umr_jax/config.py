@@ -136,6 +136,7 @@ class ModelConfig:
   # Whether half of the hypotheses are the depth-reversed twins of the others; they may lie beyond
   # the bound on elevation, at its negative.
   camera_twins: bool = False
+  camera_spread: bool = True  # whether hypotheses start around the object rather than together
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -182,12 +183,16 @@ class LossConfig:
   adversary_reversal: float = 0.2  # how much of its gradient, reversed, reaches the shape
   adversary_domain: str = "mask"  # mask | color
   camera_bank: float = 0.0  # of the bank: a camera for every training image, found by search
-  camera_entropy: float = 0.0  # positive: towards one hypothesis
+  camera_entropy: float = 0.0  # positive: towards one hypothesis; negative: keeps several alive
+  camera_diversity: float = 0.0  # keeps the hypotheses' rotations apart
   # Hypotheses count by responsibility, softmax(-loss / temperature), and their probabilities learn
   # to be the responsibilities; 0: they count by their probabilities, as in the paper.
   camera_temperature: float = 0.0
   camera_prior: float = 0.0  # the power to which the probabilities count in responsibilities
   camera_posterior: float = 0.0  # weight of what teaches the probabilities
+  # Responsibilities see parts and, with model.flow=free, colours under every hypothesis: they tell
+  # a view from its depth-reversed twin.
+  camera_appearance: bool = False
   perceptual_weights: str = "none"  # none, or a torchvision AlexNet file
 
 

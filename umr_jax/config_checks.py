@@ -91,6 +91,8 @@ LIMITS = {
   "log.every": (1, 10**9),
   "log.panel_every": (1, 10**9),
 }
+# Weights that may be negative.
+_EITHER_SIGN = ("loss.camera_entropy",)
 
 
 def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
@@ -107,7 +109,8 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
     if not low <= values[name] <= high:
       yield f"{name} is {values[name]}; it must lie in [{low}, {high}]."
   for name, value in values.items():
-    if name.startswith(("loss.", "parts.")) and isinstance(value, float) and value < 0:
+    weight = name.startswith(("loss.", "parts.")) and name not in _EITHER_SIGN
+    if weight and isinstance(value, float) and value < 0:
       yield f"{name} is {value}; a loss weight must not be negative."
   if config.geometry.uv_height & (config.geometry.uv_height - 1):
     yield f"geometry.uv_height is {config.geometry.uv_height}; it must be a power of two."
@@ -157,6 +160,18 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
     yield "loss.deviation and loss.deviation_stop need each other: set both, or neither."
   if config.loss.camera_prior and not config.loss.camera_temperature:
     yield "loss.camera_prior is set, but loss.camera_temperature is 0: nothing would use it."
+  if config.loss.camera_appearance and not config.loss.camera_temperature:
+    yield (
+      "loss.camera_appearance is set, but loss.camera_temperature is 0: no hypothesis would be "
+      "responsible for what it shows."
+    )
+  if not config.model.camera_spread and (
+    config.model.camera_pose == "upright" or config.loss.camera_bank
+  ):
+    yield (
+      "model.camera_spread=False needs model.camera_pose=free and no loss.camera_bank: these give "
+      "each hypothesis its share of the circle."
+    )
   if config.loss.camera_posterior and not (
     config.loss.camera_temperature or config.loss.camera_bank
   ):

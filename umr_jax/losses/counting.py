@@ -65,6 +65,7 @@ def term_weights(
     "adversary",
     "camera_bank",
     "camera_entropy",
+    "camera_diversity",
     "camera_posterior",
   )
   return {name: getattr(weights, name) for name in always} | {

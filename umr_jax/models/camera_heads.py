@@ -32,7 +32,8 @@ class CameraHeads(nn.Module):
     stores such turns without using them; and all hypotheses start equally likely. With pose
     "upright" elevation and roll stay within bounds, a prior that photographs of upright things
     allow, and that tells most views from their depth-reversed twins. With `twins`, every view is
-    considered together with its twin: silhouettes are the same, textures and visible parts are not.
+    considered together with its twin: silhouettes are the same; parts and colours that are seen are
+    not (`loss.camera_appearance`).
   """
 
   hypotheses: int  # K

@@ -33,6 +33,7 @@ class UMRNet(nn.Module):
   camera_elevation: tuple[float, ...] = (-20.0, 50.0)  # degrees
   camera_roll: float = 20.0  # degrees
   camera_twins: bool = False  # whether half of the hypotheses are twins of the others
+  camera_spread: bool = True  # whether they start around the object rather than together
   norm: str = "batch"  # batch | group
   encoder: str = "resnet18"  # resnet18 | efficientnet: frozen
   flow: str = "free"  # free | camera: what the flow map is added to, by those who know a camera
@@ -73,6 +74,7 @@ class UMRNet(nn.Module):
     cameras, logits = CameraHeads(
       self.hypotheses,
       twins=self.camera_twins,
+      spread=self.camera_spread,
       pose=self.camera_pose,
       elevation=self.camera_elevation,
       roll=self.camera_roll,
