@@ -1,6 +1,7 @@
 """Config: what round-trips, what is refused, and what an existing run may differ in."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -55,6 +56,15 @@ def test_lists_from_json_become_tuples_and_ints_become_floats():
       {"model": {"camera_twins": True}, "em": {"hypotheses": [8]}, "loss": {"camera_bank": 1.0}},
       "do not go together",
     ),
+    ({"em": {"later": ["mask=2.5"]}}, "expected a weight such as"),
+    ({"em": {"later": ["loss.mask=half"]}}, "em.later cannot be read"),
+    ({"em": {"later": ["loss.texture_cameras=1"]}}, "must name a loss weight"),
+    ({"em": {"later": ["loss.mask=-1"]}}, "must name a loss weight"),
+    ({"em": {"later": ["loss.adversary=1"]}}, "there in all rounds"),
+    (
+      {"em": {"later": ["loss.mask=1"], "rounds": 1, "round_fractions": [1], "hypotheses": [8]}},
+      "no later round",
+    ),
     ({"em": {"levels": [3, 2]}}, "finer"),
     ({"em": {"levels": [2, 3, 4]}}, "3 values for em.rounds=2"),
     ({"em": {"levels": [2, 5]}}, "must lie in"),
@@ -64,6 +74,16 @@ def test_lists_from_json_become_tuples_and_ints_become_floats():
 def test_a_wrong_setting_is_refused_with_its_name(nested, message):
   with pytest.raises(ValueError, match=message):
     from_dict(nested)
+
+
+def test_weights_may_differ_from_the_second_round_on():
+  settings = {"loss": {"mask": 3.0}, "em": {"rounds": 3, "round_fractions": [0.2, 0.4, 0.4]}}
+  settings["em"]["later"] = ["loss.mask=2.5", "loss.camera_entropy=-0.1"]
+  config = from_dict(settings)
+  assert [config.at_round(index).loss.mask for index in range(3)] == [3.0, 2.5, 2.5]
+  assert config.at_round(0).loss.camera_entropy == 0.0
+  assert config.at_round(2).loss.camera_entropy == -0.1
+  assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
 
 
 def test_entropy_may_be_kept_up_as_well_as_pushed_down():

@@ -76,6 +76,12 @@ def test_a_run_leaves_everything_that_was_promised(unbroken):
   for index in (0, 1):
     assert (workdir / "rounds" / str(index) / "template.glb").stat().st_size > 1000
     assert (workdir / "rounds" / str(index) / "canonical_uv.png").exists()
+    objective = json.loads((workdir / "rounds" / str(index) / "objective.json").read_text())
+    terms = [value for name, value in objective.items() if name.startswith("weighted/")]
+    np.testing.assert_allclose(objective["loss/total"], sum(terms), rtol=1e-5)
+    # The last line of a round: metrics are means over the steps since the line before.
+    assert objective["steps"] == [3 * (index + 1)] * 2
+    assert f"objective {objective['loss/total']:.4g}" in (workdir / "report.html").read_text()
   assert len(list((workdir / "meshes").glob("*.glb"))) == 4
   assert result.evaluation == json.loads((workdir / "evaluation.json").read_text())
   assert {"mask_iou", "iou_3d", "camera_error_deg"} <= result.evaluation.keys()

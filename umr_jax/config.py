@@ -168,7 +168,7 @@ class LossConfig:
   flatten: float = 4e-4
   edge: float = 0.0
   deformation: float = 5.0
-  deformation_start: int = 0  # the step of a round at which the term begins
+  deformation_start: int = 0  # the step of the first round at which the term begins
   deviation: float = 0.0  # keeps all shapes equal while cameras settle
   deviation_stop: int = 0  # the step of the first round at which the term ends
   orientation: float = 0.4
@@ -243,7 +243,12 @@ class EMConfig:
   levels: tuple[int, ...] = ()
   render_sizes: tuple[int, ...] = ()
   top_fraction: float = 0.3125  # |Q| and |U| as a share of the training set (5/16)
-  restart: bool = True  # a round starts from a new network ; False: it continues
+  restart: bool = True  # a round starts from a new network; False: it continues
+  # Before a new network, with model.camera_pose=free: the template is turned so that the mean up of
+  # the last round's cameras is the axis about which hypotheses are spread.
+  mean_up: bool = True
+  # What is different from the second round on, such as ("loss.mask=2.5",); weights of losses only.
+  later: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -297,13 +302,15 @@ class Config:
     return tuple(zip([0, *stops[:-1]], stops, strict=True))
 
   def at_round(self, index: int) -> "Config":
-    """The configuration with the mesh and the renders that a round has."""
+    """The configuration with the mesh, the renders and the weights that a round has."""
     geometry, render = self.geometry, self.render
     if levels := self.em.levels:
       geometry = dataclasses.replace(geometry, level=levels[min(index, len(levels) - 1)])
     if sizes := self.em.render_sizes:
       render = dataclasses.replace(render, image_size=sizes[min(index, len(sizes) - 1)])
-    return dataclasses.replace(self, geometry=geometry, render=render)
+    later: dict[str, Any] = config_checks.later_weights(self.em.later) if index else {}
+    loss = dataclasses.replace(self.loss, **later)
+    return dataclasses.replace(self, geometry=geometry, render=render, loss=loss)
 
   @property
   def semantic(self) -> bool:
@@ -362,7 +369,7 @@ def _convert(value: Any, kind: Any, name: str) -> Any:
   """The value as its declared type; only int to float and list to tuple are silent."""
   if typing.get_origin(kind) is tuple:
     if not isinstance(value, (list, tuple)):
-      raise ValueError(f"{name} is {value!r}; it must be a list of numbers.")
+      raise ValueError(f"{name} is {value!r}; it must be a list.")
     return tuple(_convert(item, typing.get_args(kind)[0], name) for item in value)
   if kind is float and isinstance(value, int) and not isinstance(value, bool):
     value = float(value)

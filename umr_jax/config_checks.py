@@ -1,5 +1,6 @@
 """What a configuration must satisfy before a run begins."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -91,6 +92,15 @@ LIMITS = {
   "log.every": (1, 10**9),
   "log.panel_every": (1, 10**9),
 }
+# Weights that bring more than a term: data, heads, another way of counting.
+_BUILT = (
+  "segmentation",
+  "adversary",
+  "camera_bank",
+  "camera_temperature",
+  "part_probability",
+  "part_vertices",
+)
 # Weights that may be negative.
 _EITHER_SIGN = ("loss.camera_entropy",)
 
@@ -189,6 +199,7 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
   yield from _part_problems(config.parts)
   yield from _data_problems(config.data)
   yield from _em_problems(config.em)
+  yield from _later_problems(config)
   yield from _progress_problems(config)
   if config.loss.perceptual_weights != "none" and not config.loss.texture:
     yield "loss.perceptual_weights is given, but loss.texture is 0: nothing would use them."
@@ -268,6 +279,37 @@ def _progress_problems(config: Any) -> Iterator[str]:
       f"em.render_sizes is {config.em.render_sizes}; they must divide data.image_size, "
       f"{config.data.image_size}."
     )
+
+
+def later_weights(settings: tuple[str, ...]) -> dict[str, float]:
+  """("loss.mask=2.5",) as {"mask": 2.5}.
+
+  Raises:
+    ValueError: for anything else.
+  """
+  found = {}
+  for setting in settings:
+    name, _, value = setting.partition("=")
+    if not name.startswith("loss."):
+      raise ValueError(f"em.later has {setting!r}; expected a weight such as 'loss.mask=2.5'")
+    found[name.removeprefix("loss.")] = float(value)
+  return found
+
+
+def _later_problems(config: Any) -> Iterator[str]:
+  try:
+    later = later_weights(config.em.later)
+  except ValueError as error:
+    yield f"em.later cannot be read: {error}."
+    return
+  for name, value in later.items():
+    known = isinstance(getattr(config.loss, name, None), float)
+    if not known or not math.isfinite(value) or (value < 0 and f"loss.{name}" not in _EITHER_SIGN):
+      yield f"em.later sets loss.{name} to {value}; it must name a loss weight, not negative."
+    elif name in _BUILT and bool(value) != bool(getattr(config.loss, name)):
+      yield f"em.later sets loss.{name} to {value}: what it needs must be there in all rounds."
+  if later and config.em.rounds == 1:
+    yield "em.later is set, but em.rounds is 1: there is no later round."
 
 
 def _em_problems(em: Any) -> Iterator[str]:

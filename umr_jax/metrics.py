@@ -122,6 +122,21 @@ def _records(path: pathlib.Path, resumed_step: int | None) -> dict[str, dict[str
   return kept
 
 
+def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+  """The lines of a run's `metrics.jsonl`, in the order of their steps; none before the first.
+
+  Args:
+    workdir: the run's folder.
+
+  Returns:
+    For each line {"step": ..., "wall_s": ..., metric: value or None, ...}.
+  """
+  path = pathlib.Path(workdir) / "metrics.jsonl"
+  if not path.exists():
+    return []
+  return sorted(_records(path, None).values(), key=lambda record: record["step"])
+
+
 def _replace_lines(path: pathlib.Path, lines: Iterable[str]) -> None:
   """Rewrites the file so that a kill at any moment leaves the old or the new one."""
   temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")

@@ -1,6 +1,7 @@
 """The page that a run ends with: numbers, panels, templates, and meshes that can be turned."""
 
 import html
+import json
 import pathlib
 import re
 from typing import Any
@@ -95,4 +96,14 @@ def _mesh_cell(stem: str) -> str:
 def _round_line(folder: pathlib.Path) -> str:
   files = sorted(folder.iterdir())
   links = ", ".join(f'<a href="rounds/{folder.name}/{f.name}">{f.name}</a>' for f in files)
-  return f"<li>round {folder.name}: {links}</li>"
+  path = folder / "objective.json"
+  told = ""
+  if path.is_file():
+    found = json.loads(path.read_text(encoding="utf-8"))
+    terms = sorted(
+      ((value, name) for name, value in found.items() if name.startswith("weighted/") and value),
+      reverse=True,
+    )
+    parts = ", ".join(f"{name.removeprefix('weighted/')} {value:.3g}" for value, name in terms)
+    told = f"; objective {found['loss/total']:.4g} ({parts})"
+  return f"<li>round {folder.name}: {links}{html.escape(told)}</li>"

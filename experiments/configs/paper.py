@@ -3,7 +3,8 @@
 What: 256 px, the published ResNet-18 with ImageNet weights, a dense texture stem, a first round
   with one camera from the sphere, a second with a new network, eight cameras, texture under all of
   them, and the semantic terms, where the data have part maps; the adversary throughout. The lengths
-  of the rounds are this project's: the paper does not state them. Weights are the released code's.
+  of the rounds are this project's: the paper does not state them. Weights are the released code's,
+  which differ from the second round on.
 Hardware and time: one or several GPUs, a day or two; not for a CPU.
 Data: needs the weights of torchvision's ResNet-18 and AlexNet as local files, by default
   resnet18.pth and alexnet.pth (--config.model.encoder_weights, --config.loss.perceptual_weights).
@@ -37,7 +38,15 @@ def get_config() -> ml_collections.ConfigDict:
           adversary_domain="color",
         ),
         train=config.TrainConfig(steps=60_000, batch_size=16, learning_rate=1e-4),
-        em=config.EMConfig(template_every=2000),
+        em=config.EMConfig(
+          template_every=2000,
+          later=(
+            "loss.mask=2.5",
+            "loss.flatten=5e-4",
+            "loss.deformation=1.0",
+            "loss.texture_cycle=1.0",
+          ),
+        ),
         checkpoint=config.CheckpointConfig(every=1000),
         log=config.LogConfig(panel_every=1000),
       )

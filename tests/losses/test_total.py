@@ -240,7 +240,7 @@ def test_terms_begin_and_end_when_the_config_says():
   np.testing.assert_allclose(at(0, 9), (0.4, 0.0))
   np.testing.assert_allclose(at(0, 10), (0.0, 0.0))
   np.testing.assert_allclose(at(0, 20), (0.0, 5.0))
-  np.testing.assert_allclose(at(1, 5), (0.0, 0.0))
+  np.testing.assert_allclose(at(1, 5), (0.0, 5.0))
 
 
 def test_the_deviation_term_ends_with_the_first_round_or_before():

@@ -20,12 +20,16 @@ from umr_jax.em.first_state import first_em_state
 from umr_jax.em.m_step import finer_em_state, m_step
 from umr_jax.em.measure import Measurement, on_host
 from umr_jax.em.monitor import Monitor
+from umr_jax.em.stand_up import mean_up, stood_up
 from umr_jax.errors import Preempted
-from umr_jax.models.infer import build_topology_from
+from umr_jax.models.infer import Inference, build_topology_from
 from umr_jax.train.finer import finer
 from umr_jax.train.recentre import recentre
 from umr_jax.train.step import evaluation_params
 from umr_jax.types import EMState, Topology, TrainState, host, network_round
+
+# Images whose cameras say what is up.
+_UP_IMAGES = 500
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,10 +67,11 @@ class EMLoop:
         train_state, em_state = self._next_round(train_state, em_state, index)
       train_state, em_state = self._e_step(train_state, em_state)
       train_state, em_state = self._m_step(train_state, em_state, index)
+      steps = (int(em_state.round_start), int(train_state.step))
       em_state = dataclasses.replace(
         em_state, round=em_state.round + 1, round_start=train_state.step
       )
-      self.monitor.round_ended(index, em_state, self.round(index).topology)
+      self.monitor.round_ended(index, em_state, self.round(index).topology, steps=steps)
       self._save(train_state, em_state)
     self.checkpointer.wait()
     return train_state, em_state
@@ -96,6 +101,11 @@ class EMLoop:
     self, train_state: TrainState, em_state: EMState, index: int
   ) -> tuple[TrainState, EMState]:
     """The states with which a round begins: its mesh may be finer, its network a new one."""
+    free = self.config.model.camera_pose == "free"
+    if self.config.em.restart and self.config.em.mean_up and free:
+      em_state = parallel.of_first_host(
+        stood_up(em_state, mean_up(self._rotations(train_state, em_state, index - 1)))
+      )
     coarse, fine = self.round(index - 1).topology, self.round(index).topology
     for level in range(coarse.level, fine.level):
       lower, upper = (self._topology(at) for at in (level, level + 1))
@@ -220,20 +230,31 @@ class EMLoop:
     """The shapes [M, V, 3] that a search looks at: of some training images, or the template."""
     if not self.config.em.bank_shapes:
       return template_vertices(em_state, self.round(index).topology)
-    images = [
-      np.asarray(batch.image)[batch.valid]
-      for batch, _ in evaluation_batches(
-        self.train_split.thinned(self.config.em.bank_shapes),
-        batch_size=self.config.train.batch_size,
-        image_size=self.config.data.image_size,
-        padding=self.config.data.padding,
-      )
-    ]
+    seen = self.train_split.thinned(self.config.em.bank_shapes)
+    inferred = self._inferred(train_state, em_state, index, seen)
+    return jnp.asarray(np.concatenate([batch.vertices for batch in inferred]))
+
+  def _rotations(self, train_state: TrainState, em_state: EMState, index: int) -> np.ndarray:
+    """The most probable camera's rotation [M, 4] of some training images."""
+    seen = self.train_split.thinned(_UP_IMAGES)
+    inferred = self._inferred(train_state, em_state, index, seen)
+    return np.concatenate([batch.camera[:, 3:] for batch in inferred])
+
+  def _inferred(
+    self, train_state: TrainState, em_state: EMState, index: int, split: Split
+  ) -> Iterator[Inference]:
+    """What a round's network says of images, batch by batch, on the host."""
     params = evaluation_params(train_state)
-    infer = self.round(index).infer
-    return infer(
-      params, train_state.batch_stats, em_state.template, jnp.asarray(np.concatenate(images))
-    ).vertices
+    for batch, _ in evaluation_batches(
+      split,
+      batch_size=self.config.train.batch_size,
+      image_size=self.config.data.image_size,
+      padding=self.config.data.padding,
+    ):
+      found = self.round(index).infer(
+        params, train_state.batch_stats, em_state.template, jnp.asarray(batch.image)
+      )
+      yield jax.tree.map(lambda rows, valid=batch.valid: np.asarray(rows)[valid], found)
 
   def _measurements(
     self, train_state: TrainState, em_state: EMState, index: int, *, parts: bool

@@ -1,6 +1,7 @@
 """What a person sees of a run while it goes on: metrics, progress, panels, templates."""
 
 import collections
+import json
 import pathlib
 import signal
 import threading
@@ -12,8 +13,9 @@ from absl import logging
 
 from umr_jax import export, viz
 from umr_jax.config import Config
+from umr_jax.files import write_text
 from umr_jax.geometry.symmetry import symmetrize
-from umr_jax.metrics import MetricWriter, Progress, check_finite, to_floats
+from umr_jax.metrics import MetricWriter, Progress, check_finite, read_metrics, to_floats
 from umr_jax.models.infer import Infer
 from umr_jax.train.step import evaluation_params
 from umr_jax.types import Batch, EMState, Topology, TrainState
@@ -102,15 +104,31 @@ class Monitor:
     viz.save_png(self._workdir / "panels" / f"{step:06d}.png", picture)
     self._open()[0].image(step, "panel", picture)
 
-  def round_ended(self, index: int, em_state: EMState, topology: Topology) -> None:
-    """Writes rounds/R: the template, and the canonical UV map where there is one."""
+  def round_ended(
+    self, index: int, em_state: EMState, topology: Topology, *, steps: tuple[int, int]
+  ) -> None:
+    """Writes rounds/R: the template, any canonical UV map, and what the objective came to.
+
+    Args:
+      index: of the round.
+      em_state: after its M-step.
+      topology: of its mesh.
+      steps: (first, past the last) of the round.
+    """
     if jax.process_index() != 0:
       return
     folder = self._workdir / "rounds" / str(index)
     folder.mkdir(parents=True, exist_ok=True)
-    export.export_template(folder / "template.glb", _template(em_state, topology), topology)
+    template = _template(em_state, topology)
+    export.export_template(folder / "template.glb", template, topology)
     if em_state.canonical_uv is not None:
-      viz.save_png(folder / "canonical_uv.png", viz.part_map(np.asarray(em_state.canonical_uv)))
+      picture = viz.part_map(np.asarray(em_state.canonical_uv))
+      viz.save_png(folder / "canonical_uv.png", picture)
+      self._open()[0].image(steps[1], "canonical_uv", picture)
+    found = _objective(read_metrics(self._workdir), steps)
+    if found:
+      write_text(folder / "objective.json", json.dumps(found, indent=2) + "\n")
+      logging.info("Round %d ended with an objective of %.4g.", index, found["loss/total"])
 
   def close(self) -> None:
     """Ends the files and the progress bar."""
@@ -156,3 +174,15 @@ class Monitor:
 def _template(em_state: EMState, topology: Topology) -> np.ndarray:
   half = jax.numpy.asarray(em_state.template.half_vertices)
   return np.asarray(symmetrize(half, num_center=topology.num_center))
+
+
+def _objective(lines: list[dict[str, Any]], steps: tuple[int, int]) -> dict[str, Any]:
+  """The mean of the total and of its weighted terms over the last tenth of a round, or nothing."""
+  start, stop = steps
+  within = [line for line in lines if start < line["step"] <= stop]
+  late = [line for line in within if line["step"] > stop - (stop - start) / 10] or within[-1:]
+  if not late:
+    return {}
+  names = [n for n in late[-1] if n in ("loss/total", "mask_iou") or n.startswith("weighted/")]
+  means = {n: float(np.mean([line[n] for line in late if line.get(n) is not None])) for n in names}
+  return {"steps": [late[0]["step"], late[-1]["step"]], **means}

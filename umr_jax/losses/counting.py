@@ -42,13 +42,14 @@ def term_weights(
   """Every term's weight at this moment of the run.
 
   The orientation prior flattens the first shapes towards the mirror plane, so that the cameras
-  learn a side view, and then lets go; the deformation term may wait for a template; the deviation
+  learn a side view, and then lets go; the deformation term may wait for a template, which later
+  rounds have; the deviation
   term holds the shapes together until the cameras have settled.
 
   Source: Li et al. 2020, supplementary 2.2; weights and moments from the released configuration.
   """
   orienting = (round_index == 0) & (round_step < weights.orientation_stop)
-  deforming = round_step >= weights.deformation_start
+  deforming = (round_index > 0) | (round_step >= weights.deformation_start)
   settling = (round_index == 0) & (round_step < weights.deviation_stop)
   always = (
     "mask",
