@@ -52,6 +52,7 @@ def test_lists_from_json_become_tuples_and_ints_become_floats():
     ({"loss": {"perceptual_weights": "alexnet.pth", "texture": 0.0}}, "nothing would use"),
     ({"geometry": {"first_cameras": "layout"}}, "needs geometry.first=volume"),
     ({"model": {"camera_twins": True}}, "even numbers"),
+    ({"model": {"camera_mirrored": True, "camera_twins": True}}, "set one"),
     (
       {"model": {"camera_twins": True}, "em": {"hypotheses": [8]}, "loss": {"camera_bank": 1.0}},
       "do not go together",

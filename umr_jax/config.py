@@ -136,6 +136,7 @@ class ModelConfig:
   # Whether half of the hypotheses are the depth-reversed twins of the others; they may lie beyond
   # the bound on elevation, at its negative.
   camera_twins: bool = False
+  camera_mirrored: bool = False  # or half of them look the other way, as in the flipped picture
   camera_spread: bool = True  # whether hypotheses start around the object rather than together
 
 

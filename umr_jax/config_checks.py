@@ -152,13 +152,17 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
     config.geometry.first == "volume" and config.geometry.first_parts
   ):
     yield "geometry.first_cameras=layout needs geometry.first=volume and geometry.first_parts."
-  if config.model.camera_twins and any(count % 2 for count in config.em.hypotheses):
-    yield f"model.camera_twins needs even numbers of hypotheses, not {config.em.hypotheses}."
-  if config.model.camera_twins and config.loss.camera_bank:
-    yield (
-      "model.camera_twins and loss.camera_bank do not go together: the bank's cameras are found "
-      "among all views, and no hypothesis is a twin there."
-    )
+  paired = [n for n in ("camera_twins", "camera_mirrored") if getattr(config.model, n)]
+  if len(paired) > 1:
+    yield "model.camera_twins and model.camera_mirrored are two ways to pair hypotheses: set one."
+  for name in paired:
+    if any(count % 2 for count in config.em.hypotheses):
+      yield f"model.{name} needs even numbers of hypotheses, not {config.em.hypotheses}."
+    if config.loss.camera_bank:
+      yield (
+        f"model.{name} and loss.camera_bank do not go together: the bank's cameras are found "
+        "among all views, and no hypothesis is another's partner there."
+      )
   if config.geometry.first_parts and (config.geometry.first == "egg" or not config.semantic):
     yield (
       "geometry.first_parts is set: it needs geometry.first=silhouettes or volume, and "

@@ -137,13 +137,17 @@ def test_hypotheses_start_around_the_vertical(feature):
 
 @pytest.mark.parametrize("hypotheses", [2, 8])
 @pytest.mark.parametrize("pose", ["free", "upright"])
-def test_every_view_comes_with_its_twin(feature, hypotheses, pose):
-  heads = CameraHeads(hypotheses, twins=True, pose=pose)
+@pytest.mark.parametrize("pairs", ["twins", "mirrored"])
+def test_every_view_comes_with_its_partner(feature, hypotheses, pose, pairs):
+  heads = CameraHeads(hypotheses, **{pairs: True}, pose=pose)
   (cameras, logits), variables = run(heads, feature, train=True)
   half = hypotheses // 2
-  np.testing.assert_array_equal(cameras[:, half:], camera.depth_twin(cameras[:, :half]))
+  partner = {"twins": camera.depth_twin, "mirrored": camera.mirror}[pairs](cameras[:, :half])
+  np.testing.assert_array_equal(cameras[:, half:, 3:], partner[..., 3:])
+  # Both see the object in the same place.
+  np.testing.assert_array_equal(cameras[:, half:, :3], cameras[:, :half, :3])
   assert logits.shape == (6, hypotheses)
-  # Views alone are spread around the object, as without twins: a view is no other view's twin.
+  # Views alone are spread around the object, as without partners.
   (alone, _), _ = run(CameraHeads(half, pose=pose), feature, train=True)
   np.testing.assert_allclose(cameras[:, :half], alone, atol=1e-5)
   # Each has a probability of its own.

@@ -43,8 +43,7 @@ def term_weights(
 
   The orientation prior flattens the first shapes towards the mirror plane, so that the cameras
   learn a side view, and then lets go; the deformation term may wait for a template, which later
-  rounds have; the deviation
-  term holds the shapes together until the cameras have settled.
+  rounds have; the deviation term holds the shapes together until the cameras have settled.
 
   Source: Li et al. 2020, supplementary 2.2; weights and moments from the released configuration.
   """

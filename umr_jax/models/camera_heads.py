@@ -33,11 +33,12 @@ class CameraHeads(nn.Module):
     "upright" elevation and roll stay within bounds, a prior that photographs of upright things
     allow, and that tells most views from their depth-reversed twins. With `twins`, every view is
     considered together with its twin: silhouettes are the same; parts and colours that are seen are
-    not (`loss.camera_appearance`).
+    not (`loss.camera_appearance`). With `mirrored`, together with the view of the flipped picture.
   """
 
   hypotheses: int  # K
   twins: bool = False  # the latter half of them are the depth-reversed twins of the former
+  mirrored: bool = False  # or they show the object in the same place, but looking the other way
   spread: bool = True  # whether the hypotheses start around the object rather than together
   pose: str = "free"  # free | upright
   elevation: tuple[float, ...] = (-20.0, 50.0)  # degrees, of upright poses
@@ -59,7 +60,8 @@ class CameraHeads(nn.Module):
       The hypotheses [scale, tx, ty, unit quaternion], and the logits of their probabilities.
     """
     batch, size = feature.shape
-    heads = self.hypotheses // 2 if self.twins else self.hypotheses
+    paired = self.twins or self.mirrored
+    heads = self.hypotheses // 2 if paired else self.hypotheses
     x = feature
     # The published start shrinks what tells images apart by a factor of four a layer, which costs a
     # network that starts from nothing its cameras; the other one keeps it.
@@ -83,10 +85,11 @@ class CameraHeads(nn.Module):
     cameras = jnp.concatenate([scale, translation, turn], axis=-1)
     if self.hypotheses == 1:
       return cameras, jnp.zeros((batch, 1), feature.dtype)
-    each = 2 if self.twins else 1
+    each = 2 if paired else 1
     logits = Dense(each, stacked=True, kernel_init=constant(0.0), name="logit")(x)
-    if self.twins:
-      cameras = jnp.concatenate([cameras, camera.depth_twin(cameras)], axis=1)
+    if paired:
+      others = camera.depth_twin(cameras) if self.twins else _mirrored(cameras)
+      cameras = jnp.concatenate([cameras, others], axis=1)
     return cameras, jnp.concatenate([logits[..., i] for i in range(each)], axis=1)
 
   def _turn(self, x: Float[Array, "B K D"]) -> Float[Array, "B K 4"]:
@@ -100,6 +103,11 @@ class CameraHeads(nn.Module):
     low, high = self.elevation
     elevation = 0.5 * (low + high) + 0.5 * (high - low) * bounded[..., 1]
     return upright_rotation(azimuth, elevation, self.roll * bounded[..., 2])
+
+
+def _mirrored(cameras: Float[Array, "B K 7"]) -> Float[Array, "B K 7"]:
+  """The views of the flipped pictures, flipped about the object rather than the picture."""
+  return jnp.concatenate([cameras[..., :3], camera.mirror(cameras)[..., 3:]], axis=-1)
 
 
 @jax.custom_jvp
