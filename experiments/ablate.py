@@ -1,38 +1,70 @@
 """What each part of the method is worth: tables 1 and 2 of the supplementary, on one data set.
 
-  python -m experiments.ablate --dataset=synthetic --budget=small
-  python -m experiments.ablate --dataset=planes --rows=semantics,no_vertex_term --seeds=0
+  python -m experiments.ablate --dataset=synthetic --rows=semantics,no_vertex_term --seeds=0
+  python -m experiments.ablate --dataset=planes --out=runs/afresh --workdir=runs/afresh
 
-Every row is the preset `best` with one part more or less, at the same steps, with three seeds.
+Every row is the preset `best` with one part more or less, at the same steps, with three seeds. A
+run takes 4 to 10 minutes with the small budget; all rows with three seeds take a day.
+
 Writes a JSON file a row, table.md and table.csv; rows that are finished are skipped, so that the
-command may be stopped and given again. The runs lie in runs/ablate-<dataset>-<budget>.
+command may be stopped and given again. In a clone they lie in
+experiments/results/ablate-<dataset>-<budget>, and the command goes on with the rows that are
+committed; --out names another folder, to start afresh. The runs, and unseen_views.png of those that
+are there, lie in runs/ablate-<dataset>-<budget>.
 """
 
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
 from experiments import launch
-from umr_jax.ablate import ROWS, SEEDS, Study, ablate
+from umr_jax.ablate import SEEDS, ablate
+from umr_jax.ablation_rows import ROWS
+from umr_jax.ablation_table import Study
 
-_PRESETS = {"synthetic": "best", "planes": "best_planes"}
+PRESETS = {"synthetic": "best", "planes": "best_planes"}
 # What the presets were when the committed tables were begun: their seeds stay comparable.
 _BEGUN = ("loss.flow_correction=0", "loss.mask=3", "loss.segmentation=0", "refine.steps=0")
-# Four to six minutes a run on 2 CPU cores; a full budget is what the preset says.
+# A full budget is what the preset says.
 _SMALL = {
   "synthetic": ("train.steps=1000", "data.train_images=1000", "loss.laplacian=0.07", *_BEGUN),
   "planes": ("train.steps=1000", *_BEGUN),
 }
+# There in a clone; an installed package has none.
+_RESULTS = pathlib.Path(__file__).parent / "results"
 
-_DATASET = flags.DEFINE_enum("dataset", "synthetic", list(_PRESETS), "Which data.")
+_DATASET = flags.DEFINE_enum("dataset", "synthetic", list(PRESETS), "Which data.")
 _BUDGET = flags.DEFINE_enum("budget", "small", ["small", "full"], "Steps: few, or the preset's.")
 _ROWS = flags.DEFINE_list("rows", list(ROWS), "Which rows, in the order in which they are run.")
 _SEEDS = flags.DEFINE_list("seeds", [str(seed) for seed in SEEDS], "Which seeds.")
-_OUT = flags.DEFINE_string("out", "", "Where tables go; default the runs' folder.")
+_OUT = flags.DEFINE_string("out", "", "Where rows and tables go; default the committed rows.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "The runs; default runs/ablate-<dataset>-<budget>.")
 _SET = flags.DEFINE_multi_string("set", [], "A setting of every row, such as train.steps=500.")
+
+
+def study_of(
+  dataset: str, budget: str, *, changes: Sequence[str] = (), out: str = "", workdir: str = ""
+) -> Study:
+  """The table that the flags of these names ask for."""
+  name = f"ablate-{dataset}-{budget}"
+  runs = pathlib.Path(workdir or f"runs/{name}")
+  settings = [*(_SMALL[dataset] if budget == "small" else ()), *changes]
+  made_of = f"the preset `{PRESETS[dataset]}`" + (
+    " with " + ", ".join(settings) if settings else ""
+  )
+  if budget == "small":
+    made_of += "; the small budget keeps the settings with which its tables were begun"
+  return Study(
+    dataset=dataset,
+    budget=budget,
+    base=launch.config_of(PRESETS[dataset], settings),
+    made_of=made_of,
+    out=pathlib.Path(out) if out else _RESULTS / name if _RESULTS.is_dir() else runs,
+    workdir=runs,
+  )
 
 
 def main() -> dict[str, Any]:
@@ -41,19 +73,12 @@ def main() -> dict[str, Any]:
     raise launch.UsageError(f"--rows: {', '.join(unknown)} is none of {', '.join(ROWS)}")
   if not all(seed.isdigit() for seed in _SEEDS.value):
     raise launch.UsageError(f"--seeds={','.join(_SEEDS.value)}: expected whole numbers")
-  dataset, budget = _DATASET.value, _BUDGET.value
-  steps = _SMALL[dataset] if budget == "small" else ()
-  workdir = pathlib.Path(_WORKDIR.value or f"runs/ablate-{dataset}-{budget}")
-  study = Study(
-    dataset=dataset,
-    budget=budget,
-    base=launch.config_of(_PRESETS[dataset], [*steps, *_SET.value]),
-    out=pathlib.Path(_OUT.value or workdir),
-    workdir=workdir,
+  study = study_of(
+    _DATASET.value, _BUDGET.value, changes=_SET.value, out=_OUT.value, workdir=_WORKDIR.value
   )
   table = ablate(study, rows=_ROWS.value, seeds=[int(seed) for seed in _SEEDS.value])
   sys.stderr.write(table)
-  return {"dataset": dataset, "budget": budget, "table": str(study.out / "table.md")}
+  return {"dataset": study.dataset, "budget": study.budget, "table": str(study.out / "table.md")}
 
 
 if __name__ == "__main__":

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from tiny import tiny_config
 
-from umr_jax.bench_train import made_up_batch, made_up_state, measure_step
+from experiments.launch import config_of
+from umr_jax.bench_train import made_up_batch, made_up_state, measure_step, with_random_weights
+from umr_jax.config import flatten, to_dict
 from umr_jax.models.infer import build_topology_from
+from umr_jax.models.perceptual import load_perceptual
 
 
 def complete(tmp_path):
@@ -32,13 +35,39 @@ def test_made_up_data_look_like_data(tmp_path):
   assert bare.parts is None and bare.found_camera is None
 
 
+def perceptual(tmp_path):
+  """As the paper has it: the perceptual distance, under all hypotheses."""
+  config = tiny_config(tmp_path)
+  loss = dataclasses.replace(
+    config.loss, perceptual_weights="alexnet.pth", texture_cameras="all", camera_temperature=0.0
+  )
+  return with_random_weights(dataclasses.replace(config, loss=loss), tmp_path)
+
+
+def test_random_weights_stand_where_published_ones_are_named(tmp_path):
+  paper = config_of("paper", ["data.folder=none"])
+  random = with_random_weights(paper, tmp_path)
+  before, after = (flatten(to_dict(config)) for config in (paper, random))
+  assert {name for name in before if before[name] != after[name]} == {
+    "model.encoder_weights",
+    "loss.perceptual_weights",
+  }
+  assert random.model.encoder_weights == "none"
+  kernels = [layer["kernel"] for layer in load_perceptual(random.loss.perceptual_weights).values()]
+  assert [kernel.shape[-1] for kernel in kernels] == [64, 192, 384, 256, 256]
+  assert all(kernel.std() > 0.0 for kernel in kernels)
+  none_named = tiny_config(tmp_path)
+  assert with_random_weights(none_named, tmp_path / "none") == none_named
+
+
 @pytest.mark.slow
 def test_every_stage_is_timed(tmp_path):
   with jax.numpy_dtype_promotion("standard"):
-    plain = measure_step(tiny_config(tmp_path), round_index=1, repeats=1)
+    plain = measure_step(perceptual(tmp_path), round_index=1, repeats=1)
     result = measure_step(complete(tmp_path), round_index=0, repeats=1)
   stages = {"network", "network_gradient", "drawing", "drawing_gradient", "losses_gradient", "step"}
   for line, names in ((plain, stages), (result, stages | {"search"})):
     assert {key for key in line if key.endswith("_ms")} == {f"{name}_ms" for name in names}
     assert all(line[f"{name}_ms"] > 0.0 for name in names)
+  assert plain["perceptual"] and not result["perceptual"]
   assert plain["hypotheses"] == 2 and plain["images_per_s"] > 0.0 and plain["peak_rss_mb"] > 100

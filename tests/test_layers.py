@@ -24,7 +24,16 @@ ORDER = (
   ("scops",),
   ("em",),
   ("report", "contact_sheet", "pipeline"),
-  ("published", "reproduce", "ablate", "bench_train", "improve", "figures"),
+  (
+    "published",
+    "reproduce",
+    "ablate",
+    "ablation_rows",
+    "ablation_table",
+    "bench_train",
+    "improve",
+    "figures",
+  ),
   ("experiments",),
 )
 # Beside the order: the loading of data, which knows no model, ...

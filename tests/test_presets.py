@@ -5,7 +5,7 @@ import importlib
 import pytest
 
 from experiments import launch
-from umr_jax.config import from_dict
+from umr_jax.config import changes, from_dict, to_dict
 from umr_jax.models.infer import build_net, build_topology_from
 
 
@@ -28,3 +28,11 @@ def test_a_preset_is_valid_and_documented(name):
   ):
     assert heading in module.__doc__
   assert name == launch.DEFAULT_PRESET or f"--config={name}" in module.__doc__
+
+
+@pytest.mark.parametrize("size", [128, 256])
+def test_best_at_another_size_is_best_in_all_else(size):
+  assert changes(*(to_dict(launch.config_of(n, [])) for n in ("best", f"best_{size}"))) == {
+    "data.image_size": (96, size),
+    "render.image_size": (48, 64),
+  }

@@ -1,5 +1,7 @@
 """Where the time of a training step goes, and how much memory it takes."""
 
+import dataclasses
+import pathlib
 import resource
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import safetensors.numpy
 from jaxtyping import PRNGKeyArray
 
 from umr_jax import parallel
@@ -24,6 +27,7 @@ from umr_jax.losses.total import total_loss
 from umr_jax.models.assemble import assemble_vertices, part_texels
 from umr_jax.models.discriminator import make_judge
 from umr_jax.models.infer import build_net
+from umr_jax.models.perceptual import alexnet_shapes
 from umr_jax.render.benchmark import interleaved, surroundings
 from umr_jax.types import Batch, EMState, Prediction, Topology
 
@@ -64,6 +68,36 @@ def made_up_state(config: Config, topology: Topology) -> EMState:
   return with_canonical_uv(state, canonical, topology=topology)
 
 
+def with_random_weights(config: Config, folder: pathlib.Path) -> Config:
+  """The config with random numbers where it names published weights.
+
+  A step does the same work with them and needs as much memory, but no file from elsewhere. An
+  EfficientNet is the package's.
+
+  Args:
+    config: of the run that is meant.
+    folder: where a file in AlexNet's layout is written if the config has a perceptual distance. It
+      is read when the step is built.
+  """
+  model = dataclasses.replace(config.model, encoder_weights="none")
+  loss = config.loss
+  if loss.perceptual_weights != "none":
+    path = folder / "alexnet.safetensors"
+    safetensors.numpy.save_file(random_alexnet(), path)
+    loss = dataclasses.replace(loss, perceptual_weights=str(path))
+  return dataclasses.replace(config, model=model, loss=loss)
+
+
+def random_alexnet() -> dict[str, np.ndarray]:
+  """Convolutions in the layout of torchvision's AlexNet, as He et al. 2015 start theirs."""
+  rng = np.random.default_rng(0)
+  tensors = {}
+  for name, shape in alexnet_shapes().items():
+    deviation = np.sqrt(2.0 / np.prod(shape[1:])) if len(shape) > 1 else 0.0  # biases are 0
+    tensors[name] = rng.normal(0.0, deviation, shape).astype(np.float32)
+  return tensors
+
+
 def measure_step(config: Config, *, round_index: int, repeats: int) -> dict[str, Any]:
   """Times one training step and its stages, on made-up data.
 
@@ -75,8 +109,9 @@ def measure_step(config: Config, *, round_index: int, repeats: int) -> dict[str,
   Returns:
     Median milliseconds of the network's forward pass and with its gradient; of all that is drawn,
     likewise; of all losses with their gradient to the prediction (drawing included); of the whole
-    step; with a bank, of a search for a batch; images a second, and the process's peak resident
-    size in MB.
+    step; with a bank, of a search for a batch; images a second, the process's peak resident size
+    and, where the backend tells it, the device's peak memory, both in MB; and whether the distance
+    is the perceptual one.
   """
   compiled = make_round(config, index=round_index)
   config, topology = config.at_round(round_index), compiled.topology
@@ -112,6 +147,7 @@ def measure_step(config: Config, *, round_index: int, repeats: int) -> dict[str,
     "batch": config.train.batch_size,
     "hypotheses": config.hypotheses(round_index),
     "vertices": topology.num_vertices,
+    "perceptual": config.loss.perceptual_weights != "none",
     **{f"{name}_ms": round(value, 1) for name, value in times.items()},
     "images_per_s": round(1e3 * config.train.batch_size / times["step"], 1),
     **surroundings(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss),

@@ -31,11 +31,30 @@ def test_a_line_says_what_was_measured(mode):
   line = json.loads(json.dumps(benchmark.measure(case, repeats=1)))
   assert {
     "case", "image_size", "faces", "batch", "sigma", "mode", "forward_ms", "forward_backward_ms",
-    "yardstick_ms", "renders_per_s", "pairs_per_s", "peak_rss_mb", "device", "versions",
+    "yardstick_ms", "renders_per_s", "pairs_per_s", "peak_rss_mb", "peak_device_mb",
+    "device", "versions",
   } <= line.keys()  # fmt: skip
   for name in ("forward_ms", "forward_backward_ms", "yardstick_ms", "peak_rss_mb"):
     assert line[name] > 0.0
   assert line["renders_per_s"] == pytest.approx(2e3 / line["forward_ms"], rel=0.01, abs=0.1)
+
+
+@pytest.mark.parametrize(
+  ("told", "expected"),
+  [
+    ([None], None),
+    ([{}], None),
+    ([{"peak_bytes_in_use": 3 << 20}, {"peak_bytes_in_use": 5 << 20}], 5),
+  ],
+)
+def test_the_peak_is_that_of_the_fullest_device_where_devices_tell(monkeypatch, told, expected):
+  class Device:
+    def __init__(self, stats):
+      self.memory_stats = lambda: stats
+
+  monkeypatch.setattr(benchmark.jax, "local_devices", lambda: list(map(Device, told)))
+  line = benchmark.surroundings(1 << 20)
+  assert line["peak_device_mb"] == expected and line["peak_rss_mb"] >= 1
 
 
 def test_pairs_are_the_face_and_pixel_pairs_that_count():

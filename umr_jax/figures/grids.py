@@ -1,5 +1,6 @@
 """Figures of many small pictures: results, failures, photographs from elsewhere, templates."""
 
+import collections
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -8,6 +9,7 @@ import numpy as np
 import trimesh
 from PIL import Image, ImageDraw, ImageFont
 
+from umr_jax.ablation_rows import Row, title_of
 from umr_jax.figures.subjects import Subjects, load_subjects
 from umr_jax.gallery import find_photographs
 from umr_jax.geometry import camera
@@ -69,27 +71,29 @@ def dotted(
   return np.asarray(picture, np.float32) / np.float32(255.0)
 
 
-def unseen_views(folder: pathlib.Path, titles: Mapping[str, str], *, images: int = 4) -> np.ndarray:
+def unseen_views(folder: pathlib.Path, rows: Mapping[str, Row], *, images: int = 4) -> np.ndarray:
   """What the rows of an ablation make of sides that no photograph shows (supplementary 10).
 
   Args:
-    folder: the ablation's runs, FOLDER/ROW/SEED.
-    titles: of the rows, by their names; those without a run are left out.
+    folder: the ablation's runs, FOLDER/ROW/SEED. One seed is shown, the first of those that most
+      rows have finished.
+    rows: by their names; those without a finished run of that seed are left out.
     images: columns of pictures, each from the front and turned twice.
 
   Raises:
-    FileNotFoundError: if there is no run of any row.
+    FileNotFoundError: if there is no finished run of any row.
   """
+  ended = (path.parent for path in folder.glob("*/*/evaluation.json"))
+  runs = {(run.parent.name, run.name) for run in ended if (run / "checkpoints").is_dir()}
+  finished = collections.Counter(seed for name, seed in sorted(runs) if name in rows)
+  if not finished:
+    raise FileNotFoundError(f"{folder} holds no finished run of {', '.join(rows)}")
+  seed = max(sorted(finished), key=lambda seed: finished[seed])
   cells, names = [], []
-  for name, title in titles.items():
-    runs = sorted(run for run in folder.glob(f"{name}/*") if (run / "checkpoints").is_dir())
-    if not runs:
-      continue
-    found = load_subjects(runs[0], limit=images).reconstructions
-    cells.append([view for one in found for view in _views(one)[2:5]])
-    names.append(title)
-  if not cells:
-    raise FileNotFoundError(f"{folder} holds no run of {', '.join(titles)}")
+  for name in (name for name in rows if (name, seed) in runs):
+    subjects = load_subjects(folder / name / seed, limit=images)
+    cells.append([view for one in subjects.reconstructions for view in _views(one)[2:5]])
+    names.append(title_of(rows[name], subjects.config))
   columns = [*(["textured", *(f"turned {a:g}" for a in _AZIMUTHS)] * images)]
   return labelled_rows(cells, columns, names)
 

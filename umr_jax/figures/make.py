@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from umr_jax import ablate
+from umr_jax.ablation_rows import ROWS
 from umr_jax.checkpoint import read_checkpoint
 from umr_jax.figures import architecture, correspondence, grids
 from umr_jax.figures.subjects import Subjects, load_subjects
@@ -105,9 +105,7 @@ def _ablations(extras: Extras) -> np.ndarray:
   if extras.ablation is None:
     raise MissingError("name the runs of experiments.ablate with --ablation")
   try:
-    return grids.unseen_views(
-      extras.ablation, {name: row.title for name, row in ablate.ROWS.items()}
-    )
+    return grids.unseen_views(extras.ablation, ROWS)
   except FileNotFoundError as error:
     raise MissingError(str(error)) from error
 

@@ -127,6 +127,9 @@ def texture_distance_from(weights: str) -> TextureDistance:
   params = load_perceptual(weights)
 
   def distance(*, rendered: Array, alpha: Array, image: Array, mask: Array) -> Array:
-    return perceptual_distance(params, rendered * alpha[..., None], image * mask[..., None])
+    seen = (rendered * alpha[..., None], image * mask[..., None])
+    # Renders under several hypotheses are so many more images.
+    flat = (pictures.reshape(-1, *pictures.shape[-3:]) for pictures in seen)
+    return perceptual_distance(params, *flat).reshape(alpha.shape[:-2])
 
   return distance

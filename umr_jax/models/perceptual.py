@@ -21,12 +21,22 @@ SMALLEST_IMAGE = 32
 
 # AlexNet's convolutions: index in torchvision's `features`, stride, padding, pooled afterwards?
 _LAYERS = ((0, 4, 2, True), (3, 1, 2, True), (6, 1, 1, False), (8, 1, 1, False), (10, 1, 1, False))
-_CHANNELS = (64, 192, 384, 256, 256)
+# Their kernels as PyTorch has them: out, in, rows, columns.
+_KERNELS = ((64, 3, 11, 11), (192, 64, 5, 5), (384, 192, 3, 3), (256, 384, 3, 3), (256, 256, 3, 3))
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
 _EPSILON = 1e-10
 
 AlexNet = Mapping[str, Mapping[str, Array | np.ndarray]]
+
+
+def alexnet_shapes() -> dict[str, tuple[int, ...]]:
+  """The tensors of torchvision's weight file that the distance reads, by name."""
+  shapes: dict[str, tuple[int, ...]] = {}
+  for (index, *_), kernel in zip(_LAYERS, _KERNELS, strict=True):
+    shapes[f"features.{index}.weight"] = kernel
+    shapes[f"features.{index}.bias"] = kernel[:1]
+  return shapes
 
 
 def load_perceptual(path: str | os.PathLike[str]) -> dict[str, dict[str, np.ndarray]]:
@@ -43,18 +53,19 @@ def load_perceptual(path: str | os.PathLike[str]) -> dict[str, dict[str, np.ndar
     ValueError: for a file that does not hold AlexNet.
   """
   state = read_torch_file(path, obtain=ALEXNET_FILE)
-  params = {}
-  for i, ((index, *_), channels) in enumerate(zip(_LAYERS, _CHANNELS, strict=True), 1):
-    name = f"features.{index}"
-    weight, bias = state.get(f"{name}.weight"), state.get(f"{name}.bias")
-    if weight is None or bias is None or weight.ndim != 4 or len(weight) != channels:
-      found = None if weight is None else weight.shape
+  for name, shape in alexnet_shapes().items():
+    found = state[name].shape if name in state else None
+    if found != shape:
       raise ValueError(
-        f"{path}: found {name}.weight of shape {found}; expected AlexNet's {channels} kernels. "
-        f"Give {ALEXNET_FILE}"
+        f"{path}: found {name} of shape {found}; expected AlexNet's {shape}. Give {ALEXNET_FILE}"
       )
-    params[f"conv{i}"] = {"kernel": convolution_kernel(weight), "bias": bias.astype(np.float32)}
-  return params
+  return {
+    f"conv{i}": {
+      "kernel": convolution_kernel(state[f"features.{index}.weight"]),
+      "bias": state[f"features.{index}.bias"].astype(np.float32),
+    }
+    for i, (index, *_) in enumerate(_LAYERS, 1)
+  }
 
 
 @checked

@@ -147,10 +147,17 @@ def measure(
 
 
 def surroundings(peak: int) -> dict[str, Any]:
-  """What a line says of the process: its peak resident size (ru_maxrss), device and versions."""
+  """What a line says of the process: its peak resident size (ru_maxrss), device and versions.
+
+  Beside it the most that one device has held, which is None where the backend does not tell: a CPU
+  has no memory of its own.
+  """
+  told = (device.memory_stats() or {} for device in jax.local_devices())
+  held = [stats["peak_bytes_in_use"] for stats in told if "peak_bytes_in_use" in stats]
   return {
     # Kilobytes on Linux, bytes on macOS.
     "peak_rss_mb": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
+    "peak_device_mb": round(max(held) / 2**20) if held else None,
     "device": f"{jax.devices()[0].device_kind} x{jax.device_count()}",
     "versions": ", ".join(
       (f"jax {jax.__version__}", f"numpy {np.__version__}", f"python {platform.python_version()}")
