@@ -24,6 +24,7 @@ _NO_PARTS = {
   "loss.part_probability": 0.0,
   "geometry.first_parts": False,
 }
+_FREE_POSE = {**_NO_BANK, "model.camera_pose": "free"}
 _TWO_ROUNDS = {"em.rounds": 2, "em.round_fractions": (0.5, 0.5)}
 # The first four are the supplementary's Table 1, the next ones its Table 2, to which the rows of
 # discovered and of improved parts belong, too. What is taken away is taken from the preset, the row
@@ -47,12 +48,35 @@ ROWS: dict[str, Row] = {
   ),
   "no_part_cameras": Row("(c), L_sp teaches shapes alone", {"loss.part_cameras": False}),
   "wide": Row("(c) without camera bank, 16 cameras", {**_NO_BANK, "em.hypotheses": (16,)}),
-  "free_pose": Row(
-    "(c) without camera bank, elevation unbounded", {**_NO_BANK, "model.camera_pose": "free"}
+  "undecided": Row(
+    "(c) without camera bank, entropy kept up", {**_NO_BANK, "loss.camera_entropy": -0.05}
+  ),
+  "decided": Row(
+    "(c) without camera bank, entropy pushed down", {**_NO_BANK, "loss.camera_entropy": 0.05}
+  ),
+  "diverse": Row(
+    "(c) without camera bank, cameras kept apart", {**_NO_BANK, "loss.camera_diversity": 1.0}
+  ),
+  "mirrored": Row(
+    "(c) without camera bank, mirrored views as hypotheses",
+    {**_NO_BANK, "model.camera_mirrored": True},
+  ),
+  "free_pose": Row("(c) without camera bank, elevation unbounded", _FREE_POSE),
+  "together": Row(
+    "(c) without camera bank, elevation unbounded, cameras start together",
+    {**_FREE_POSE, "model.camera_spread": False},
+  ),
+  "appearance": Row(
+    "(c) without camera bank, elevation unbounded, cameras judged by what they show",
+    {**_FREE_POSE, "loss.camera_appearance": True},
+  ),
+  "blind_twins": Row(
+    "(c) without camera bank, elevation unbounded, twins as hypotheses",
+    {**_FREE_POSE, "model.camera_twins": True},
   ),
   "twins": Row(
-    "(c) without camera bank, elevation unbounded, twins as hypotheses",
-    {**_NO_BANK, "model.camera_pose": "free", "model.camera_twins": True},
+    "(c) without camera bank, elevation unbounded, twins judged by what they show",
+    {**_FREE_POSE, "model.camera_twins": True, "loss.camera_appearance": True},
   ),
   "no_volume": Row(
     "(c) from the silhouettes' mean, without a volume",
