@@ -36,3 +36,18 @@ def test_best_at_another_size_is_best_in_all_else(size):
     "data.image_size": (96, size),
     "render.image_size": (48, 64),
   }
+
+
+def test_paper_has_the_published_weights_of_both_rounds():
+  settings = importlib.import_module("experiments.configs.paper").get_config().to_dict()
+  settings["data"]["folder"] = "the user's"
+  config = from_dict(settings)
+  first, second = (config.at_round(index).loss for index in (0, 1))
+  names = ("mask", "flatten", "deformation", "texture_cycle")
+  assert [getattr(first, name) for name in names] == [3.0, 4e-4, 5.0, 0.5]
+  assert [getattr(second, name) for name in names] == [2.5, 5e-4, 1.0, 1.0]
+  assert [config.hypotheses(index) for index in (0, 1)] == [1, 8]
+  assert config.loss.texture_cameras == "all" and config.loss.texture == 3.0
+  # The rate halves every 2000 steps.
+  train = config.train
+  assert (train.learning_rate, train.schedule, train.halving_steps) == (1e-4, "halving", 2000)
