@@ -8,7 +8,7 @@ from tiny import tiny_config
 
 from umr_jax.config import Config, LossConfig, PartsConfig, from_dict, to_dict
 from umr_jax.data.dataset import load_dataset
-from umr_jax.data.part_store import read_store
+from umr_jax.data.part_store import make_store, read_store
 from umr_jax.scops import prepare
 from umr_jax.scops.prepare import with_parts
 
@@ -74,6 +74,45 @@ def test_parts_are_discovered_once_and_again_when_a_setting_changes(tmp_path, di
   ):
     with_parts(dataset, changed)
   assert discoveries == [4, 6, 4, 4]
+
+
+def test_what_parts_do_not_depend_on_finds_them_again_and_the_content_of_files_counts(
+  tmp_path, monkeypatch
+):
+  dataset = load_dataset(tiny_config(tmp_path).data)
+  store = make_store(["a picture"], [(0.0, 0.0, 1.0)], np.zeros((1, 2, 2, 5), np.uint8))
+  calls = []
+
+  def discover(*arguments, **options):
+    calls.append(arguments)
+    return store
+
+  monkeypatch.setattr(prepare, "discover", discover)
+
+  def anew(**parts) -> bool:
+    """Whether settings lead to a discovery that was not made before."""
+    before = len(calls)
+    prepare.discovered(dataset, config_with(tmp_path, parts=dataclasses.replace(TINY, **parts)))
+    return len(calls) > before
+
+  assert anew() and not anew(reliable=0.9)
+  learned = {"method": "cosegment", "features": "encoder"}
+  assert anew(**learned) and not anew(**learned)
+  with monkeypatch.context() as patch:
+    patch.setattr("umr_jax.scops.encoder_features.VERSION", -1)
+    assert anew(**learned)
+  first, second = tmp_path / "first.pth", tmp_path / "second.pth"
+  first.write_bytes(b"weights")
+  published = {"method": "cosegment", "net": "resnet50", "net_weights": str(first)}
+  assert anew(**published)
+  first.rename(second)
+  assert not anew(**published | {"net_weights": str(second)})
+  second.write_bytes(b"others")
+  assert anew(**published | {"net_weights": str(second)})
+  with pytest.raises(FileNotFoundError, match=r"first\.pth.*resnet50"):
+    anew(**published)
+  # Without steps there is no network, and no file is looked for.
+  assert anew(**published, steps=0)
 
 
 def test_a_damaged_store_is_discovered_again(tmp_path, discoveries):
