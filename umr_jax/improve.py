@@ -28,7 +28,8 @@ from umr_jax.eval.part_quality import part_report
 from umr_jax.files import write_text
 from umr_jax.pipeline import evaluate_workdir, run
 from umr_jax.refinement import reconstructor
-from umr_jax.scops.discover import cut_dataset, learned_crops, taught_cut
+from umr_jax.scops.crops import learned_crops
+from umr_jax.scops.discover import cut_dataset, taught_cut
 from umr_jax.scops.prepare import with_parts
 from umr_jax.scops.pseudo_parts import inside_mask, make_look, reliable
 
