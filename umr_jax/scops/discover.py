@@ -9,11 +9,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jaxtyping import Float
+from jaxtyping import UInt8
 
 from umr_jax.config import PartsConfig
 from umr_jax.data.dataset import Dataset
-from umr_jax.data.part_store import PartStore, make_store
+from umr_jax.data.part_store import PartStore, from_bytes, make_store, to_bytes
 from umr_jax.scops.clusters import cluster_maps, find_clusters
 from umr_jax.scops.cosegment import Factors, factor_maps, find_factors, inside_cells
 from umr_jax.scops.crops import (
@@ -30,6 +30,7 @@ from umr_jax.scops.features import Features
 from umr_jax.scops.fit import FitResult, Record, fit_parts, segment
 from umr_jax.scops.head import CELLS, Cells, fit_head, head_maps, part_cells
 from umr_jax.scops.mirror import mirror_agreement
+from umr_jax.scops.net import STRIDE
 from umr_jax.scops.refine import refine
 
 # Cells of feature maps, over all pictures, that factors are found on, at most: half a gigabyte.
@@ -153,7 +154,7 @@ def features_cut(
 def taught_cut(
   dataset: Dataset,
   settings: PartsConfig,
-  targets: Float[np.ndarray, "N S S P1"],
+  targets: UInt8[np.ndarray, "N S S P1"],
   *,
   padding: float,
 ) -> Cut:
@@ -162,17 +163,25 @@ def taught_cut(
   Args:
     dataset: the pictures.
     settings: of the network, or without one, of the features that a linear head reads.
-    targets: one map for each of `learned_crops`, background first; all zeros for one without.
+    targets: one map for each of `learned_crops`, in 0..255 as a store keeps them, background first;
+      all zeros for one without.
     padding: of the crops.
 
-  Source: Li et al. 2020, supplementary 1 (the part network is taught by reconstructions).
+  Source: Li et al. 2020, supplementary 1 (the part network is taught by reconstructions). Departs:
+    by default, without parts.steps, a linear head on frozen features is taught, and no SCOPS anew.
   """
   crops = learned_crops(dataset, settings, padding=padding)
+
+  def shrunk(rows: slice, size: int) -> np.ndarray:
+    return resized(from_bytes(targets[rows]), size)
+
   if settings.steps:
+    size = settings.image_size // STRIDE
+    begins = range(0, len(targets), BATCH)
     fit = fit_parts(
       crops.images,
       crops.masks,
-      targets=targets,
+      targets=np.concatenate([shrunk(slice(i, i + BATCH), size) for i in begins]),
       features=None,
       num_parts=targets.shape[-1] - 1,
       settings=dataclasses.replace(settings, semantic=0.0, supervision=1.0),
@@ -184,7 +193,7 @@ def taught_cut(
   # A cell of fine features is large, and of most cells nothing is known.
   for rows, found in feature_batches(features, dataset, settings, padding=padding):
     most = math.ceil(CELLS * float(known[rows].sum()) / max(1.0, float(known.sum())))
-    cells.append(part_cells(found, resized(targets[rows], found.shape[1]), most=most, rng=rng))
+    cells.append(part_cells(found, shrunk(rows, found.shape[1]), most=most, rng=rng))
   head = fit_head(Cells(*(np.concatenate(column) for column in zip(*cells, strict=True))))
   return features_cut(features, settings, lambda found, masks: head_maps(head, found, masks))
 
@@ -211,7 +220,7 @@ def cut_dataset(cut: Cut, dataset: Dataset, settings: PartsConfig, *, padding: f
         mirrored = cut.maps(images[:, :, ::-1].copy(), masks[:, :, ::-1].copy())[: len(crops)]
         agreement.append(mirror_agreement(found, mirrored))
       small = resized(found, settings.image_size // _SHRINK)
-      maps.append(np.round(255.0 * small).astype(np.uint8))
+      maps.append(to_bytes(small))
       names += [crop.name for crop in crops]
       squares += [crop.square for crop in crops]
       logging.log_every_n_seconds(
