@@ -18,7 +18,9 @@ from umr_jax.predict import load_predictor
 _WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "The run, or a checkpoint folder.")
 _IMAGES = flags.DEFINE_string("images", "", "A photograph, or a folder of photographs.")
 _OUT = flags.DEFINE_string("out", "meshes", "The folder for the results.")
-_MASKS = flags.DEFINE_string("masks", "", "A mask, or a folder of masks; default: the images' own.")
+_MASKS = flags.DEFINE_string(
+  "masks", "", "A mask, or a folder of them; default: alpha, or all of it."
+)
 _REFINE_STEPS = flags.DEFINE_integer(
   "refine_steps", None, "Another number of steps of refinement; 0: the network alone.", 0
 )

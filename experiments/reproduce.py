@@ -2,7 +2,7 @@
 
   python -m experiments.reproduce --dataset=synthetic
   python -m experiments.reproduce --dataset=cub --set=data.folder=DIR
-  python -m experiments.reproduce --dataset=planes --workdir=runs/planes --notrain
+  python -m experiments.reproduce --dataset=planes --workdir=runs/discovered_planes --notrain
 
 Writes results.json, table.md, table.csv and precision_recall.png into the work directory. A run
 that was interrupted goes on.

@@ -1,7 +1,7 @@
 """Learns a category from photographs and silhouettes: parts, rounds, evaluation, report.
 
   python -m experiments.train                                   # the embedded category
-  python -m experiments.train --config=folder --config.data.folder=DIR --workdir=runs/mine
+  python -m experiments.train --config=parts --config.data.folder=DIR --workdir=runs/mine
 
 The same command, given again, goes on where an interrupted run stopped.
 """

@@ -1,6 +1,6 @@
 """Finds parts that all photographs of a category share, without labels; train does it by itself.
 
-  python -m experiments.train_scops --config=folder --config.data.folder=DIR --workdir=runs/parts
+  python -m experiments.train_scops --config=parts --config.data.folder=DIR --workdir=runs/parts
 
 Writes into the work directory parts/sheet.png, to look at, parts/parts.npz, which a training reads
 with --config.data.parts=file --config.data.part_file=..., and parts.json, the measures that the

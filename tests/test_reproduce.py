@@ -79,6 +79,12 @@ def test_every_data_set_has_a_config(dataset):
   assert config.data.source == expected.get(dataset, "imagenet")
 
 
+def test_aeroplanes_are_reproduced_with_parts():
+  config = config_of(DATASETS["planes"], [])
+  assert config.semantic and config.data.parts == "discovered"
+  assert config.data.folder == "$UMR_JAX_DATA/planes"
+
+
 @pytest.mark.parametrize("change", ["train.stepz=3", "steps=3", "train=3", "train.steps"])
 def test_settings_that_do_not_exist_are_refused(change):
   with pytest.raises(launch.UsageError, match=r"expected GROUP.NAME=VALUE"):

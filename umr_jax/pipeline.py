@@ -151,9 +151,32 @@ def evaluate_workdir(
   )
   if steps := config.refine.steps:
     evaluation["protocol"] += f"; fitted in {steps} steps to the silhouettes that the network sees"
+  evaluation["refine_steps"] = steps
   if jax.process_index() == 0:
     write_text(workdir / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
   return evaluation
+
+
+def final_evaluation(workdir: pathlib.Path) -> dict[str, Any]:
+  """What a run ended with: read from evaluation.json, or made anew where that is another one.
+
+  `experiments.evaluate` leaves there what it was asked for, which may be of the training split, or
+  of other steps of refinement; and a run may have gone on since.
+
+  Raises:
+    FileNotFoundError: if there is no checkpoint in the work directory.
+  """
+  snapshot = read_checkpoint(workdir)
+  config = from_dict(snapshot.config)
+  dataset = load_dataset(config.data)
+  split = shown_split(dataset)
+  path = workdir / "evaluation.json"
+  found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+  wanted = {"split": split, "step": snapshot.step, "refine_steps": config.refine.steps}
+  if all(found.get(name) == value for name, value in wanted.items()):
+    return found
+  logging.info("%s holds no evaluation of the run as it ended: making it.", path)
+  return evaluate_workdir(workdir, split=split, dataset=dataset)
 
 
 def references_workdir(workdir: pathlib.Path, *, split: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Hardware and time: one or several GPUs, a day or two; not for a CPU.
 Data: the environment variable UMR_JAX_DATA names a folder that holds CUB_200_2011/, or in which it
   is made: from the archives in there, or fetched (1.2 GB). Weights as for `paper`.
 Expected: not run by this project; the paper reports mask IoU 0.734, keypoint transfer 0.512 by
-  camera and 0.582 by flow, with its part segmentation, which is not part of this version.
+  camera and 0.582 by flow, with its own part segmentation. Here parts are discovered first.
 Command: python -m experiments.train --config=cub; beside the published figures,
   python -m experiments.reproduce --dataset=cub
 """

@@ -2,9 +2,9 @@
 
 What: 256 px, the published ResNet-18 with ImageNet weights, a dense texture stem, a first round
   with one camera from the sphere, a second with a new network, eight cameras, texture under all of
-  them, and the semantic terms, where the data have part maps; the adversary throughout. The lengths
-  of the rounds are this project's: the paper does not state them. Weights are the released code's,
-  which differ from the second round on.
+  them, and the semantic terms, with parts that are discovered where the data have none; the
+  adversary throughout. The lengths of the rounds are this project's: the paper does not state them.
+  Weights are the released code's, which differ from the second round on.
 Hardware and time: one or several GPUs, a day or two; not for a CPU.
 Data: needs the weights of torchvision's ResNet-18 and AlexNet as local files, by default
   resnet18.pth and alexnet.pth (--config.model.encoder_weights, --config.loss.perceptual_weights).

@@ -8,9 +8,11 @@ from tiny import tiny_config
 
 from umr_jax.data.dataset import load_dataset
 from umr_jax.data.part_store import (
+  from_bytes,
   make_store,
   on_picture,
   read_store,
+  to_bytes,
   with_part_maps,
   write_store,
 )
@@ -37,6 +39,14 @@ def test_a_store_survives_its_file(tmp_path, rng):
   np.testing.assert_array_equal(again.maps, maps)
   np.testing.assert_array_equal(again.squares, [[0.0, 1.5, 9.0]] * 3)
   assert again.mirror_agreement == 0.75
+
+
+def test_bytes_keep_maps_to_half_a_level(rng):
+  maps = rng.random((2, 4, 4, 3)).astype(np.float32)
+  kept = to_bytes(maps)
+  assert kept.dtype == np.uint8 and from_bytes(kept).dtype == np.float32
+  np.testing.assert_allclose(from_bytes(kept), maps, atol=0.5 / 255.0 + 1e-6)
+  np.testing.assert_array_equal(from_bytes(to_bytes(blocks(8))), blocks(8))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK nothing", None], ids=["empty", "other", "fewer"])

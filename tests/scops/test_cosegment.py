@@ -12,6 +12,7 @@ from umr_jax.scops.cosegment import (
   factor_weights,
   factorize,
   find_factors,
+  inside_cells,
   mirrored_features,
 )
 
@@ -65,17 +66,32 @@ def test_features_follow_a_mirrored_picture(rng):
   assert not np.allclose(lopsided(images[:, :, ::-1])[:, :, ::-1], lopsided(images))
 
 
+def factors_of(features, masks):
+  cells = inside_cells(features, masks, most=10**6, rng=np.random.default_rng(0))
+  return find_factors(cells, lowest=features.min(axis=(0, 1, 2)), num_parts=3, seed=0)
+
+
+def test_cells_are_those_inside_of_the_masks_in_their_order_or_some_of_them(rng):
+  features = np.arange(2 * 6 * 6, dtype=np.float32).reshape(2, 6, 6, 1)
+  masks = rng.random((2, 6, 6)).astype(np.float32)
+  inside = features[masks >= 0.5]
+  np.testing.assert_array_equal(inside_cells(features, masks, most=72, rng=rng), inside)
+  some = inside_cells(features, masks, most=10, rng=rng)
+  assert len(np.unique(some)) == 10 and set(some[:, 0]) <= set(inside[:, 0])
+  np.testing.assert_array_equal(some, np.sort(some, axis=0))
+
+
 def test_maps_of_factors_find_parts_inside_of_masks_alone(rng):
   _, masks, labels = draw_shapes(rng, count=12, size=16)
   looks = rng.random((4, 10)).astype(np.float32) ** 4
   features = looks[labels] + 0.02 * rng.random((*labels.shape, 10)).astype(np.float32) - 0.01
-  factors = find_factors(features, masks, num_parts=3, seed=0)
+  factors = factors_of(features, masks)
   maps = factor_maps(factors, features, masks)
   np.testing.assert_allclose(maps[..., 0], 1.0 - masks, atol=1e-6)
   np.testing.assert_allclose(maps.sum(-1), 1.0, atol=1e-4)
   assert normalized_mutual_information(part_labels(maps), labels) > 0.8
   with pytest.raises(ValueError, match="fewer than the 3 parts"):
-    find_factors(features, np.zeros_like(masks), num_parts=3, seed=0)
+    factors_of(features, np.zeros_like(masks))
   # At the resolution of the masks, whatever the features'.
   larger = factor_maps(factors, features, np.ones((12, 32, 32), np.float32))
   agreed = part_labels(larger)[:, ::2, ::2] == part_labels(maps)

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import safetensors.numpy
 from scipy.ndimage import uniform_filter
+from transformer_file import write_transformer
 
 from umr_jax.models.efficientnet import efficientnet_file
 from umr_jax.scops import features
@@ -108,30 +108,6 @@ def test_the_packages_features_are_not_negative_and_repeat_under_batch(rng):
   assert maps.shape == (2, 3, 3, 1280)
   assert (np.asarray(maps) >= 0.0).all()
   np.testing.assert_allclose(made.extract(images[1:])[0], maps[1], rtol=1e-3, atol=1e-3)
-
-
-def write_transformer(path, *, seed):
-  """One block of width 64 with patches of 14 pixels."""
-  rng = np.random.default_rng(seed)
-  shapes = {
-    "cls_token": (1, 1, 64),
-    "pos_embed": (1, 10, 64),
-    "patch_embed.proj.weight": (64, 3, 14, 14),
-    "patch_embed.proj.bias": (64,),
-    "norm.weight": (64,),
-    "norm.bias": (64,),
-    "blocks.0.attn.qkv.weight": (192, 64),
-    "blocks.0.attn.qkv.bias": (192,),
-    "blocks.0.attn.proj.weight": (64, 64),
-    "blocks.0.attn.proj.bias": (64,),
-    "blocks.0.mlp.fc1.weight": (256, 64),
-    "blocks.0.mlp.fc1.bias": (256,),
-    "blocks.0.mlp.fc2.weight": (64, 256),
-    "blocks.0.mlp.fc2.bias": (64,),
-  }
-  shapes |= {f"blocks.0.norm{i}.{key}": (64,) for i in (1, 2) for key in ("weight", "bias")}
-  state = {k: rng.normal(0.0, 0.1, shape).astype(np.float32) for k, shape in shapes.items()}
-  safetensors.numpy.save_file(state, path)
 
 
 def test_a_transformer_sees_whole_patches_and_its_fingerprint_is_its_files(tmp_path, rng):

@@ -5,10 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 from tiny import tiny_config
+from transformer_file import write_transformer
 
+from experiments import launch
 from umr_jax.config import Config, LossConfig, PartsConfig, from_dict, to_dict
 from umr_jax.data.dataset import load_dataset
-from umr_jax.data.part_store import read_store
+from umr_jax.data.part_store import make_store, read_store
 from umr_jax.scops import prepare
 from umr_jax.scops.prepare import with_parts
 
@@ -76,6 +78,45 @@ def test_parts_are_discovered_once_and_again_when_a_setting_changes(tmp_path, di
   assert discoveries == [4, 6, 4, 4]
 
 
+def test_what_parts_do_not_depend_on_finds_them_again_and_the_content_of_files_counts(
+  tmp_path, monkeypatch
+):
+  dataset = load_dataset(tiny_config(tmp_path).data)
+  store = make_store(["a picture"], [(0.0, 0.0, 1.0)], np.zeros((1, 2, 2, 5), np.uint8))
+  calls = []
+
+  def discover(*arguments, **options):
+    calls.append(arguments)
+    return store
+
+  monkeypatch.setattr(prepare, "discover", discover)
+
+  def anew(**parts) -> bool:
+    """Whether settings lead to a discovery that was not made before."""
+    before = len(calls)
+    prepare.discovered(dataset, config_with(tmp_path, parts=dataclasses.replace(TINY, **parts)))
+    return len(calls) > before
+
+  assert anew() and not anew(reliable=0.9)
+  learned = {"method": "cosegment", "features": "encoder"}
+  assert anew(**learned) and not anew(**learned)
+  with monkeypatch.context() as patch:
+    patch.setattr("umr_jax.scops.encoder_features.VERSION", -1)
+    assert anew(**learned)
+  first, second = tmp_path / "first.pth", tmp_path / "second.pth"
+  first.write_bytes(b"weights")
+  published = {"method": "cosegment", "net": "resnet50", "net_weights": str(first)}
+  assert anew(**published)
+  first.rename(second)
+  assert not anew(**published | {"net_weights": str(second)})
+  second.write_bytes(b"others")
+  assert anew(**published | {"net_weights": str(second)})
+  with pytest.raises(FileNotFoundError, match=r"first\.pth.*resnet50"):
+    anew(**published)
+  # Without steps there is no network, and no file is looked for.
+  assert anew(**published, steps=0)
+
+
 def test_a_damaged_store_is_discovered_again(tmp_path, discoveries):
   config = config_with(tmp_path, "discovered")
   dataset = load_dataset(config.data)
@@ -100,16 +141,47 @@ def test_parts_from_a_file(tmp_path, discoveries):
     with_parts(dataset, missing)
 
 
+SCOPS = launch.config_of("scops", ["data.folder=DIR"]).parts
+METHODS = {
+  "factors": {},
+  "a network that learns factors": {"steps": 2},
+  "features learned here": {"features": "encoder", "encoder_steps": 2},
+  "a file's features": {"features": "dino", "feature_size": 70},
+  "scops": {
+    name: getattr(SCOPS, name)
+    for name in (
+      "method",
+      "supervision",
+      "concentration",
+      "equivariance",
+      "landmark",
+      "semantic",
+      "orthonormality",
+    )
+  }
+  | {"steps": 2},
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "steps"), [("cosegment", 0), ("cosegment", 2), ("scops", 2)])
-def test_every_method_goes_from_pictures_to_maps(tmp_path, method, steps, standard_promotion):
-  weights = {"semantic": 10.0} if method == "scops" else {}
-  parts = dataclasses.replace(TINY, method=method, steps=steps, feature_size=64, **weights)
+@pytest.mark.parametrize("settings", METHODS.values(), ids=METHODS)
+def test_every_method_goes_from_pictures_to_maps(tmp_path, settings, standard_promotion):
+  parts = dataclasses.replace(
+    TINY, **{"method": "cosegment", "steps": 0, "feature_size": 64} | settings
+  )
+  if parts.features == "dino":
+    parts = dataclasses.replace(parts, feature_file=str(tmp_path / "dino.safetensors"))
+    write_transformer(parts.feature_file, seed=0)
   config = config_with(tmp_path, "discovered", parts=parts, part_count=3)
   found, store = with_parts(load_dataset(config.data), config)
   assert store.maps.shape[1:] == (16, 16, 4)
   inside = found.splits["train"][0].mask >= 0.9
   assert found.splits["train"][0].parts[inside][:, 1:].sum() > 0.5 * inside.sum()
+
+
+def test_the_preset_scops_has_all_of_its_losses():
+  weights = (SCOPS.concentration, SCOPS.landmark, SCOPS.semantic, SCOPS.orthonormality)
+  assert SCOPS.method == "scops" and SCOPS.steps and min(weights) > 0.0 < SCOPS.equivariance
 
 
 @pytest.mark.parametrize(

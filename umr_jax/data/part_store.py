@@ -17,6 +17,16 @@ from umr_jax.files import write_bytes
 _LEVELS = np.float32(255.0)
 
 
+def to_bytes(maps: np.ndarray) -> np.ndarray:
+  """Part maps of floats in [0, 1] as uint8 in 0..255: a quarter of the memory."""
+  return np.round(_LEVELS * maps).astype(np.uint8)
+
+
+def from_bytes(maps: np.ndarray) -> np.ndarray:
+  """The reverse: float32 in [0, 1]."""
+  return maps / _LEVELS
+
+
 class _Source(Protocol):
   def __getitem__(self, index: int) -> Example: ...
 
@@ -33,7 +43,7 @@ class PartStore:
 
   def probabilities(self, rows: int | Sequence[int]) -> np.ndarray:
     """[*B, S, S, P + 1] float32 in [0, 1]: the maps of these rows."""
-    return self.maps[rows] / _LEVELS
+    return from_bytes(self.maps[rows])
 
   @property
   def part_names(self) -> tuple[str, ...]:

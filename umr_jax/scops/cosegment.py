@@ -104,33 +104,51 @@ class Factors(NamedTuple):
 
 
 @checked
-def find_factors(
+def inside_cells(
   features: Float[np.ndarray, "N h w C"],
   masks: Float[np.ndarray, "N h w"],
   *,
-  num_parts: int,
-  seed: int,
-) -> Factors:
-  """The factors of all images' features inside their masks.
+  most: int,
+  rng: np.random.Generator,
+) -> Float[np.ndarray, "M C"]:
+  """The cells of some images' features that lie inside of their masks.
 
   Args:
-    features: signed features are shifted so that none is negative.
+    features: of a frozen network.
     masks: silhouettes at the features' size.
+    most: how many are taken; drawn where there are more, and then in their order.
+    rng: of the draw.
+  """
+  inside = np.flatnonzero(masks >= 0.5)
+  if len(inside) > most:
+    inside = np.sort(rng.choice(inside, most, replace=False))
+  return features.reshape(-1, features.shape[-1])[inside]
+
+
+@checked
+def find_factors(
+  cells: Float[np.ndarray, "M C"], *, lowest: Float[np.ndarray, "C"], num_parts: int, seed: int
+) -> Factors:
+  """The factors of features inside the masks of all images.
+
+  Args:
+    cells: from `inside_cells`; signed features are shifted so that none is negative.
+    lowest: the smallest value of each feature in all images, inside the masks and outside.
     num_parts: P.
     seed: see `factorize`.
 
   Raises:
-    ValueError: when fewer pixels are inside of the masks than there are parts.
+    ValueError: when fewer cells are inside of the masks than there are parts.
   """
-  lowest = np.minimum(features.min(axis=(0, 1, 2)), 0.0)
-  inside = features[masks >= 0.5] - lowest
-  if len(inside) < num_parts:
+  if len(cells) < num_parts:
     raise ValueError(
-      f"the masks cover {len(inside)} pixels of the feature maps, fewer than the {num_parts} parts "
+      f"the masks cover {len(cells)} pixels of the feature maps, fewer than the {num_parts} parts "
       "to be found; set parts.feature_size higher"
     )
+  shift = np.minimum(lowest, 0.0)
+  inside = cells - shift
   basis, _ = factorize(inside, num_parts=num_parts, seed=seed)
-  return Factors(lowest, basis, factor_weights(inside, basis).mean(axis=0))
+  return Factors(shift, basis, factor_weights(inside, basis).mean(axis=0))
 
 
 @checked

@@ -25,7 +25,7 @@ from umr_jax.scops.features import Features
 from umr_jax.types import checked
 
 # Raised whenever the same images would give other features.
-_VERSION = 1
+VERSION = 1
 _BATCH = 8
 _POINTS = 64  # places of each image that are found again
 _RATE = 1e-3
@@ -284,7 +284,7 @@ def _unit(x: Array) -> Array:
 
 
 def _fingerprint(images: np.ndarray, masks: np.ndarray, size: int, steps: int, seed: int) -> str:
-  digest = hashlib.sha256(f"encoder {_VERSION} {size} {steps} {seed} {images.shape}".encode())
+  digest = hashlib.sha256(f"encoder {VERSION} {size} {steps} {seed} {images.shape}".encode())
   for array in (images, masks):
     digest.update(np.ascontiguousarray(array, np.float32).tobytes())
   return digest.hexdigest()[:16]

@@ -1,6 +1,7 @@
 """Training of the part network, and what a trained one says."""
 
 import functools
+import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float
 from umr_jax.config import PartsConfig
 from umr_jax.models.frozen import published_file, with_efficientnet
 from umr_jax.models.initialize import initialize
-from umr_jax.models.pretrained import read_torch_file
+from umr_jax.models.pretrained import read_torch_file, weight_file
 from umr_jax.scops.batches import part_batches
 from umr_jax.scops.net import STRIDE, PartNet
 from umr_jax.scops.objective import PartBatch, PartWeights, part_objective
@@ -144,23 +145,35 @@ def first_variables(
     variables = dict(start)
   else:
     params, stats = initialize(net, image_size=image_size, seed=settings.seed)
-    if settings.net == "efficientnet":
-      file = published_file(
-        settings.net_weights,
-        asked="parts.net=efficientnet",
-        setting="parts.net_weights",
-        otherwise="set parts.net=small, which needs none",
-      )
+    file = net_weight_file(settings)
+    if file is not None and settings.net == "efficientnet":
       stats = with_efficientnet(stats, file=file)
-    elif _published(settings):
-      state = read_torch_file(settings.net_weights, obtain=RESNET50_FILES)
-      params, stats = resnet50_variables(state, params, stats)
+    elif file is not None:
+      params, stats = resnet50_variables(read_torch_file(file), params, stats)
     variables = {"params": params, "batch_stats": stats}
   if features is not None and "basis" not in variables:
     rng = np.random.default_rng((settings.seed, 1))
     basis = np.abs(rng.standard_normal((net.num_parts, features.shape[-1]), np.float32))
     variables["basis"] = {"parts": basis}
   return variables
+
+
+def net_weight_file(settings: PartsConfig) -> pathlib.Path | None:
+  """The file of the weights that the network starts from; None where it starts from random draws.
+
+  Raises:
+    FileNotFoundError: where it is not there.
+  """
+  if settings.net == "efficientnet":
+    return published_file(
+      settings.net_weights,
+      asked="parts.net=efficientnet",
+      setting="parts.net_weights",
+      otherwise="set parts.net=small, which needs none",
+    )
+  if _published(settings):
+    return weight_file(settings.net_weights, obtain=RESNET50_FILES)
+  return None
 
 
 def _published(settings: PartsConfig) -> bool:

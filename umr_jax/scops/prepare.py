@@ -13,11 +13,13 @@ from umr_jax.config import Config
 from umr_jax.data.dataset import Dataset
 from umr_jax.data.part_store import PartStore, read_store, with_part_maps, write_store
 from umr_jax.data.sources import expand_path
+from umr_jax.scops import encoder_features
 from umr_jax.scops.discover import discover
-from umr_jax.scops.features import features_fingerprint
+from umr_jax.scops.features import features_fingerprint, resolve_features
+from umr_jax.scops.fit import net_weight_file
 
 # Raise it whenever the same settings would find other parts.
-_VERSION = 2
+_VERSION = 3
 # Where data.part_count leaves it open; the paper's number for all but cars.
 DEFAULT_PARTS = 4
 
@@ -60,19 +62,8 @@ def discovered(dataset: Dataset, config: Config) -> PartStore:
   They lie in `data.cache`, in a file that is named by all that they depend on. Of several hosts the
   first one discovers; the others read its file, or find the same where they do not see it.
   """
-  settings = {
-    "version": _VERSION,
-    "dataset": dataset.fingerprint,
-    "parts": dataclasses.asdict(config.parts),
-    "count": part_count(config),
-    "padding": config.data.padding,
-  }
-  if config.parts.method in ("cosegment", "scops"):
-    settings["features"] = features_fingerprint(
-      config.parts.features, file=config.parts.feature_file, size=config.parts.feature_size
-    )
-  digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-  path = expand_path(config.data.cache, "data.cache") / f"parts-{digest}.npz"
+  name = f"parts-{_fingerprint(dataset, config)}.npz"
+  path = expand_path(config.data.cache, "data.cache") / name
   if jax.process_index() > 0:
     parallel.wait_for_hosts("parts")
   try:
@@ -88,6 +79,35 @@ def discovered(dataset: Dataset, config: Config) -> PartStore:
   if jax.process_index() == 0:
     parallel.wait_for_hosts("parts")
   return store
+
+
+def _fingerprint(dataset: Dataset, config: Config) -> str:
+  """Differs where the discovered parts would.
+
+  Raises:
+    FileNotFoundError, ValueError: for weights that are needed and not there.
+  """
+  parts = dataclasses.asdict(config.parts)
+  # Which reconstructions teach is of no interest to discovery. Of files the content counts.
+  for name in ("reliable", "feature_file", "net_weights"):
+    del parts[name]
+  settings = {
+    "version": _VERSION,
+    "dataset": dataset.fingerprint,
+    "parts": parts,
+    "count": part_count(config),
+    "padding": config.data.padding,
+  }
+  if config.parts.method in ("cosegment", "scops"):
+    settings["features"] = features_fingerprint(
+      config.parts.features, file=config.parts.feature_file, size=config.parts.feature_size
+    )
+    if resolve_features(config.parts.features) == "encoder":
+      settings["encoder"] = encoder_features.VERSION
+    file = net_weight_file(config.parts) if config.parts.steps else None
+    if file is not None:
+      settings["net_weights"] = hashlib.sha256(file.read_bytes()).hexdigest()
+  return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _discover(dataset: Dataset, config: Config) -> PartStore:
