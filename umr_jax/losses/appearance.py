@@ -88,8 +88,8 @@ def appearance_values(
     total += weights.texture * distance(
       rendered=shown[..., :3],
       alpha=alpha,
-      image=each(average_pool(batch.image, mask.shape[-1])),
-      mask=each(mask),
+      image=average_pool(batch.image, mask.shape[-1])[:, None],
+      mask=mask[:, None],
     )
     shown = shown[..., 3:]
   if parts is not None and texels is not None:

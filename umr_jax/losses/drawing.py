@@ -13,7 +13,7 @@ from umr_jax.config import RenderConfig
 from umr_jax.geometry import camera
 from umr_jax.models.assemble import expand_rows, row_flow, sample_texels
 from umr_jax.models.camera_flow import camera_flow
-from umr_jax.render import Fragments, rasterize, soft_silhouette
+from umr_jax.render import Fragments, rasterize, soft_rasterize, soft_silhouette
 from umr_jax.types import Batch, Topology, checked
 
 
@@ -67,7 +67,7 @@ def draw(
     choose: from the alphas of all hypotheses to the one to draw with texture.
     parts: of every texel, as further channels after the colours.
     part_cameras: parts teach cameras as well as the shape.
-    every_color: draws texture and parts under every hypothesis, as the paper does.
+    every_color: draws texture under every hypothesis, as the paper does.
     flow: "free", or "camera": the flow map is added to where the chosen hypothesis sees each point.
       With `every_color` none is chosen in time, and "free" alone has a meaning.
     topology: the mesh.
@@ -128,11 +128,21 @@ def draw(
 
   if every_color:
     shared = look(None)
-    painted = paint(faces, cameras, shared["texels"])
-    rgba = painted.rgba
+    texels = jnp.broadcast_to(
+      shared["texels"][:, None], (*faces.shape[:2], *shared["texels"].shape[1:])
+    )
+    rgba = soft_rasterize(
+      faces,
+      texels,
+      gamma=settings.gamma,
+      color_vertices=jax.lax.stop_gradient(faces),
+      **options,
+    )
     chosen = choose(rgba[..., -1]) if chosen is None else chosen
-    fragments = Fragments(*(choose_rows(values, chosen) for values in painted))
-    return Drawing(alpha=rgba[..., -1], fragments=fragments, colors=rgba[..., :3], **shared)
+    # Parts are of one hypothesis alone: drawn under all, they would take most of the memory.
+    corners = jax.lax.stop_gradient(one(faces, chosen))
+    painted = paint(corners, one(cameras, chosen), shared["texels"])
+    return Drawing(alpha=rgba[..., -1], fragments=_first(painted), colors=rgba[..., :3], **shared)
   alpha = None
   if chosen is None:
     alpha = soft_silhouette(faces, **options)

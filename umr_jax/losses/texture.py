@@ -63,8 +63,8 @@ def texture_distance(
   *,
   rendered: Float[Array, "*B H W 3"],
   alpha: Float[Array, "*B H W"],
-  image: Float[Array, "*B H W 3"],
-  mask: Float[Array, "*B H W"],
+  image: Float[Array, "*#B H W 3"],
+  mask: Float[Array, "*#B H W"],
 ) -> Float[Array, "*B"]:
   """Multi-scale distance of colours and colour edges between a render and its image.
 
@@ -83,7 +83,7 @@ def texture_distance(
     rendered: the textured render, in [0, 1]; need not be black outside the object.
     alpha: the render's coverage, in [0, 1]. Gradients reach it through `rendered * alpha`, not
       through U, so that a distance is not made small by covering more background.
-    image: the photograph, in [0, 1].
+    image: the photograph, in [0, 1]; an axis of 1 where several renders are of one photograph.
     mask: its silhouette, in [0, 1].
 
   Returns:
@@ -127,9 +127,8 @@ def texture_distance_from(weights: str) -> TextureDistance:
   params = load_perceptual(weights)
 
   def distance(*, rendered: Array, alpha: Array, image: Array, mask: Array) -> Array:
-    seen = (rendered * alpha[..., None], image * mask[..., None])
-    # Renders under several hypotheses are so many more images.
-    flat = (pictures.reshape(-1, *pictures.shape[-3:]) for pictures in seen)
-    return perceptual_distance(params, *flat).reshape(alpha.shape[:-2])
+    seen, photograph = rendered * alpha[..., None], image * mask[..., None]
+    # One photograph for all renders under its hypotheses.
+    return perceptual_distance(params, seen, photograph if seen.ndim == 4 else photograph[:, 0])
 
   return distance

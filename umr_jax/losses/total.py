@@ -55,12 +55,8 @@ def texture_terms(
   if drawing.colors is None:
     gap = distance(rendered=fragments.rgba[..., :3], alpha=alpha, image=image, mask=mask)
   else:
-    spread = (*counting.shape, *image.shape[1:])
     gaps = distance(
-      rendered=drawing.colors,
-      alpha=drawing.alpha,
-      image=jnp.broadcast_to(image[:, None], spread),
-      mask=jnp.broadcast_to(mask[:, None], spread[:-1]),
+      rendered=drawing.colors, alpha=drawing.alpha, image=image[:, None], mask=mask[:, None]
     )
     gap = jnp.sum(jax.lax.stop_gradient(counting) * gaps, axis=-1)
   return {

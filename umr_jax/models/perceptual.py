@@ -70,30 +70,38 @@ def load_perceptual(path: str | os.PathLike[str]) -> dict[str, dict[str, np.ndar
 
 @checked
 def perceptual_distance(
-  params: AlexNet, a: Float[Array, "B H W 3"], b: Float[Array, "B H W 3"]
-) -> Float[Array, "B"]:
+  params: AlexNet, a: Float[Array, "B *K H W 3"], b: Float[Array, "B H W 3"]
+) -> Float[Array, "B *K"]:
   """One minus the cosine of two images' features, averaged over pixels and summed over layers.
 
   Args:
     params: from `load_perceptual`.
-    a: RGB in [0, 1].
-    b: RGB in [0, 1]. The distance is symmetric; 32 pixels or more.
+    a: RGB in [0, 1]; one picture for each of `b`, or K: these are looked at one after the other, so
+      that the features of one at a time are held, for the gradient, too.
+    b: RGB in [0, 1], 32 pixels or more.
 
   Returns:
-    One value per image, in [0, 10]; 0 for equal images.
+    One value per picture of `a`, in [0, 10]; 0 for equal images.
 
   Raises:
     ValueError: for images smaller than 32 pixels.
 
   Source: Zhang et al. 2018 (uncalibrated, AlexNet), as Li et al. 2020, section 3.3 use it.
   """
-  if min(a.shape[1:3]) < SMALLEST_IMAGE:
-    raise ValueError(f"found images of {a.shape[1]} x {a.shape[2]}; expected 32 pixels or more")
-  total = jnp.zeros(a.shape[0], a.dtype)
-  for x, y in zip(_features(params, a), _features(params, b), strict=True):
-    cosine = jnp.sum(_unit(x) * _unit(y), axis=-1)
-    total += jnp.mean(1.0 - cosine, axis=(1, 2))
-  return total
+  if min(b.shape[1:3]) < SMALLEST_IMAGE:
+    raise ValueError(f"found images of {b.shape[1]} x {b.shape[2]}; expected 32 pixels or more")
+  known = [_unit(x) for x in _features(params, b)]
+
+  @jax.checkpoint
+  def distance(a: Array) -> Array:
+    total = jnp.zeros(len(a), a.dtype)
+    for x, y in zip(_features(params, a), known, strict=True):
+      total += jnp.mean(1.0 - jnp.sum(_unit(x) * y, axis=-1), axis=(1, 2))
+    return total
+
+  if a.ndim == b.ndim:
+    return distance(a)
+  return jnp.moveaxis(lax.map(distance, jnp.moveaxis(a, 1, 0)), 0, 1)
 
 
 def _features(params: AlexNet, image: Array) -> list[Array]:
