@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # From left to right; a unit (a folder or file of the package) may import those left of it, and
 # those of its own step.
-BASE = ("checking", "types", "config", "config_checks", "errors", "files")
+BASE = ("checking", "types", "config", "config_checks", "config_limits", "errors", "files")
 ORDER = (
   BASE,
   ("parallel", "metrics", "checkpoint", "checkpoint_step"),
