@@ -13,28 +13,15 @@ committed; --out names another folder, to start afresh. The runs, and unseen_vie
 are there, lie in runs/ablate-<dataset>-<budget>.
 """
 
-import pathlib
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
 from experiments import launch
+from experiments.studies import PRESETS, study_of
 from umr_jax.ablate import SEEDS, ablate
 from umr_jax.ablation_rows import ROWS
-from umr_jax.ablation_table import Study
-
-PRESETS = {"synthetic": "best", "planes": "best_planes"}
-# What the presets were when the committed tables were begun: their seeds stay comparable.
-_BEGUN = ("loss.flow_correction=0", "loss.mask=3", "loss.segmentation=0", "refine.steps=0")
-# A full budget is what the preset says.
-_SMALL = {
-  "synthetic": ("train.steps=1000", "data.train_images=1000", "loss.laplacian=0.07", *_BEGUN),
-  "planes": ("train.steps=1000", *_BEGUN),
-}
-# There in a clone; an installed package has none.
-_RESULTS = pathlib.Path(__file__).parent / "results"
 
 _DATASET = flags.DEFINE_enum("dataset", "synthetic", list(PRESETS), "Which data.")
 _BUDGET = flags.DEFINE_enum("budget", "small", ["small", "full"], "Steps: few, or the preset's.")
@@ -43,28 +30,6 @@ _SEEDS = flags.DEFINE_list("seeds", [str(seed) for seed in SEEDS], "Which seeds.
 _OUT = flags.DEFINE_string("out", "", "Where rows and tables go; default the committed rows.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "The runs; default runs/ablate-<dataset>-<budget>.")
 _SET = flags.DEFINE_multi_string("set", [], "A setting of every row, such as train.steps=500.")
-
-
-def study_of(
-  dataset: str, budget: str, *, changes: Sequence[str] = (), out: str = "", workdir: str = ""
-) -> Study:
-  """The table that the flags of these names ask for."""
-  name = f"ablate-{dataset}-{budget}"
-  runs = pathlib.Path(workdir or f"runs/{name}")
-  settings = [*(_SMALL[dataset] if budget == "small" else ()), *changes]
-  made_of = f"the preset `{PRESETS[dataset]}`" + (
-    " with " + ", ".join(settings) if settings else ""
-  )
-  if budget == "small":
-    made_of += "; the small budget keeps the settings with which its tables were begun"
-  return Study(
-    dataset=dataset,
-    budget=budget,
-    base=launch.config_of(PRESETS[dataset], settings),
-    made_of=made_of,
-    out=pathlib.Path(out) if out else _RESULTS / name if _RESULTS.is_dir() else runs,
-    workdir=runs,
-  )
 
 
 def main() -> dict[str, Any]:
