@@ -5,15 +5,17 @@ import gc
 import weakref
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny import tiny_config
 
 from umr_jax.config import GeometryConfig
 from umr_jax.data.dataset import load_dataset
-from umr_jax.em.first_state import first_em_state
+from umr_jax.em.first_state import bare_em_state, first_em_state
 from umr_jax.em.first_template import egg
 from umr_jax.em.loop import EMLoop
+from umr_jax.geometry import quaternion
 from umr_jax.models.infer import build_topology_from
 
 
@@ -53,6 +55,33 @@ def test_a_finished_loop_is_forgotten(tmp_path):
   del loop
   gc.collect()
   assert forgotten() is None
+
+
+@pytest.mark.parametrize(
+  ("model", "em", "turned"),
+  [
+    ({}, {}, True),
+    ({"camera_pose": "upright"}, {}, False),
+    ({}, {"mean_up": False}, False),
+    ({}, {"restart": False, "hypotheses": (2, 2)}, False),
+  ],
+)
+def test_the_template_stands_up_for_a_new_network_alone(tmp_path, monkeypatch, model, em, turned):
+  config = tiny_config(tmp_path)
+  config = dataclasses.replace(
+    config,
+    model=dataclasses.replace(config.model, **model),
+    em=dataclasses.replace(config.em, **em),
+  )
+  loop = EMLoop(config=config, train_split=None, checkpointer=None, monitor=None)
+  before = bare_em_state(egg(build_topology_from(config), radii=(0.9, 0.4, 0.5), taper=0.5))
+  # All photographs show the object's x as up.
+  lying = np.asarray(quaternion.from_matrix(jnp.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])))
+  monkeypatch.setattr(EMLoop, "_rotations", lambda self, *_: np.tile(lying, (4, 1)))
+  train_state = loop.round(0).new_state(3)
+  _, after = loop._next_round(train_state, before, 1)
+  first, now = (np.ptp(s.template.half_vertices, axis=0) for s in (before, after))
+  np.testing.assert_allclose(now, first[[2, 1, 0]] if turned else first, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -1,7 +1,5 @@
 """How well each camera hypothesis explains what silhouettes cannot tell: which surface is seen."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -53,6 +51,7 @@ def appearance_values(
   Source: Li et al. 2020 count texture under all hypotheses, but let silhouettes alone teach their
     probabilities. Departs: what is seen decides with them.
   """
+  vertices, cameras, flow_map = jax.lax.stop_gradient((vertices, cameras, flow_map))
   channels = []
   if flow_map is not None:
     rows = row_flow(flow_map, topology)
@@ -62,21 +61,16 @@ def appearance_values(
     channels.append(jnp.broadcast_to(texels[None], (len(vertices), *texels.shape)))
   if not channels:
     return jnp.zeros(cameras.shape[:2], vertices.dtype)
-  options: dict[str, Any] = dict(
+  painted = jnp.concatenate(channels, axis=-1)
+  corners = project_faces(vertices, cameras, topology)
+  rgba = soft_rasterize(
+    corners,
+    jnp.broadcast_to(painted[:, None], (*corners.shape[:2], *painted.shape[1:])),
+    image_size=mask.shape[-1],
     sigma=settings.sigma,
     gamma=settings.gamma,
     dist_eps=settings.dist_eps,
     antialias=settings.antialias,
-  )
-  painted = jnp.concatenate(channels, axis=-1)
-  corners = project_faces(vertices, cameras, topology)
-  rgba = jax.lax.stop_gradient(
-    soft_rasterize(
-      corners,
-      jnp.broadcast_to(painted[:, None], (*corners.shape[:2], *painted.shape[1:])),
-      image_size=mask.shape[-1],
-      **options,
-    )
   )
   alpha, shown = rgba[..., -1], rgba[..., :-1]
 
@@ -98,4 +92,4 @@ def appearance_values(
       target=each(parts.targets.probs),
       seen=each(parts.targets.seen),
     )
-  return jax.lax.stop_gradient(total)
+  return total

@@ -135,8 +135,8 @@ def total_loss(
   Where the state has a canonical part map and the batch has parts, the semantic terms that have a
   weight join in. The vertex term counts like the mask's, but never teaches probabilities by itself;
   with a `camera_temperature` a hypothesis is responsible for both, and with `camera_appearance` for
-  the parts and colours that it shows. Where the batch has cameras from
-  the bank, the hypothesis in whose share of the circle it lies answers alone; no other is drawn.
+  the parts and colours that it shows. Where the batch has cameras from the bank, the hypothesis in
+  whose share of the circle it lies answers alone; no other is drawn.
 
   Args:
     prediction: the network's output for the batch.
@@ -184,9 +184,10 @@ def total_loss(
 
   def weigh(alpha: Float[Array, "B K H W"]) -> tuple[Float[Array, "B K"], Float[Array, "B K"]]:
     values = mask_iou_loss(alpha=alpha, mask=jnp.broadcast_to(mask[:, None], alpha.shape))
-    explained = values + seen / max(weights.mask, 1e-6)
+    besides = seen
     if parts is not None and parts.vertex_values is not None:
-      explained += weights.part_vertices / max(weights.mask, 1e-6) * parts.vertex_values
+      besides += weights.part_vertices * parts.vertex_values
+    explained = values + besides / max(weights.mask, 1e-6)
     return values, weigh_hypotheses(explained, logits, weights)
 
   # With responsibilities the best guess, rather than a draw: a flow asked to fit many views at once
