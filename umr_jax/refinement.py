@@ -16,8 +16,7 @@ from umr_jax.losses.deformation import deformation_loss
 from umr_jax.losses.flatten import flatten_loss
 from umr_jax.losses.laplacian import laplacian_loss
 from umr_jax.losses.mask import mask_iou_loss
-from umr_jax.models.camera_flow import camera_flow
-from umr_jax.models.infer import Infer, Inference, trained
+from umr_jax.models.infer import Infer, Inference, trained, with_tied_flow
 from umr_jax.render import soft_silhouette
 from umr_jax.types import EMState, Template, Topology, checked, network_round
 
@@ -105,8 +104,8 @@ def refine(
     config: `refine` says how long; renders are training's.
 
   Returns:
-    New vertices, most probable camera and, with model.flow=camera, flow. Texture correction,
-    probabilities, other cameras and the code are the network's.
+    New vertices, most probable camera and, with model.flow=camera, flow (`tied_flow`).
+    Probabilities, other cameras and the code are the network's.
 
   Raises:
     ValueError: for a prediction without silhouettes.
@@ -157,15 +156,12 @@ def refine(
     objective, nothing, steps=config.refine.steps, rate=config.refine.learning_rate
   )
   _, vertices, cameras = moved(changes)
-  flow_map = found.flow_map
-  if found.flow_correction is not None:
-    height = found.flow_correction.shape[1]
-    flow_map = found.flow_correction + camera_flow(vertices, cameras, topology, uv_height=height)
   best = jnp.argmax(found.camera_probs, axis=-1)
   every = found.cameras.at[jnp.arange(count), best].set(cameras)
-  return dataclasses.replace(
-    found, vertices=vertices, camera=cameras, cameras=every, flow_map=flow_map
+  fitted = dataclasses.replace(
+    found, vertices=vertices, camera=cameras, cameras=every, refined=True
   )
+  return fitted if found.flow_correction is None else with_tied_flow(fitted, topology)
 
 
 def _moved_camera(before: Float[Array, "B 7"], changes: Changes) -> Float[Array, "B 7"]:

@@ -12,6 +12,7 @@ from umr_jax.models.assemble import finer_flow
 from umr_jax.models.camera_flow import camera_flow
 from umr_jax.models.infer import build_net, build_topology_from, fine_flow, make_infer
 from umr_jax.models.initialize import initialize
+from umr_jax.models.inside_flow import move_inside
 from umr_jax.types import Template
 
 CONFIG = Config(
@@ -89,3 +90,9 @@ def test_a_flow_from_the_camera_is_seen_by_the_most_probable_one(parts, images):
   wanted = fine + finer_flow(free.flow_map, 32)
   np.testing.assert_allclose(fine_flow(found, topology, height=32), wanted, atol=1e-5)
   np.testing.assert_array_equal(fine_flow(free, topology, height=32), finer_flow(free.flow_map, 32))
+  # A mesh that was fitted to a silhouette needs no correction, and looks at nothing else.
+  mask = jnp.zeros((len(images), 8, 8)).at[:, 3:6, 3:6].set(1.0)
+  fitted = dataclasses.replace(found, mask=mask, refined=True)
+  np.testing.assert_allclose(
+    fine_flow(fitted, topology, height=32), move_inside(fine, mask), atol=1e-6
+  )

@@ -1,5 +1,6 @@
 """From a config to a network, and from photographs to shapes, cameras and flow."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from umr_jax.config import Config
 from umr_jax.geometry.topology import build_topology
 from umr_jax.models.assemble import assemble_vertices, finer_flow
 from umr_jax.models.camera_flow import camera_flow
+from umr_jax.models.inside_flow import move_inside
 from umr_jax.models.umr_net import UMRNet
 from umr_jax.types import EMState, Template, Topology, checked, network_round
 
@@ -28,8 +30,10 @@ class Inference:
   shape_code: Float[Array, "B Z"]
   # The silhouette as pixels, in [0, 1], where the network has a head for it.
   mask: Float[Array, "B h w"] | None = None
-  # With model.flow=camera: by how much `flow_map` departs from `camera_flow`.
+  # With model.flow=camera: what the network adds to `camera_flow`; see `tied_flow`.
   flow_correction: Float[Array, "B Hu Wu 2"] | None = None
+  # Whether vertices and camera were fitted to `mask` after the network.
+  refined: bool = struct.field(pytree_node=False, default=False)
 
 
 Infer = Callable[[Any, Any, Template, Array], Inference]
@@ -92,20 +96,18 @@ def make_infer(net: UMRNet, topology: Topology) -> Infer:
     best = jnp.argmax(prediction.camera_logits, axis=-1)
     camera = jnp.take_along_axis(prediction.cameras, best[:, None, None], axis=1)[:, 0]
     vertices = assemble_vertices(prediction.half_offsets, template, topology)
-    flow_map, correction = prediction.flow_map, None
-    if net.flow == "camera":
-      correction = flow_map
-      flow_map += camera_flow(vertices, camera, topology, uv_height=net.uv_height)
-    return Inference(
+    tied = net.flow == "camera"
+    found = Inference(
       vertices=vertices,
       cameras=prediction.cameras,
       camera_probs=jax.nn.softmax(prediction.camera_logits, axis=-1),
       camera=camera,
-      flow_map=flow_map,
+      flow_map=prediction.flow_map,
       shape_code=prediction.shape_code,
-      flow_correction=correction,
+      flow_correction=prediction.flow_map if tied else None,
       mask=None if prediction.mask_logits is None else jax.nn.sigmoid(prediction.mask_logits),
     )
+    return with_tied_flow(found, topology) if tied else found
 
   return infer
 
@@ -125,6 +127,27 @@ def trained(config: Config, em_state: EMState, *, step: int) -> tuple[Infer, Top
 
 
 @checked
+def tied_flow(found: Inference, topology: Topology, *, height: int) -> Float[Array, "B hu wu 2"]:
+  """With model.flow=camera: the flow for a UV map of `height` rows, from mesh and camera.
+
+  The network's correction makes up for meshes that lie beside their photograph. A refined one lies
+  on it: the correction would move points that are in their place, and is left out; what is beside
+  the silhouette all the same looks at its nearest pixel.
+  """
+  correction = finer_flow(jnp.asarray(found.flow_correction), height)
+  seen = camera_flow(found.vertices, found.camera, topology, uv_height=correction.shape[1])
+  if found.refined:
+    return move_inside(seen, jnp.asarray(found.mask))
+  return seen + correction
+
+
+def with_tied_flow(found: Inference, topology: Topology) -> Inference:
+  """The prediction with the flow that belongs to its mesh and camera."""
+  flow_map = tied_flow(found, topology, height=found.flow_map.shape[1])
+  return dataclasses.replace(found, flow_map=flow_map)
+
+
+@checked
 def fine_flow(found: Inference, topology: Topology, *, height: int) -> Float[Array, "B hu wu 2"]:
   """The flow for a texture of `height` rows, or of as many as the flow map has, if that has more.
 
@@ -133,6 +156,4 @@ def fine_flow(found: Inference, topology: Topology, *, height: int) -> Float[Arr
   """
   if found.flow_correction is None:
     return finer_flow(found.flow_map, height)
-  correction = finer_flow(found.flow_correction, height)
-  seen = camera_flow(found.vertices, found.camera, topology, uv_height=correction.shape[1])
-  return seen + correction
+  return tied_flow(found, topology, height=height)
