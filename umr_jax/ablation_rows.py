@@ -25,6 +25,8 @@ _NO_PARTS = {
   "geometry.first_parts": False,
 }
 _FREE_POSE = {**_NO_BANK, "model.camera_pose": "free"}
+_FREE_SHAPES = {"loss.deviation": 0.0, "loss.deviation_stop": 0, "loss.deformation_start": 0}
+_ONE_M_STEP = {"em.template_every": 0, "em.parts_every": 0}
 _TWO_ROUNDS = {"em.rounds": 2, "em.round_fractions": (0.5, 0.5)}
 # The first four are the supplementary's Table 1, the next ones its Table 2, to which the rows of
 # discovered and of improved parts belong, too. What is taken away is taken from the preset, the row
@@ -99,10 +101,7 @@ ROWS: dict[str, Row] = {
   "resnet": Row(
     "(c) with a ResNet from nothing", {"model.encoder": "resnet18", "loss.segmentation": 1.0}
   ),
-  "no_freeze": Row(
-    "(c) with free shapes from the first step",
-    {"loss.deviation": 0.0, "loss.deviation_stop": 0, "loss.deformation_start": 0},
-  ),
+  "no_freeze": Row("(c) with free shapes from the first step", _FREE_SHAPES),
   "finer": Row(
     "(c) with a mesh and renders that become finer half-way",
     {**_TWO_ROUNDS, "em.levels": (2, 3), "em.render_sizes": (24, 48)},
@@ -111,8 +110,10 @@ ROWS: dict[str, Row] = {
   "no_clipping": Row("(c) without gradient clipping", {"train.clip_norm": 0.0}),
   "no_warmup": Row("(c) without warm-up", {"train.warmup_steps": 0}),
   "constant_rate": Row("(c) with a constant rate", {"train.schedule": "constant"}),
-  "rare_m_steps": Row(
-    "(c) with one M-step, at the end", {"em.template_every": 0, "em.parts_every": 0}
+  "rare_m_steps": Row("(c) with one M-step, at the end", _ONE_M_STEP),
+  "plain": Row(
+    "(c) without clipping, without warm-up, with free shapes and one M-step",
+    {**_FREE_SHAPES, "train.clip_norm": 0.0, "train.warmup_steps": 0, **_ONE_M_STEP},
   ),
   "selected": Row("(c), M-steps from the better half of the images", {"em.top_fraction": 0.5}),
   # A round of a network of its own is what a shorter run is: round 1 against round 2.
