@@ -4,6 +4,7 @@ import itertools
 import math
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from umr_jax.checking import checked
@@ -86,12 +87,17 @@ def affine_sample(
     fill: what lies outside of the old image.
   """
   batch, height, width, channels = image.shape
-  x, y = ((2.0 * jnp.arange(n, dtype=image.dtype) + 1.0 - n) / n for n in (width, height))
-  grid = jnp.stack(jnp.meshgrid(x, y, indexing="xy"), axis=-1).reshape(-1, 2)
+  grid = jnp.asarray(pixel_centers(height, width).reshape(-1, 2), image.dtype)
   points = jnp.einsum("bij,nj->bni", matrix[..., :2], grid) + matrix[:, None, :, 2]
   # Outside, a look-up gives zero.
   moved = bilinear_sample(image - fill, points) + fill
   return moved.reshape(batch, height, width, channels)
+
+
+def pixel_centers(height: int, width: int) -> Float[np.ndarray, "H W 2"]:
+  """Where (x, y) the centres of an image's pixels are, in [-1, 1] from outer edge to outer edge."""
+  x, y = ((2.0 * np.arange(n) + 1.0 - n) / n for n in (width, height))
+  return np.stack(np.meshgrid(x, y), axis=-1).astype(np.float32)
 
 
 def _split(position: Array, size: int) -> tuple[Array, Array]:

@@ -128,17 +128,17 @@ def trained(config: Config, em_state: EMState, *, step: int) -> tuple[Infer, Top
 
 @checked
 def tied_flow(found: Inference, topology: Topology, *, height: int) -> Float[Array, "B hu wu 2"]:
-  """With model.flow=camera: the flow for a UV map of `height` rows, from mesh and camera.
+  """With model.flow=camera: the flow for a UV map of `height` rows, or of the flow map's if more.
 
   The network's correction makes up for meshes that lie beside their photograph. A refined one lies
   on it: the correction would move points that are in their place, and is left out; what is beside
   the silhouette all the same looks at its nearest pixel.
   """
-  correction = finer_flow(jnp.asarray(found.flow_correction), height)
-  seen = camera_flow(found.vertices, found.camera, topology, uv_height=correction.shape[1])
+  height = max(height, found.flow_map.shape[1])
+  seen = camera_flow(found.vertices, found.camera, topology, uv_height=height)
   if found.refined:
     return move_inside(seen, jnp.asarray(found.mask))
-  return seen + correction
+  return seen + finer_flow(jnp.asarray(found.flow_correction), height)
 
 
 def with_tied_flow(found: Inference, topology: Topology) -> Inference:

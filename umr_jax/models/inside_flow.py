@@ -2,10 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from umr_jax.geometry.sampling import bilinear_sample
+from umr_jax.geometry.sampling import bilinear_sample, pixel_centers
 from umr_jax.types import checked
 
 _COVERED = 0.5
@@ -33,8 +32,8 @@ def move_inside(
   """
   batch, height, width, _ = flow.shape
   # Held to the outermost centres, beyond which a look-up would fade.
-  edge = 1.0 - 1.0 / np.array(mask.shape[:0:-1], np.float32)  # of x, y
-  places = jnp.clip(flow.reshape(batch, height * width, 2), -edge[None, None], edge[None, None])
+  last = jnp.asarray(pixel_centers(*mask.shape[1:])[-1, -1])[None, None]
+  places = jnp.clip(flow.reshape(batch, height * width, 2), -last, last)
   # One image at a time: h w h w numbers of each.
   moves = bilinear_sample(jax.lax.map(_to_nearest, mask), places)
   return flow + moves.reshape(flow.shape)
@@ -43,10 +42,7 @@ def move_inside(
 def _to_nearest(mask: Float[Array, "h w"]) -> Float[Array, "h w 2"]:
   """From each pixel's centre to the nearest covered one's."""
   height, width = mask.shape
-  axes = [
-    (2.0 * np.arange(n, dtype=np.float32) + 1.0) / np.float32(n) - 1.0 for n in (width, height)
-  ]
-  centers = jnp.asarray(np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2))
+  centers = jnp.asarray(pixel_centers(height, width).reshape(-1, 2))
   covered = mask.reshape(-1) >= _COVERED
   squared = jnp.sum(jnp.square(centers[:, None] - centers[None]), axis=-1)
   nearest = jnp.argmin(jnp.where(covered[None], squared, jnp.inf), axis=1)
