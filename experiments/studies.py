@@ -11,7 +11,13 @@ PRESETS = {"synthetic": "best", "planes": "best_planes"}
 _BEGUN = ("loss.flow_correction=0", "loss.mask=3", "loss.segmentation=0", "refine.steps=0")
 # A full budget is what the preset says.
 _SMALL = {
-  "synthetic": ("train.steps=1000", "data.train_images=1000", "loss.laplacian=0.07", *_BEGUN),
+  "synthetic": (
+    "train.steps=1000",
+    "data.train_images=1000",
+    "geometry.level=2",
+    "loss.laplacian=0.07",
+    *_BEGUN,
+  ),
   "planes": ("train.steps=1000", *_BEGUN),
 }
 # There in a clone; an installed package has none.
