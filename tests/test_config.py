@@ -6,7 +6,16 @@ import json
 import pytest
 
 from umr_jax import config_checks, config_limits
-from umr_jax.config import Config, EMConfig, TrainConfig, differences, flatten, from_dict, to_dict
+from umr_jax.config import (
+  _REMOVED,
+  Config,
+  EMConfig,
+  TrainConfig,
+  differences,
+  flatten,
+  from_dict,
+  to_dict,
+)
 
 
 def test_a_config_survives_the_trip_through_a_dict():
@@ -136,6 +145,45 @@ def test_a_setting_that_is_newer_than_the_run_counts_as_its_default():
   turned = to_dict(Config())
   turned["data"] = {**turned["data"], "rotation": 5.0}
   assert differences(old, turned) == ["data.rotation: 0.0 in the work directory, 5.0 now"]
+
+
+@pytest.fixture
+def removed(monkeypatch):
+  """A table of removed settings with one scalar and one list."""
+  table = {"em.gone": 0, "em.gone_sizes": (0.8, 1.3)}
+  monkeypatch.setattr("umr_jax.config._REMOVED", table)
+  return table
+
+
+@pytest.mark.parametrize("sizes", [[0.8, 1.3], (0.8, 1.3)])
+def test_a_removed_setting_is_read_where_it_means_what_the_code_does(removed, sizes):
+  assert from_dict({"em": {"gone": 0, "gone_sizes": sizes}}) == Config()
+
+
+@pytest.mark.parametrize(("name", "value"), [("gone", 5), ("gone_sizes", [0.8]), ("gone_too", 0)])
+def test_a_removed_setting_with_another_value_is_refused_by_name(removed, name, value):
+  with pytest.raises(ValueError, match=rf"em\.{name}\b"):
+    from_dict({"em": {name: value}})
+
+
+def test_a_removed_setting_is_no_change_where_it_means_what_the_code_does(removed):
+  new = to_dict(Config())
+  old = {**new, "em": {**new["em"], "gone": 0, "gone_sizes": [0.8, 1.3]}}
+  assert not differences(old, new) and not differences(new, old)
+  old["em"]["gone"] = 5
+  assert differences(old, new) == ["em.gone: 5 in the work directory, 0 now"]
+
+
+def test_a_setting_that_still_exists_is_not_read_as_a_removed_one(monkeypatch):
+  monkeypatch.setattr("umr_jax.config._REMOVED", {"em.rounds": 2})
+  three = {"em": {"rounds": 3, "round_fractions": [0.25, 0.25, 0.5]}}
+  assert from_dict(three).em.rounds == 3
+  assert "em.rounds: 2 in the work directory, 3 now" in differences({}, to_dict(from_dict(three)))
+
+
+def test_removed_settings_belong_to_groups_that_exist():
+  groups = {field.name for field in dataclasses.fields(Config)}
+  assert {name.split(".")[0] for name in _REMOVED} <= groups
 
 
 def test_probabilities_that_nothing_teaches_are_readable_but_not_trainable():

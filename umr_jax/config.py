@@ -340,11 +340,36 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   return flat
 
 
+# Settings that earlier versions had, and checkpoints may hold: the value that means what the code
+# does now. An entry applies only where no dataclass has the name.
+_REMOVED: dict[str, Any] = {
+  "geometry.first_cameras": "views",
+  "geometry.radii": (1.0, 1.0, 1.0),
+  "geometry.taper": 0.0,
+  "parts.rotation": 30.0,
+  "parts.zoom": (0.8, 1.3),
+  "model.camera_twins": False,
+  "model.camera_mirrored": False,
+  "loss.camera_appearance": False,
+  "loss.camera_diversity": 0.0,
+  "loss.part_symmetric": False,
+  "train.ema_decay": 0.0,
+  "em.template": True,
+  "em.bank_every": 0,
+  "em.bank_shapes": 0,
+  "em.levels": (),
+  "em.render_sizes": (),
+}
+
+
 def from_dict(nested: Mapping[str, Any]) -> Config:
   """A validated configuration from nested dicts; what is absent takes its default.
 
+  A setting that was removed may have the value that means what the code does now.
+
   Raises:
-    ValueError: for an unknown name, a value of the wrong type, or a combination that cannot run.
+    ValueError: for an unknown name, a value of the wrong type, a removed setting with another
+      value, or a combination that cannot run.
   """
   return _build(Config, nested, "")
 
@@ -353,6 +378,14 @@ def _build(cls: type, nested: Mapping[str, Any], prefix: str) -> Any:
   fields = typing.get_type_hints(cls)
   arguments = {}
   for name, value in nested.items():
+    if name not in fields and prefix + name in _REMOVED:
+      kept = _REMOVED[prefix + name]
+      if _plain(value) != _plain(kept):
+        raise ValueError(
+          f"{prefix}{name} is {value!r}, but this setting was removed: the code does what "
+          f"{kept!r} meant. Use an earlier version of the package for anything else."
+        )
+      continue
     if name not in fields:
       close = difflib.get_close_matches(name, fields, n=1)
       hint = f" Did you mean {prefix}{close[0]}?" if close else f" Known: {', '.join(fields)}."
@@ -387,9 +420,12 @@ _MAY_DIFFER = ("log.", "checkpoint.", "data.cache")
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
   """The settings that matter to a run's result and differ, by name: was, now; both nested.
 
-  A setting that `old` does not have yet came into the package later, and counts as its default.
+  A setting that `old` does not have yet came into the package later, and counts as its default. One
+  that was removed counts as the value that means what the code does now where it is absent.
   """
-  before, after = flatten(to_dict(Config())) | flatten(old), flatten(new)
+  known = flatten(to_dict(Config()))
+  removed = {name: value for name, value in _REMOVED.items() if name not in known}
+  before, after = known | removed | flatten(old), removed | flatten(new)
   pairs = {
     name: (_plain(before.get(name, "absent")), _plain(after.get(name, "absent")))
     for name in sorted(before | after)
