@@ -19,7 +19,6 @@ def complete(tmp_path):
   return dataclasses.replace(
     config,
     loss=dataclasses.replace(config.loss, part_vertices=1.0, part_probability=1.0, camera_bank=1.0),
-    em=dataclasses.replace(config.em, bank_every=5),
   )
 
 

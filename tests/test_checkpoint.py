@@ -17,12 +17,13 @@ import pytest
 from absl import logging
 
 from umr_jax.checkpoint import Checkpointer, CheckpointError, read_checkpoint
+from umr_jax.checkpoint_step import save_arguments
 from umr_jax.types import EMState, Template, TrainState
 
 CONFIG = {"train": {"steps": 10, "learning_rate": 1e-4}, "em": {"hypotheses": (1, 8)}}
 
 
-def make_state(step: int, *, heads: int = 1, ema: bool = False, optimizer=None) -> TrainState:
+def make_state(step: int, *, heads: int = 1, optimizer=None) -> TrainState:
   rng = np.random.default_rng(step)
   params = {
     "encoder": {"kernel": jnp.asarray(rng.normal(size=(64, 32)), jnp.float32)},
@@ -38,7 +39,6 @@ def make_state(step: int, *, heads: int = 1, ema: bool = False, optimizer=None) 
     params=params,
     batch_stats={"bn": {"mean": jnp.arange(4, dtype=jnp.float32)}},
     opt_state=opt_state,
-    ema_params=params if ema else {},
   )
 
 
@@ -79,9 +79,8 @@ def flip_byte(path, position=None):
 
 
 @pytest.mark.parametrize("parts", [False, True])
-@pytest.mark.parametrize("ema", [False, True])
-def test_a_run_comes_back_exactly_with_its_nesting(tmp_path, parts, ema):
-  state, em_state = make_state(7, ema=ema), make_em(1, parts=parts)
+def test_a_run_comes_back_exactly_with_its_nesting(tmp_path, parts):
+  state, em_state = make_state(7), make_em(1, parts=parts)
   with Checkpointer(tmp_path, keep=2) as checkpointer:
     checkpointer.save(7, state, em_state, CONFIG)
   abstract = jax.eval_shape(lambda: state)
@@ -91,6 +90,20 @@ def test_a_run_comes_back_exactly_with_its_nesting(tmp_path, parts, ema):
   assert_same(restored.train_state, state)
   assert_same(restored.em_state, em_state)
   assert restored.config == json.loads(json.dumps(CONFIG))
+
+
+def test_a_checkpoint_of_before_is_read(tmp_path, monkeypatch):
+  """Earlier versions wrote an average of the parameters too, empty where a run kept none."""
+
+  def as_before(step, *, model, **others):
+    return save_arguments(step, model={**model, "ema_params": {}}, **others)
+
+  monkeypatch.setattr("umr_jax.checkpoint.save_arguments", as_before)
+  save_steps(tmp_path, [3])
+  with Checkpointer(tmp_path, keep=2) as checkpointer:
+    restored = checkpointer.restore_latest(like=make_state(0))
+  assert_same(restored.train_state, make_state(3))
+  assert_same(read_checkpoint(tmp_path).params, make_state(3).params)
 
 
 def test_an_empty_folder_restores_to_none(tmp_path):
@@ -240,7 +253,6 @@ def test_prediction_reads_a_workdir_or_a_checkpoint_folder(saved, tmp_path, wher
   assert snapshot.step == 2
   assert_same(snapshot.params, make_state(2).params)
   assert_same(snapshot.batch_stats, make_state(2).batch_stats)
-  assert snapshot.ema_params == {}
   assert_same(snapshot.em_state, make_em())
   assert snapshot.config["train"]["steps"] == 10
 
@@ -284,7 +296,7 @@ while True:
   fill = lambda *shape: np.full(shape, step, np.float32)
   params = {str(i): fill(400, 1000) for i in range(12)}
   state = TrainState(step=np.int32(step), params=params, batch_stats={},
-                     opt_state=(params,), ema_params={})
+                     opt_state=(params,))
   em_state = EMState(round=np.int32(0), round_start=np.int32(0),
                      template=Template(half_vertices=fill(3, 3)))
   checkpointer.save(step, state, em_state, {})

@@ -7,12 +7,9 @@ import pytest
 
 from umr_jax.em.camera_bank import FRAME, Views, score_views, view_rotations
 from umr_jax.em.first_parts import first_canonical_uv
-from umr_jax.em.part_layout import Layout, _factorize, layout_cameras, part_layout
-from umr_jax.geometry import quaternion
 from umr_jax.geometry.topology import build_topology
 from umr_jax.losses.part_probability import part_probability_loss
 from umr_jax.losses.part_vertices import part_vertices_loss
-from umr_jax.models.camera_heads import upright_rotation
 from umr_jax.types import Batch
 
 PARTS = 4
@@ -124,39 +121,3 @@ def test_the_first_canonical_map(maps):
   )
   np.testing.assert_allclose(again, reordered(found), rtol=1e-5, atol=1e-6)
   assert not np.allclose(again, found, atol=1e-2)
-
-
-def test_the_layout(maps):
-  layout, again = (part_layout(jnp.asarray(m[..., 1:])) for m in (maps, reordered(maps)))
-  np.testing.assert_allclose(again.points, layout.points[:, ORDER], rtol=1e-5, atol=1e-6)
-  np.testing.assert_allclose(again.weights, layout.weights[:, ORDER], rtol=1e-5, atol=1e-6)
-
-
-def test_cameras_from_the_layout(rng):
-  centers = np.array([[0.7, 0.0, 0.0], [-0.7, 0.0, 0.1], [-0.5, 0.0, 0.5], [0.1, 0.0, -0.3]])
-  angles = [rng.uniform(low, high, 200) for low, high in ((0, 360), (0, 45), (-5, 5))]
-  views = upright_rotation(*(jnp.asarray(a, jnp.float32) for a in angles))
-  rows = np.asarray(quaternion.to_matrix(views))[:, :2]
-  points = np.einsum("nij,pj->npi", rows, centers).astype(np.float32)
-  points += 0.02 * rng.normal(size=points.shape).astype(np.float32)
-  weights = rng.uniform(0.2, 1.0, (200, PARTS)).astype(np.float32)
-  weights /= weights.sum(axis=1, keepdims=True)
-  rotations = view_rotations((0.0, 45.0), 5.0)
-  orders = ((points, weights), (points[:, ORDER], weights[:, ORDER]))
-  layout, again = (Layout(*(jnp.asarray(x) for x in order)) for order in orders)
-  # From centres in the same order as the parts, everything is the same.
-  start = jax.random.normal(jax.random.key(0), (PARTS, 3))
-  factorize = jax.jit(_factorize)
-  one, other = factorize(layout, rotations, start), factorize(again, rotations, start[ORDER])
-  np.testing.assert_allclose(other.centers, one.centers[ORDER], atol=1e-4)
-  for name in ("error", "scale", "rotations"):
-    np.testing.assert_allclose(getattr(other, name), getattr(one, name), atol=1e-4)
-  # The search draws its starts, so that parts in another order start elsewhere. It ends in the
-  # same cameras; which end is the front, nobody knows.
-  find = jax.jit(layout_cameras)
-  first, second = (find(x, rotations, key=jax.random.key(1)) for x in (layout, again))
-  half_turn = jnp.broadcast_to(jnp.array([0.0, 0.0, 0.0, 1.0]), (200, 4))
-  ends = (second[:, 3:], quaternion.multiply(second[:, 3:], half_turn))
-  gaps = [np.degrees(quaternion.geodesic_angle(first[:, 3:], views)) for views in ends]
-  assert min(np.quantile(gap, 0.9) for gap in gaps) < 1.0
-  assert np.quantile(np.abs(second[:, :3] - first[:, :3]), 0.9) < 0.01

@@ -288,7 +288,6 @@ def save(directory, snapshot):
     params=snapshot.params,
     batch_stats=snapshot.batch_stats,
     opt_state={"count": np.int32(7)},
-    ema_params=snapshot.ema_params,
   )
   with Checkpointer(directory / "checkpoints", keep=1) as checkpointer:
     checkpointer.save(snapshot.step, state, snapshot.em_state, snapshot.config)
@@ -308,14 +307,6 @@ def test_a_work_directory_is_all_it_needs(tmp_path, images):
   assert read_checkpoint(tmp_path).step == 7
   with pytest.raises(FileNotFoundError, match="no checkpoint"):
     load_predictor(tmp_path / "nothing")
-
-
-def test_the_average_of_the_parameters_is_preferred(images):
-  snapshot = make_snapshot()
-  other, _ = make_params(seed=1)
-  averaged = Predictor(snapshot._replace(ema_params=other))(images[0])
-  assert_alike(averaged, Predictor(snapshot._replace(params=other))(images[0]))
-  assert np.abs(averaged.camera - Predictor(snapshot)(images[0]).camera).max() > 1e-3
 
 
 def test_umr_jax_predict_is_callable_in_every_order_of_imports():

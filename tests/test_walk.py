@@ -134,9 +134,7 @@ def complete_config(cache):
       camera_temperature=0.01,
       camera_posterior=0.5,
     ),
-    em=change(
-      "em", template_every=2, parts_every=1, bank_every=2, pull_back="camera", hypotheses=(4, 4)
-    ),
+    em=change("em", template_every=2, parts_every=1, pull_back="camera", hypotheses=(4, 4)),
   )
 
 

@@ -12,9 +12,7 @@ def tiny_config(cache, **train) -> config.Config:
     data=config.DataConfig(image_size=64, train_images=12, test_images=4, cache=str(cache)),
     model=config.ModelConfig(encoder_width=8, feature_size=16, code_size=16),
     render=config.RenderConfig(image_size=32, sigma=1e-3),
-    train=config.TrainConfig(
-      **{"steps": 6, "batch_size": 4, "learning_rate": 1e-3, "ema_decay": 0.9, **train}
-    ),
+    train=config.TrainConfig(**{"steps": 6, "batch_size": 4, "learning_rate": 1e-3, **train}),
     em=config.EMConfig(hypotheses=(1, 2)),
     checkpoint=config.CheckpointConfig(every=2),
     log=config.LogConfig(every=2, panel_every=4, tensorboard=False),

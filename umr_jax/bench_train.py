@@ -18,7 +18,7 @@ from umr_jax.data.transforms import barrier
 from umr_jax.em.camera_bank import CROP_SIZE, make_views, score_views, template_vertices
 from umr_jax.em.e_step import make_round
 from umr_jax.em.first_state import bare_em_state
-from umr_jax.em.first_template import egg
+from umr_jax.em.first_template import unit_sphere
 from umr_jax.em.m_step import with_canonical_uv
 from umr_jax.geometry.uv import uv_directions
 from umr_jax.losses.drawing import draw
@@ -58,8 +58,8 @@ def made_up_batch(config: Config, *, image_size: int) -> Batch:
 
 
 def made_up_state(config: Config, topology: Topology) -> EMState:
-  """An egg, and for semantic terms a canonical map of four parts."""
-  state = bare_em_state(egg(topology, radii=(0.9, 0.4, 0.5), taper=0.3))
+  """An ellipsoid, and for semantic terms a canonical map of four parts."""
+  state = bare_em_state(unit_sphere(topology) * np.array([0.9, 0.4, 0.5], np.float32))
   if not config.semantic:
     return state
   x, _, z = np.moveaxis(uv_directions(config.geometry.uv_height), -1, 0)
@@ -129,13 +129,10 @@ def measure_step(config: Config, *, round_index: int, repeats: int) -> dict[str,
     return metrics
 
   if config.loss.camera_bank:
-    shapes = jnp.repeat(
-      template_vertices(em_state, topology), max(1, config.em.bank_shapes), axis=0
-    )
     views = make_views(
       topology, elevation=config.model.camera_elevation, roll=config.model.camera_roll
     )
-    views = jax.jit(views)(shapes, em_state.canonical_uv)
+    views = jax.jit(views)(template_vertices(em_state, topology), em_state.canonical_uv)
     searched = jax.tree.map(jnp.asarray, made_up_batch(config, image_size=CROP_SIZE))
     find = jax.jit(score_views)
     stages["search"] = lambda: find(views, searched)

@@ -1,7 +1,7 @@
 """Saving a run and getting it back: atomically, with checksums, never a damaged state in silence.
 
 A checkpoint is one folder per step, written by orbax, with three items: `model` (parameters, batch
-statistics, their average, the EM state: all that prediction needs), `optimizer`, and `manifest`, a
+statistics, the EM state: all that prediction needs), `optimizer`, and `manifest`, a
 JSON with the run's config, the versions that wrote it, and the shape, dtype and CRC-32 of every
 array. Orbax itself notices a missing file but restores a flipped bit without a word: the checksums
 are what tells them apart.
@@ -33,7 +33,7 @@ from umr_jax.types import EMState, Template, TrainState
 # to one, because the network of one round may have other parameters than that of the next.
 Like = TrainState | tuple[TrainState, EMState] | Callable[[EMState, int], TrainState]
 
-_TREES = ("params", "batch_stats", "ema_params", "discriminator")
+_TREES = ("params", "batch_stats", "discriminator")
 _DAMAGED, _REPLACED = ".damaged", ".replaced"
 
 
@@ -53,7 +53,6 @@ class Snapshot(NamedTuple):
   config: dict[str, Any]
   params: Tree
   batch_stats: Tree
-  ema_params: Tree  # empty where the run kept no average
   em_state: EMState
   step: int
 
@@ -200,7 +199,6 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Snapshot:
     config=manifest["config"],
     params=model["params"],
     batch_stats=model.get("batch_stats", {}),
-    ema_params=model.get("ema_params", {}),
     em_state=_em_state(model["em_state"]),
     step=manifest["step"],
   )
@@ -269,7 +267,6 @@ def _train_state(model: Tree, optimizer: Tree) -> TrainState:
     params=model["params"],
     batch_stats=model.get("batch_stats", {}),
     opt_state=optimizer,
-    ema_params=model.get("ema_params", {}),
     discriminator=model.get("discriminator", {}),
   )
 

@@ -18,17 +18,12 @@ from umr_jax import config_checks
 class GeometryConfig:
   """The template mesh and its UV layout."""
 
-  # The first template: egg | silhouettes (their mean, as a solid) | volume (what all silhouettes
-  # agree on, its cameras and cells found in turns)
-  first: str = "egg"
+  # The first template: sphere (the paper's) | silhouettes (their mean, as a solid) | volume (what
+  # all silhouettes agree on, its cameras and cells found in turns)
+  first: str = "sphere"
   volume_turns: int = 4  # how often a volume finds the cameras that it is then fitted to
-  # Its first cameras: views of the silhouettes' solid, or from the layout of parts by factorisation
-  first_cameras: str = "views"  # views | layout
   # How dear its cells are outside the silhouettes' solid: what no image tells stays as it is there.
   volume_cost: float = 0.0
-  # An egg's half axes along x, y, z; a sphere's equal axes are the paper's.
-  radii: tuple[float, ...] = (1.0, 1.0, 1.0)
-  taper: float = 0.0  # by how much of itself an egg thickens towards its x end
   # With silhouettes or a volume: the first canonical map comes from the parts' mean profile.
   first_parts: bool = False
   width: float = (
@@ -220,7 +215,6 @@ class TrainConfig:
   halving_steps: int = 2000  # for `halving`: the rate halves every so many steps
   warmup_steps: int = 0
   clip_norm: float = 0.0  # 0: no gradient clipping
-  ema_decay: float = 0.0  # 0: no average of the parameters
   seed: int = 0
 
 
@@ -231,19 +225,11 @@ class EMConfig:
   rounds: int = 2
   hypotheses: tuple[int, ...] = (1, 8)  # cameras per round; the last value repeats
   round_fractions: tuple[float, ...] = (0.5, 0.5)  # of train.steps; must sum to 1
-  template: bool = True  # False: it stays what it was at first
   template_every: int = 0  # steps between template updates inside a round; 0: at its end only
   parts_every: int = 0  # the same for the canonical part map
   pull_back: str = "flow"  # what finds a point's part on an image: flow (the paper's) | camera
-  # Steps between searches for the bank's cameras; 0: they stay as they were found at first.
-  bank_every: int = 0
-  bank_shapes: int = 0  # training images whose shapes a search looks at; 0: the template alone
   # How much views that suit every image are held back: 0: not; 1: for photographs from all around
   bank_evenness: float = 0.5
-  # The mesh's level and the pixels of its renders in each round; the last value repeats. Empty: as
-  # geometry.level and render.image_size say in all rounds.
-  levels: tuple[int, ...] = ()
-  render_sizes: tuple[int, ...] = ()
   top_fraction: float = 0.3125  # |Q| and |U| as a share of the training set (5/16)
   restart: bool = True  # a round starts from a new network; False: it continues
   # Before a new network, with model.camera_pose=free: the template is turned so that the mean up of
@@ -304,15 +290,9 @@ class Config:
     return tuple(zip([0, *stops[:-1]], stops, strict=True))
 
   def at_round(self, index: int) -> "Config":
-    """The configuration with the mesh, the renders and the weights that a round has."""
-    geometry, render = self.geometry, self.render
-    if levels := self.em.levels:
-      geometry = dataclasses.replace(geometry, level=levels[min(index, len(levels) - 1)])
-    if sizes := self.em.render_sizes:
-      render = dataclasses.replace(render, image_size=sizes[min(index, len(sizes) - 1)])
+    """The configuration with the weights that a round has."""
     later: dict[str, Any] = config_checks.later_weights(self.em.later) if index else {}
-    loss = dataclasses.replace(self.loss, **later)
-    return dataclasses.replace(self, geometry=geometry, render=render, loss=loss)
+    return dataclasses.replace(self, loss=dataclasses.replace(self.loss, **later))
 
   @property
   def semantic(self) -> bool:
@@ -361,6 +341,9 @@ _REMOVED: dict[str, Any] = {
   "em.render_sizes": (),
 }
 
+# Choices that had another name in earlier versions: the setting, and from the old name to the new.
+_RENAMED_CHOICES = {"geometry.first": {"egg": "sphere"}}
+
 
 def from_dict(nested: Mapping[str, Any]) -> Config:
   """A validated configuration from nested dicts; what is absent takes its default.
@@ -396,7 +379,7 @@ def _build(cls: type, nested: Mapping[str, Any], prefix: str) -> Any:
         raise ValueError(f"{prefix}{name} is {value!r}; it must be a group of settings.")
       arguments[name] = _build(typing.cast(type, kind), value, f"{prefix}{name}.")
     else:
-      arguments[name] = _convert(value, kind, prefix + name)
+      arguments[name] = _renamed(prefix + name, _convert(value, kind, prefix + name))
   return cls(**arguments)
 
 
@@ -427,7 +410,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[A
   removed = {name: value for name, value in _REMOVED.items() if name not in known}
   before, after = known | removed | flatten(old), removed | flatten(new)
   pairs = {
-    name: (_plain(before.get(name, "absent")), _plain(after.get(name, "absent")))
+    name: tuple(_plain(_renamed(name, flat.get(name, "absent"))) for flat in (before, after))
     for name in sorted(before | after)
     if not name.startswith(_MAY_DIFFER)
   }
@@ -441,6 +424,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     for name, (was, now) in changes(old, new).items()
     if not (name == "train.steps" and isinstance(was, int) and now > was)
   ]
+
+
+def _renamed(name: str, value: Any) -> Any:
+  """The value of a setting under the name that it has now."""
+  return _RENAMED_CHOICES.get(name, {}).get(value, value) if isinstance(value, str) else value
 
 
 def _plain(value: Any) -> Any:

@@ -43,8 +43,6 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
       f"render.image_size is {config.render.image_size}; it must divide data.image_size, "
       f"{config.data.image_size}."
     )
-  if len(config.geometry.radii) != 3 or not all(0.05 <= r <= 2 for r in config.geometry.radii):
-    yield f"geometry.radii is {config.geometry.radii}; it must be three numbers in [0.05, 2]."
   if config.refine.steps and not config.loss.segmentation:
     yield (
       "refine.steps fits meshes to silhouettes that the network predicts: set loss.segmentation, "
@@ -62,10 +60,6 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
   elevation = config.model.camera_elevation
   if len(elevation) != 2 or not -90 <= elevation[0] < elevation[1] <= 90:
     yield f"model.camera_elevation is {elevation}; it must be two rising angles in [-90, 90]."
-  if config.geometry.first_cameras == "layout" and not (
-    config.geometry.first == "volume" and config.geometry.first_parts
-  ):
-    yield "geometry.first_cameras=layout needs geometry.first=volume and geometry.first_parts."
   paired = [n for n in ("camera_twins", "camera_mirrored") if getattr(config.model, n)]
   if len(paired) > 1:
     yield "model.camera_twins and model.camera_mirrored are two ways to pair hypotheses: set one."
@@ -77,13 +71,11 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
         f"model.{name} and loss.camera_bank do not go together: the bank's cameras are found "
         "among all views, and no hypothesis is another's partner there."
       )
-  if config.geometry.first_parts and (config.geometry.first == "egg" or not config.semantic):
+  if config.geometry.first_parts and (config.geometry.first == "sphere" or not config.semantic):
     yield (
       "geometry.first_parts is set: it needs geometry.first=silhouettes or volume, and "
       "loss.part_vertices or loss.part_probability to use them."
     )
-  if config.em.bank_every and not config.loss.camera_bank:
-    yield "em.bank_every is set, but loss.camera_bank is 0: nothing would use the cameras."
   if bool(config.loss.deviation) != bool(config.loss.deviation_stop):
     yield "loss.deviation and loss.deviation_stop need each other: set both, or neither."
   if config.loss.camera_prior and not config.loss.camera_temperature:
@@ -118,7 +110,6 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
   yield from _data_problems(config.data)
   yield from _em_problems(config.em)
   yield from _later_problems(config)
-  yield from _progress_problems(config)
   if config.loss.perceptual_weights != "none" and not config.loss.texture:
     yield "loss.perceptual_weights is given, but loss.texture is 0: nothing would use them."
 
@@ -179,24 +170,6 @@ def _part_problems(parts: Any) -> Iterator[str]:
     yield "parts.method=scops needs parts.semantic: nothing else says what a part is."
   if parts.net_weights != "none" and parts.net == "small":
     yield "parts.net=small has no published weights: set parts.net_weights=none, or another net."
-
-
-def _progress_problems(config: Any) -> Iterator[str]:
-  """What is wrong with meshes and renders that change from round to round."""
-  rounds, levels = config.em.rounds, config.em.levels
-  for name in ("levels", "render_sizes"):
-    if len(getattr(config.em, name)) > rounds:
-      yield f"em.{name} has {len(getattr(config.em, name))} values for em.rounds={rounds}."
-  low, high = LIMITS["geometry.level"]
-  if any(not low <= level <= high for level in levels):
-    yield f"em.levels is {levels}; they must lie in [{low}, {high}]."
-  if list(levels) != sorted(levels):
-    yield f"em.levels is {levels}; a mesh can become finer from round to round, not coarser."
-  if any(size < 1 or config.data.image_size % size for size in config.em.render_sizes):
-    yield (
-      f"em.render_sizes is {config.em.render_sizes}; they must divide data.image_size, "
-      f"{config.data.image_size}."
-    )
 
 
 def later_weights(settings: tuple[str, ...]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """What each setting may be: the words of a choice, the ends of a number's range."""
 
 CHOICES = {
-  "geometry.first": ("egg", "silhouettes", "volume"),
+  "geometry.first": ("sphere", "silhouettes", "volume"),
   "data.source": ("synthetic", "folder", "cub", "pascal3d", "imagenet", "openimages", "tfds"),
   "data.parts": ("given", "discovered", "file", "keypoints", "none"),
   "parts.method": ("cosegment", "scops", "color", "position"),
@@ -18,7 +18,6 @@ CHOICES = {
   "parts.net": ("small", "resnet50", "efficientnet"),
   "model.texture_stem": ("conv", "dense"),
   "model.flow": ("free", "camera"),
-  "geometry.first_cameras": ("views", "layout"),
   "model.camera_pose": ("free", "upright"),
   "model.norm": ("batch", "group"),
   "model.encoder": ("resnet18", "efficientnet"),
@@ -35,7 +34,6 @@ LIMITS = {
   "geometry.volume_turns": (1, 100),
   "geometry.volume_cost": (0.0, 1e3),
   "geometry.width": (0.05, 2.0),
-  "geometry.taper": (-0.9, 0.9),
   "geometry.texels_per_side": (1, 16),
   "geometry.uv_height": (8, 1024),
   "data.image_size": (64, 256),
@@ -74,13 +72,10 @@ LIMITS = {
   "train.halving_steps": (1, 10**9),
   "train.warmup_steps": (0, 10**9),
   "train.clip_norm": (0.0, 1e9),
-  "train.ema_decay": (0.0, 0.99999),
   "train.seed": (0, 2**31 - 1),
   "em.rounds": (1, 100),
   "em.template_every": (0, 10**9),
   "em.parts_every": (0, 10**9),
-  "em.bank_every": (0, 10**9),
-  "em.bank_shapes": (0, 10**9),
   "em.bank_evenness": (0.0, 1.0),
   "em.top_fraction": (0.0, 1.0),
   "checkpoint.every": (1, 10**9),

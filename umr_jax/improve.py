@@ -151,7 +151,7 @@ def teach(dataset: Dataset, snapshot: Snapshot, config: Config) -> Taught:
   """
   infer, topology = reconstructor(config, snapshot.em_state, step=snapshot.step)
   look = jax.jit(make_look(infer, topology=topology, image_size=config.data.image_size))
-  params, key = snapshot.ema_params or snapshot.params, run_key(config.train)
+  params, key = snapshot.params, run_key(config.train)
   size, channels = config.data.image_size, np.asarray(snapshot.em_state.canonical_uv).shape[-1]
   maps = np.zeros((len(dataset.splits["train"]), size, size, channels), np.uint8)
   names: list[str] = []

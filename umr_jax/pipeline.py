@@ -136,7 +136,7 @@ def evaluate_workdir(
   infer, topology = reconstructor(config, snapshot.em_state, step=snapshot.step)
   evaluation = evaluate(
     infer,
-    snapshot.ema_params or snapshot.params,
+    snapshot.params,
     snapshot.batch_stats,
     snapshot.em_state.template,
     dataset,
@@ -192,7 +192,7 @@ def references_workdir(workdir: pathlib.Path, *, split: str) -> dict[str, Any]:
   config = from_dict(read_checkpoint(workdir).config)
   found = references(
     load_dataset(config.data),
-    topology=build_topology_from(config.at_round(config.em.rounds - 1)),
+    topology=build_topology_from(config),
     split=split,
     image_size=config.data.image_size,
     padding=config.data.padding,

@@ -68,7 +68,7 @@ class Predictor:
     parts = None
     if em_state.canonical_uv is not None:
       parts = uv_parts_to_texels(jnp.asarray(em_state.canonical_uv), self.topology)
-    params = snapshot.ema_params or snapshot.params
+    params = snapshot.params
     self._state = jax.device_put((params, snapshot.batch_stats, em_state.template, parts))
     self._forward = jax.jit(functools.partial(_forward, infer, self.topology))
 

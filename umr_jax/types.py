@@ -111,8 +111,6 @@ class TrainState:
   params: Any
   batch_stats: Any
   opt_state: Any
-  # Exponential moving average of `params`; empty where the config asks for none.
-  ema_params: Any
   # The parameters of the judge of unseen views; empty where the config asks for none.
   discriminator: Any = struct.field(default_factory=dict)
 

@@ -57,7 +57,4 @@ def with_semantics(config: ml_collections.ConfigDict) -> ml_collections.ConfigDi
   config.em.pull_back = "camera"
   config.em.template_every = 500
   config.em.parts_every = 500
-  # The volume's cameras stay: a search with learned shapes finds worse ones. Data with more
-  # pictures than a volume takes are searched once, with its template.
-  config.em.bank_every = 0
   return config

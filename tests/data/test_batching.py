@@ -92,19 +92,6 @@ def test_evaluation_visits_all_images_in_order_and_marks_the_padding(split):
   assert list(evaluation_batches(split[:0], batch_size=4, image_size=32, padding=0.05)) == []
 
 
-def test_a_mirrored_evaluation_is_the_mirror_image(split):
-  options = dict(batch_size=6, image_size=32, padding=0.05)
-  (straight, crops), *_ = evaluation_batches(split, **options)
-  (mirrored, mirrored_crops), *_ = evaluation_batches(split, mirrored=True, **options)
-  for field in ("image", "mask", "barrier", "parts"):
-    expected = getattr(straight, field)[:, :, ::-1]
-    np.testing.assert_allclose(getattr(mirrored, field), expected, atol=1e-6)
-  for a, b in zip(crops, mirrored_crops, strict=True):
-    flipped = a.keypoints[list(KEYPOINT_FLIP)] * np.array([-1, 1, 1], np.float32)
-    np.testing.assert_array_equal(b.keypoints, flipped)
-    assert b.mirrored and not a.mirrored
-
-
 def test_prefetching_keeps_the_order_and_works_on_other_threads():
   names = []
   results = list(prefetch(lambda s: (names.append(threading.get_ident()), s)[1], 3, 9))

@@ -219,7 +219,7 @@ def begun(folder, **em):
   config = dataclasses.replace(
     config,
     loss=dataclasses.replace(config.loss, camera_bank=1.0),
-    em=dataclasses.replace(config.em, **{"bank_every": 10, **em}),
+    em=dataclasses.replace(config.em, **em),
   )
   loop = EMLoop(
     config=config,
@@ -234,12 +234,9 @@ def begun(folder, **em):
   )
 
 
-@pytest.mark.parametrize("shapes", [0, 3])
-def test_a_run_keeps_one_camera_for_every_training_image(tmp_path, shapes):
-  loop, train_state, em_state = begun(tmp_path, bank_shapes=shapes)
-  looked_at = loop._shapes(train_state, em_state, 0)
-  assert 1 <= len(looked_at) <= max(1, shapes)
-  state = loop._search(train_state, em_state, 0)
+def test_a_run_keeps_one_camera_for_every_training_image(tmp_path):
+  loop, _, em_state = begun(tmp_path)
+  state = loop._search(em_state, 0)
   assert state.camera_bank.shape == (len(loop.train_split), 7)
   np.testing.assert_allclose(np.linalg.norm(state.camera_bank[:, 3:], axis=-1), 1.0, rtol=1e-5)
   assert (state.camera_bank[:, 0] > 0.0).all()
@@ -248,22 +245,21 @@ def test_a_run_keeps_one_camera_for_every_training_image(tmp_path, shapes):
 def test_a_run_takes_its_evenness_from_the_config(tmp_path):
   banks = []
   for evenness in (0.0, 1.0):
-    loop, train_state, em_state = begun(tmp_path, bank_evenness=evenness)
-    banks.append(loop._search(train_state, em_state, 0).camera_bank)
+    loop, _, em_state = begun(tmp_path, bank_evenness=evenness)
+    banks.append(loop._search(em_state, 0).camera_bank)
   assert np.abs(banks[0] - banks[1]).max() > 1e-3
 
 
-@pytest.mark.parametrize("every", [0, 10])
 @pytest.mark.parametrize("known", [False, True])
-def test_a_bank_that_the_run_begins_with_is_not_searched_again(tmp_path, monkeypatch, every, known):
-  loop, train_state, em_state = begun(tmp_path, bank_every=every)
+def test_a_bank_that_the_run_begins_with_is_not_searched_again(tmp_path, monkeypatch, known):
+  loop, train_state, em_state = begun(tmp_path)
   if known:
     bank = np.ones((len(loop.train_split), 7), np.float32)
     em_state = dataclasses.replace(em_state, camera_bank=bank)
   loop = dataclasses.replace(loop, monitor=types.SimpleNamespace(record=None))
   searched = []
 
-  def search(self, train_state, em_state, index):
+  def search(self, em_state, index):
     searched.append(index)
     return em_state
 

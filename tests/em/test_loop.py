@@ -13,7 +13,7 @@ from tiny import tiny_config
 from umr_jax.config import GeometryConfig
 from umr_jax.data.dataset import load_dataset
 from umr_jax.em.first_state import bare_em_state, first_em_state
-from umr_jax.em.first_template import egg
+from umr_jax.em.first_template import unit_sphere
 from umr_jax.em.loop import EMLoop
 from umr_jax.geometry import quaternion
 from umr_jax.models.infer import build_topology_from
@@ -32,8 +32,8 @@ def with_geometry(config, **changes):
 
 def test_the_config_says_where_a_run_begins(tmp_path):
   config = tiny_config(tmp_path)
-  topology, first = first_template(with_geometry(config, radii=(0.9, 0.4, 0.5), taper=0.5))
-  np.testing.assert_array_equal(first, egg(topology, radii=(0.9, 0.4, 0.5), taper=0.5))
+  topology, first = first_template(with_geometry(config))
+  np.testing.assert_array_equal(first, unit_sphere(topology))
 
   topology, first = first_template(with_geometry(config, first="silhouettes", width=0.4))
   assert first.shape == (topology.num_half, 3) and np.isfinite(first).all()
@@ -74,7 +74,8 @@ def test_the_template_stands_up_for_a_new_network_alone(tmp_path, monkeypatch, m
     em=dataclasses.replace(config.em, **em),
   )
   loop = EMLoop(config=config, train_split=None, checkpointer=None, monitor=None)
-  before = bare_em_state(egg(build_topology_from(config), radii=(0.9, 0.4, 0.5), taper=0.5))
+  stretched = unit_sphere(build_topology_from(config)) * np.array([0.9, 0.4, 0.5], np.float32)
+  before = bare_em_state(stretched)
   # All photographs show the object's x as up.
   lying = np.asarray(quaternion.from_matrix(jnp.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])))
   monkeypatch.setattr(EMLoop, "_rotations", lambda self, *_: np.tile(lying, (4, 1)))

@@ -42,13 +42,11 @@ def test_no_instance_jumps_when_the_network_is_recentred(topology, em_state, rng
   kernel = jnp.asarray(rng.normal(size=(7, size)), jnp.float32)
   bias = jnp.asarray(rng.normal(size=size), jnp.float32)
   params = {"shape_head": {"offsets": {"kernel": kernel, "bias": bias}}}
-  state = TrainState(
-    step=jnp.int32(3), params=params, batch_stats={}, opt_state=(), ema_params=params
-  )
+  state = TrainState(step=jnp.int32(3), params=params, batch_stats={}, opt_state=())
   code = jnp.asarray(rng.normal(size=(4, 7)), jnp.float32)
 
   def shapes(state, em_state):
-    head = state.ema_params["shape_head"]["offsets"]
+    head = state.params["shape_head"]["offsets"]
     offsets = (code @ head["kernel"] + head["bias"][None]).reshape(4, -1, 3)
     return assemble_vertices(offsets, em_state.template, topology), offsets
 
@@ -63,7 +61,7 @@ def test_no_instance_jumps_when_the_network_is_recentred(topology, em_state, rng
 
 def test_recentring_needs_the_shape_head():
   state = TrainState(
-    step=jnp.int32(0), params={"other": jnp.zeros(3)}, batch_stats={}, opt_state=(), ema_params={}
+    step=jnp.int32(0), params={"other": jnp.zeros(3)}, batch_stats={}, opt_state=()
   )
   with pytest.raises(ValueError, match="shape_head/offsets/bias"):
     recentre(state, jnp.zeros((1, 3)))

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from umr_jax.geometry.subdivision import parents, refine, refine_half
-from umr_jax.geometry.symmetry import symmetrize
+from umr_jax.geometry.subdivision import parents, refine
 from umr_jax.geometry.topology import build_topology
 
 
@@ -37,31 +36,3 @@ def test_symmetry_is_kept(rng):
   np.testing.assert_allclose(vertices[fine.num_half :], right * [1, -1, 1])
   with pytest.raises(ValueError, match="does not follow"):
     refine(vertices, coarse, build(3))
-
-
-def test_half_a_mesh_becomes_half_of_the_finer_one(rng):
-  coarse, fine = build(1), build(2)
-  half = rng.normal(size=(4, coarse.num_half, 3)).astype(np.float32)
-  found = refine_half(half, coarse, fine)
-  assert found.dtype == np.float32
-  for one, other in zip(half, found, strict=True):
-    whole = np.asarray(symmetrize(one, num_center=coarse.num_center))
-    expected = refine(whole, coarse, fine)
-    np.testing.assert_allclose(
-      symmetrize(other, num_center=fine.num_center), expected, rtol=1e-5, atol=1e-6
-    )
-
-
-def test_squares_stay_positive(rng):
-  coarse, fine = build(0), build(1)
-  squares = rng.uniform(1.0, 2.0, size=(coarse.num_half, 3)).astype(np.float32)
-  found = refine_half(squares, coarse, fine, squares=True)
-  assert (found[fine.num_center :] > 0.0).all() and (found < 2.0).all()
-  # One of them, by hand: the middle of an edge across the mirror plane, between a vertex and the
-  # mirror image of another.
-  ends = parents(coarse, fine)[: fine.num_half]
-  crossing = np.flatnonzero((ends[:, 0] < coarse.num_half) & (ends[:, 1] >= coarse.num_half))
-  at = crossing[0]
-  mirrored = ends[at, 1] - (coarse.num_half - coarse.num_center)
-  expected = 0.5 * (squares[ends[at, 0]] + squares[mirrored])
-  np.testing.assert_allclose(found[at], expected, rtol=1e-6)

@@ -13,7 +13,7 @@ from umr_jax import parallel
 from umr_jax.data.batching import train_batch
 from umr_jax.data.dataset import load_dataset
 from umr_jax.em.first_state import bare_em_state
-from umr_jax.em.first_template import egg
+from umr_jax.em.first_template import unit_sphere
 from umr_jax.models.infer import build_net, build_topology_from
 from umr_jax.models.initialize import initialize
 from umr_jax.train.augment import Strengths
@@ -42,10 +42,10 @@ def build(setting, optimizer, **changes):
     weights=config.loss,
     settings=config.render,
     image_size=config.render_size,
-    **{"ema_decay": 0.9, **changes},
+    **changes,
   )
-  state = new_train_state(params, stats, optimizer, step=0, ema=True)
-  return step, state, bare_em_state(egg(topology))
+  state = new_train_state(params, stats, optimizer, step=0)
+  return step, state, bare_em_state(unit_sphere(topology))
 
 
 def run(function, state, em_state, batch, steps, *, key=0):
@@ -59,15 +59,12 @@ def run(function, state, em_state, batch, steps, *, key=0):
 
 
 @pytest.mark.slow
-def test_the_loss_falls_and_the_average_follows(setting):
+def test_the_loss_falls(setting):
   step, state, em_state = build(setting, optax.adam(2e-3))
   batch = setting[3]
   new, losses = run(parallel.pmap_step(step, donate=False), state, em_state, batch, 30)
   assert np.mean(losses[-5:]) < 0.95 * losses[0]
   assert int(new.step) == 30
-  live, average = (jax.tree.leaves(tree) for tree in (new.params, new.ema_params))
-  gaps = [float(np.abs(a - b).max()) for a, b in zip(live, average, strict=True)]
-  assert 0.0 < max(gaps) < 0.1
 
 
 @pytest.mark.slow
@@ -113,7 +110,7 @@ def test_noise_belongs_to_the_image():
 @pytest.mark.slow
 def test_gradients_of_four_devices_are_those_of_the_mean_over_their_shares(setting):
   """SGD, so that a wrong scale cannot hide: the update is the mean of the four shares' updates."""
-  step, state, em_state = build(setting, optax.sgd(1e-2), ema_decay=0.0)
+  step, state, em_state = build(setting, optax.sgd(1e-2))
   # Two images a device, other ones on each: BatchNorm is per device.
   order = np.array([0, 1, 2, 3, 0, 2, 1, 3])
   shared = jax.tree.map(lambda rows: rows[order], setting[3])

@@ -82,7 +82,7 @@ def train_batch(
     mirrored = bool(mirror and rng.random() < 0.5)
     example = split[number]
     square = square_box(example.box, padding=padding, jitter=draws)
-    crops.append(_cut(split, example, square, image_size, mirrored, parts))
+    crops.append(_cut(split, example, square, image_size, mirrored=mirrored, parts=parts))
     indices.append(number)
     if bank is not None:
       camera = move_camera(
@@ -100,7 +100,6 @@ def evaluation_batches(
   batch_size: int,
   image_size: int,
   padding: float,
-  mirrored: bool = False,
   parts: bool = True,
 ) -> Iterator[tuple[Batch, list[Crop]]]:
   """Every image of a split once, in order, without jitter.
@@ -110,7 +109,6 @@ def evaluation_batches(
     batch_size: rows of every batch; the last one is padded with copies that are not `valid`.
     image_size: S.
     padding: share of the mask's box added on every side.
-    mirrored: every image mirrored, instead of none.
     parts: as in `train_batch`.
 
   Yields:
@@ -122,7 +120,7 @@ def evaluation_batches(
     for index in indices:
       example = split[index]
       square = square_box(example.box, padding=padding)
-      crops.append(_cut(split, example, square, image_size, mirrored, parts))
+      crops.append(_cut(split, example, square, image_size, mirrored=False, parts=parts))
     yield _stack(crops, indices, batch_size, split.part_channels if parts else 0), crops
 
 
@@ -131,6 +129,7 @@ def _cut(
   example: Example,
   square: tuple[float, float, float],
   size: int,
+  *,
   mirrored: bool,
   parts: bool,
 ) -> Crop:

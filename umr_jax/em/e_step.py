@@ -48,8 +48,8 @@ def make_round(config: Config, *, index: int) -> Round:
 
   Args:
     config: of the run.
-    index: the round, from 0; it sets the mesh, the renders, the number of camera hypotheses and,
-      through the seed, the first parameters.
+    index: the round, from 0; it sets the weights of the losses, the number of camera hypotheses
+      and, through the seed, the first parameters.
 
   Raises:
     FileNotFoundError: if a file of pretrained weights is named and not there.
@@ -71,17 +71,13 @@ def make_round(config: Config, *, index: int) -> Round:
 
   def new_state(step: int) -> TrainState:
     params, batch_stats = first_variables(net, config, seed=config.train.seed + index)
-    ema = config.train.ema_decay > 0
     judge = _first_judge(config, seed=config.train.seed + index)
-    return host(
-      new_train_state(params, batch_stats, optimizer, step=step, ema=ema, discriminator=judge)
-    )
+    return host(new_train_state(params, batch_stats, optimizer, step=step, discriminator=judge))
 
   train_step = make_train_step(
     net,
     optimizer,
     weights=config.loss,
-    ema_decay=config.train.ema_decay,
     augment=Strengths(
       color=config.data.color_jitter,
       background=config.data.background,

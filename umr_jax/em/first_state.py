@@ -10,7 +10,7 @@ from umr_jax.config import Config
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
 from umr_jax.em.first_parts import first_canonical_uv
-from umr_jax.em.first_template import egg, inflate, mean_profile
+from umr_jax.em.first_template import inflate, mean_profile, unit_sphere
 from umr_jax.em.first_volume import ViewSearch, first_volume, with_volume
 from umr_jax.em.m_step import with_canonical_uv
 from umr_jax.types import Batch, EMState, Template, Topology
@@ -35,8 +35,8 @@ def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
     ValueError: if the silhouettes do not allow it.
   """
   geometry = config.geometry
-  if geometry.first == "egg":
-    return bare_em_state(egg(topology, radii=geometry.radii, taper=geometry.taper))
+  if geometry.first == "sphere":
+    return bare_em_state(unit_sphere(topology))
   is_volume = geometry.first == "volume"
   maps = _maps(config, split, limit=_VOLUME_IMAGES if is_volume else _PROFILE_IMAGES)
   profile = mean_profile(maps[:: 1 + (len(maps) - 1) // _PROFILE_IMAGES])
@@ -52,7 +52,6 @@ def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
       elevation=config.model.camera_elevation,
       roll=config.model.camera_roll,
       evenness=config.em.bank_evenness,
-      layout=geometry.first_cameras == "layout",
     )
     volume, cameras = first_volume(
       maps,

@@ -1,8 +1,7 @@
-"""Where round 0 begins: an egg, or the category's mean silhouette blown up into a solid.
+"""Where round 0 begins: the sphere, or the category's mean silhouette blown up into a solid.
 
-From a sphere nothing tells views apart, and what does not differ cannot be learned. An egg tells a
-view from the side from one from the front. A silhouette's profile also tells which end is which,
-and which way is up, before any camera is known.
+From a sphere nothing tells views apart, and what does not differ cannot be learned. A silhouette's
+profile tells which end is which, and which way is up, before any camera is known.
 """
 
 import contourpy
@@ -17,26 +16,10 @@ from umr_jax.types import Topology
 _SWEEPS = 20
 
 
-def egg(
-  topology: Topology, *, radii: tuple[float, ...] = (1.0, 1.0, 1.0), taper: float = 0.0
-) -> np.ndarray:
-  """An ellipsoid, thicker at one end; by default the unit sphere.
-
-  Args:
-    topology: whose sphere is stretched.
-    radii: half axes along x, y, z.
-    taper: how much thicker the egg is at its x end, and thinner at the other, as a share.
-
-  Returns:
-    [Vh, 3] float32, the half vertices.
-
-  Departs: the paper starts from the sphere. Without a taper templates were seen to grow a head at
-  both ends, which explains every picture half.
-  """
-  sphere = np.asarray(topology.sphere)
-  thick = 1.0 + taper * sphere[:, :1] * np.array([[0.0, 1.0, 1.0]])
-  stretched = (sphere * thick * np.array([radii])).astype(np.float32)
-  return np.asarray(halve(stretched, num_center=topology.num_center))
+def unit_sphere(topology: Topology) -> np.ndarray:
+  """[Vh, 3] float32: the half vertices of the unit sphere, where the paper starts."""
+  sphere = np.asarray(topology.sphere).astype(np.float32)
+  return np.asarray(halve(sphere, num_center=topology.num_center))
 
 
 def mean_profile(maps: Float[np.ndarray, "N S S C"]) -> Float[np.ndarray, "S S C"]:
@@ -57,7 +40,7 @@ def mean_profile(maps: Float[np.ndarray, "N S S C"]) -> Float[np.ndarray, "S S C
   """
   uneven = (maps - maps[:, :, ::-1]).reshape(len(maps), -1).astype(np.float64)
   if not uneven.any():
-    raise ValueError("every mask is its own mirror image: start from geometry.first='egg'")
+    raise ValueError("every mask is its own mirror image: start from geometry.first='sphere'")
   # The direction in which images differ most from their mirror images, then the mean's own. The
   # images' products with one another are a smaller matrix than theirs with the pixels'.
   direction = np.linalg.eigh(uneven @ uneven.T)[1][:, -1] @ uneven

@@ -24,7 +24,6 @@ from umr_jax.em.camera_bank import (
 )
 from umr_jax.em.camera_choice import choose_cameras
 from umr_jax.em.m_step import with_canonical_uv
-from umr_jax.em.part_layout import layout_cameras, part_layout
 from umr_jax.em.volume import (
   CELLS,
   FIT_BATCH,
@@ -47,19 +46,17 @@ _SIZE = 32
 _STEPS, _LAST_STEPS, _VISITS = 60, 120, 16
 # How many images are compared with the views at a time.
 _BATCH = 50
-_from_layout = jax.jit(layout_cameras)
 # How many images decide where the surface lies.
 _JUDGED = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class ViewSearch:
-  """How cameras are searched; the same as in training, but for the first ones."""
+  """How cameras are searched; the same as in training."""
 
   elevation: tuple[float, ...]
   roll: float
   evenness: float
-  layout: bool = False  # whether the first cameras are found from the places of parts alone
 
 
 def first_volume(
@@ -97,15 +94,12 @@ def first_volume(
   key = jax.random.key(seed)
   last = max(_LAST_STEPS, _VISITS * len(maps) // FIT_BATCH)
   for turn in range(turns):
-    if search.layout and not turn:
-      cameras = _from_layout(part_layout(small[..., 1:]), rotations, key=key)
-    else:
-      views = (
-        volume_views(volume_of(logits), rotations)
-        if turn
-        else draw(template_vertices(start, topology), start.canonical_uv)
-      )
-      cameras = _search(views, masks, parts, evenness=search.evenness)
+    views = (
+      volume_views(volume_of(logits), rotations)
+      if turn
+      else draw(template_vertices(start, topology), start.canonical_uv)
+    )
+    cameras = _search(views, masks, parts, evenness=search.evenness)
     logits, cameras, overlaps = fit_volume(
       logits,
       cameras,

@@ -17,16 +17,14 @@ from umr_jax.em.aggregate import aggregate
 from umr_jax.em.camera_bank import CROP_SIZE, template_vertices
 from umr_jax.em.e_step import Round, e_step, make_round, run_key, training_batches
 from umr_jax.em.first_state import first_em_state
-from umr_jax.em.m_step import finer_em_state, m_step
+from umr_jax.em.m_step import m_step
 from umr_jax.em.measure import Measurement, on_host
 from umr_jax.em.monitor import Monitor
 from umr_jax.em.stand_up import mean_up, stood_up
 from umr_jax.errors import Preempted
-from umr_jax.models.infer import Inference, build_topology_from
-from umr_jax.train.finer import finer
+from umr_jax.models.infer import Inference
 from umr_jax.train.recentre import recentre
-from umr_jax.train.step import evaluation_params
-from umr_jax.types import EMState, Topology, TrainState, host, network_round
+from umr_jax.types import EMState, TrainState, host, network_round
 
 # Images whose cameras say what is up.
 _UP_IMAGES = 500
@@ -84,7 +82,7 @@ class EMLoop:
     if restored is None:
       return (
         self.round(0).new_state(0),
-        first_em_state(self.config.at_round(0), self.round(0).topology, self.train_split),
+        first_em_state(self.config, self.round(0).topology, self.train_split),
       )
     step, em_state = restored.step, restored.em_state
     logging.info("Going on from the checkpoint of step %d.", step)
@@ -100,40 +98,29 @@ class EMLoop:
   def _next_round(
     self, train_state: TrainState, em_state: EMState, index: int
   ) -> tuple[TrainState, EMState]:
-    """The states with which a round begins: its mesh may be finer, its network a new one."""
+    """The states with which a round begins: its network may be a new one."""
     free = self.config.model.camera_pose == "free"
     if self.config.em.restart and self.config.em.mean_up and free:
       em_state = parallel.of_first_host(
         stood_up(em_state, mean_up(self._rotations(train_state, em_state, index - 1)))
       )
-    coarse, fine = self.round(index - 1).topology, self.round(index).topology
-    for level in range(coarse.level, fine.level):
-      lower, upper = (self._topology(at) for at in (level, level + 1))
-      em_state = finer_em_state(em_state, lower, upper)
-      if not self.config.em.restart:
-        train_state = finer(train_state, lower, upper)
     if self.config.em.restart:
       train_state = self.round(index).new_state(int(train_state.step))
     return train_state, em_state
-
-  def _topology(self, level: int) -> Topology:
-    geometry = dataclasses.replace(self.config.geometry, level=level)
-    return build_topology_from(dataclasses.replace(self.config, geometry=geometry))
 
   def _e_step(self, train_state: TrainState, em_state: EMState) -> tuple[TrainState, EMState]:
     """The gradient steps of one round, with its panels, checkpoints and template updates."""
     index, start = int(em_state.round), int(em_state.round_start)
     stop = self.config.round_bounds()[index][1]
     moving, mapping = self.config.em.template_every, self.config.em.parts_every
-    searching = self.config.em.bank_every
     shard = (jax.process_index(), jax.process_count())
     key = run_key(self.config.train)
-    known = em_state.camera_bank is not None and not (searching and index)
-    if self.config.loss.camera_bank and int(train_state.step) == start and not known:
-      em_state = self._search(train_state, em_state, index)
+    begins = int(train_state.step) == start
+    if self.config.loss.camera_bank and begins and em_state.camera_bank is None:
+      em_state = self._search(em_state, index)
     while (step := int(train_state.step)) < stop:
       pause = min(stop, *(step - step % n + n for n in self._pauses()))
-      for every in filter(None, (moving, mapping, searching)):
+      for every in filter(None, (moving, mapping)):
         pause = min(pause, step - (step - start) % every + every)
       replicated = e_step(
         parallel.replicate(train_state),
@@ -150,16 +137,13 @@ class EMLoop:
       parallel.assert_replicated(replicated)
       train_state = parallel.unreplicate(replicated)
       step = int(train_state.step)
-      template, parts, search = (
-        every > 0 and step < stop and (step - start) % every == 0
-        for every in (moving, mapping, searching)
+      template, parts = (
+        every > 0 and step < stop and (step - start) % every == 0 for every in (moving, mapping)
       )
       if template or parts:
         train_state, em_state = self._m_step(
           train_state, em_state, index, template=template, parts=parts
         )
-      if search:
-        em_state = self._search(train_state, em_state, index)
       if step % self.config.log.panel_every == 0 or step == stop:
         now = self.round(index)
         self.monitor.panel(step, now.show, now.topology, train_state, em_state)
@@ -191,7 +175,7 @@ class EMLoop:
       em_state,
       statistics,
       topology=self.round(index).topology,
-      template=template and self.config.em.template,
+      template=template,
     )
     logging.info(
       "M-step: the template moved by %.3f on average over %d images; part maps of %d images.",
@@ -201,9 +185,9 @@ class EMLoop:
     )
     return host(recentre(train_state, jnp.asarray(mean_offset))), em_state
 
-  def _search(self, train_state: TrainState, em_state: EMState, index: int) -> EMState:
-    """A camera for every training image, by its category's shapes and canonical map as they are."""
-    shapes = self._shapes(train_state, em_state, index)
+  def _search(self, em_state: EMState, index: int) -> EMState:
+    """A camera for every training image, by the template and the canonical map as they are."""
+    shapes = template_vertices(em_state, self.round(index).topology)
     views = host(self.round(index).views(shapes, em_state.canonical_uv))
     held, score = parallel.replicate(views), self.round(index).score
     rank, count = jax.process_index(), jax.process_count()
@@ -226,14 +210,6 @@ class EMLoop:
     logging.info("Found a camera for each of %d images.", len(bank))
     return dataclasses.replace(em_state, camera_bank=bank)
 
-  def _shapes(self, train_state: TrainState, em_state: EMState, index: int) -> jax.Array:
-    """The shapes [M, V, 3] that a search looks at: of some training images, or the template."""
-    if not self.config.em.bank_shapes:
-      return template_vertices(em_state, self.round(index).topology)
-    seen = self.train_split.thinned(self.config.em.bank_shapes)
-    inferred = self._inferred(train_state, em_state, index, seen)
-    return jnp.asarray(np.concatenate([batch.vertices for batch in inferred]))
-
   def _rotations(self, train_state: TrainState, em_state: EMState, index: int) -> np.ndarray:
     """The most probable camera's rotation [M, 4] of some training images."""
     seen = self.train_split.thinned(_UP_IMAGES)
@@ -244,7 +220,6 @@ class EMLoop:
     self, train_state: TrainState, em_state: EMState, index: int, split: Split
   ) -> Iterator[Inference]:
     """What a round's network says of images, batch by batch, on the host."""
-    params = evaluation_params(train_state)
     for batch, _ in evaluation_batches(
       split,
       batch_size=self.config.train.batch_size,
@@ -252,7 +227,7 @@ class EMLoop:
       padding=self.config.data.padding,
     ):
       found = self.round(index).infer(
-        params, train_state.batch_stats, em_state.template, jnp.asarray(batch.image)
+        train_state.params, train_state.batch_stats, em_state.template, jnp.asarray(batch.image)
       )
       yield jax.tree.map(lambda rows, valid=batch.valid: np.asarray(rows)[valid], found)
 
@@ -260,9 +235,7 @@ class EMLoop:
     self, train_state: TrainState, em_state: EMState, index: int, *, parts: bool
   ) -> Iterator[Measurement]:
     """One pass over the training set: unaugmented, in order, shared among the hosts."""
-    state = parallel.replicate(
-      (evaluation_params(train_state), train_state.batch_stats, em_state.template)
-    )
+    state = parallel.replicate((train_state.params, train_state.batch_stats, em_state.template))
     measure = self.round(index).measure
     rank, count = jax.process_index(), jax.process_count()
     for batch, _ in evaluation_batches(

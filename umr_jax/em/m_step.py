@@ -9,7 +9,6 @@ from jaxtyping import Array, Float, Int
 
 from umr_jax.em.aggregate import Statistics
 from umr_jax.geometry.sampling import bilinear_sample
-from umr_jax.geometry.subdivision import refine_half
 from umr_jax.types import EMState, Template, Topology
 
 
@@ -53,15 +52,6 @@ def with_canonical_uv(
   return dataclasses.replace(
     em_state, canonical_uv=canonical_uv, part_vertices=np.asarray(jax.device_get(labels))
   )
-
-
-def finer_em_state(em_state: EMState, coarse: Topology, fine: Topology) -> EMState:
-  """The state on a mesh of the next level: the same surface, the same canonical map."""
-  half = refine_half(np.asarray(em_state.template.half_vertices), coarse, fine)
-  em_state = dataclasses.replace(em_state, template=Template(half_vertices=half))
-  if em_state.canonical_uv is None:
-    return em_state
-  return with_canonical_uv(em_state, np.asarray(em_state.canonical_uv), topology=fine)
 
 
 def part_vertices(canonical_uv: Float[Array, "Hu Wu P1"], topology: Topology) -> Int[Array, "V"]:

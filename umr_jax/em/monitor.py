@@ -17,7 +17,6 @@ from umr_jax.files import write_text
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.metrics import MetricWriter, Progress, check_finite, read_metrics, to_floats
 from umr_jax.models.infer import Infer
-from umr_jax.train.step import evaluation_params
 from umr_jax.types import Batch, EMState, Topology, TrainState
 
 # The metrics of a log line; all of them stand in metrics.jsonl.
@@ -87,7 +86,7 @@ class Monitor:
     if jax.process_index() != 0:
       return
     inferred = infer(
-      evaluation_params(train_state),
+      train_state.params,
       train_state.batch_stats,
       em_state.template,
       self._watched.image,

@@ -16,9 +16,7 @@ def parameter_counts(config: Config) -> tuple[dict[str, int], dict[str, str]]:
 
   Nothing is computed: shapes come from tracing.
   """
-  hypotheses = config.hypotheses(config.em.rounds - 1)
-  config = config.at_round(config.em.rounds - 1)
-  net = build_net(config, hypotheses=hypotheses)
+  net = build_net(config, hypotheses=config.hypotheses(config.em.rounds - 1))
   size = config.data.image_size
   images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
   keys = {"params": jax.random.key(0), "noise": jax.random.key(1)}

@@ -113,17 +113,16 @@ def make_infer(net: UMRNet, topology: Topology) -> Infer:
 
 
 def trained(config: Config, em_state: EMState, *, step: int) -> tuple[Infer, Topology]:
-  """What reconstructs photographs with a checkpoint's parameters, and the mesh it has by then.
+  """What reconstructs photographs with a checkpoint's parameters, and its mesh.
 
   Args:
     config: of the run.
     em_state: of the checkpoint.
     step: of the checkpoint.
   """
-  index = network_round(em_state, step)
-  config = config.at_round(index)
   topology = build_topology_from(config)
-  return make_infer(build_net(config, hypotheses=config.hypotheses(index)), topology), topology
+  net = build_net(config, hypotheses=config.hypotheses(network_round(em_state, step)))
+  return make_infer(net, topology), topology
 
 
 @checked

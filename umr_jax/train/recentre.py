@@ -21,7 +21,7 @@ def recentre(train_state: TrainState, mean_offset: Float[Array, "Vh 3"]) -> Trai
     mean_offset: what the M-step added to the template.
 
   Returns:
-    The state with new parameters, and the same change in their moving average.
+    The state with new parameters.
 
   Source: Li et al. 2020, equation 4; the released code lets the update count twice.
   """
@@ -37,7 +37,5 @@ def recentre(train_state: TrainState, mean_offset: Float[Array, "Vh 3"]) -> Trai
   if _BIAS not in found:
     raise ValueError(f"The parameters hold no {'/'.join(_BIAS)}; a template update needs it.")
   return dataclasses.replace(
-    train_state,
-    params=jax.tree_util.tree_map_with_path(shift, train_state.params),
-    ema_params=jax.tree_util.tree_map_with_path(shift, train_state.ema_params),
+    train_state, params=jax.tree_util.tree_map_with_path(shift, train_state.params)
   )

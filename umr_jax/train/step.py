@@ -28,7 +28,6 @@ def new_train_state(
   optimizer: optax.GradientTransformation,
   *,
   step: int,
-  ema: bool,
   discriminator: Any = None,
 ) -> TrainState:
   """The state of a network that has not been trained yet, at a step of the run."""
@@ -37,7 +36,6 @@ def new_train_state(
     params=params,
     batch_stats=batch_stats,
     opt_state=optimizer.init(_trained(params, discriminator or {})),
-    ema_params=params if ema else {},
     discriminator=discriminator or {},
   )
 
@@ -45,11 +43,6 @@ def new_train_state(
 def _trained(params: Any, discriminator: Any) -> Any:
   """Everything that one optimizer moves."""
   return (params, discriminator) if discriminator else params
-
-
-def evaluation_params(train_state: TrainState) -> Any:
-  """The parameters to predict with: the moving average where there is one."""
-  return train_state.ema_params or train_state.params
 
 
 def latent_noise(index: Array, key: PRNGKeyArray, *, size: int) -> Float[Array, "B Z"]:
@@ -66,7 +59,6 @@ def make_train_step(
   weights: LossConfig,
   settings: RenderConfig,
   image_size: int,
-  ema_decay: float,
   augment: Strengths = UNCHANGED,
   distance: TextureDistance = texture_distance,
 ) -> TrainStep:
@@ -79,8 +71,6 @@ def make_train_step(
     weights: of the loss terms.
     settings: of the rasterizer.
     image_size: pixels per side of the renders.
-    ema_decay: of the parameters' moving average; 0 for none. The average follows quickly at first:
-      its decay is at most (1 + n) / (10 + n) after n steps of the round.
     augment: how much the pictures change from step to step.
     distance: of a textured render from the image.
 
@@ -132,9 +122,6 @@ def make_train_step(
     updates, opt_state = optimizer.update(grads, train_state.opt_state, trained)
     trained = optax.apply_updates(trained, updates)
     params, discriminator = trained if train_state.discriminator else (trained, {})
-    ema_params = train_state.ema_params
-    if ema_decay:
-      ema_params = _follow(ema_params, params, train_state.step - em_state.round_start, ema_decay)
     metrics["grad_norm"] = optax.global_norm(grads)
     new_state = dataclasses.replace(
       train_state,
@@ -142,16 +129,8 @@ def make_train_step(
       params=params,
       batch_stats=batch_stats,
       opt_state=opt_state,
-      ema_params=ema_params,
       discriminator=discriminator,
     )
     return new_state, metrics
 
   return train_step
-
-
-def _follow(average: Any, params: Any, round_step: Array, ema_decay: float) -> Any:
-  """The moving average after one more step; it follows quickly at first."""
-  steps = round_step.astype(jnp.float32)
-  decay = jnp.minimum(ema_decay, (1.0 + steps) / (10.0 + steps))
-  return jax.tree.map(lambda old, new: new + decay * (old - new), average, params)
