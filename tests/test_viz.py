@@ -7,7 +7,7 @@ from PIL import Image
 from umr_jax import viz
 from umr_jax.geometry.topology import build_topology
 
-B, S, CELL = 2, 32, viz.PANEL_CELL
+B, S, CELL = 2, 32, 48
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,8 @@ def cell(panel, row, column, head):
   return panel[top : top + CELL, left : left + CELL]
 
 
-def test_the_panel_shows_each_image_in_its_row(panel_arguments):
+def test_the_panel_shows_each_image_in_its_row(panel_arguments, monkeypatch):
+  monkeypatch.setattr(viz, "PANEL_CELL", CELL)
   panel = viz.training_panel(**panel_arguments)
   assert panel.dtype == np.uint8
   assert panel.shape[1] == 7 * (CELL + 2) + 2
