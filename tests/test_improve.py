@@ -24,7 +24,9 @@ def semantic_config(cache, parts="discovered"):
   return dataclasses.replace(
     base,
     data=dataclasses.replace(base.data, parts=parts),
-    parts=PartsConfig(method="color", features="color", image_size=32, feature_size=64),
+    parts=PartsConfig(
+      method="position", features="encoder", encoder_steps=2, image_size=32, feature_size=64
+    ),
     loss=LossConfig(part_probability=1.0, part_vertices=1.0),
     em=dataclasses.replace(base.em, rounds=1, hypotheses=(1,), round_fractions=(1.0,)),
   )

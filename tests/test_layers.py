@@ -170,9 +170,9 @@ def plant(root: pathlib.Path, files: dict[str, str]) -> list[str]:
 @pytest.mark.parametrize(
   ("path", "source", "expected"),
   [
-    ("umr_jax/render/shade.py", "from umr_jax.models import resnet", "render imports models"),
-    ("umr_jax/render/shade.py", "\nimport umr_jax.losses.mask", "render imports losses"),
-    ("umr_jax/render/shade.py", "import flax.linen as nn", "render imports flax"),
+    ("umr_jax/render/mesh.py", "from umr_jax.models import resnet", "render imports models"),
+    ("umr_jax/render/mesh.py", "\nimport umr_jax.losses.mask", "render imports losses"),
+    ("umr_jax/render/mesh.py", "import flax.linen as nn", "render imports flax"),
     ("umr_jax/geometry/uv.py", "from ..em.loop import run", "geometry imports em"),
     ("umr_jax/geometry/uv.py", "from .. import train", "geometry imports train"),
     ("umr_jax/eval/report.py", "from umr_jax import scops", "eval imports scops"),

@@ -5,13 +5,12 @@ import os
 import pathlib
 import sys
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from umr_jax import metrics
-from umr_jax.metrics import Mean, MetricWriter, NonFiniteError, Progress, check_finite
+from umr_jax.metrics import MetricWriter, NonFiniteError, Progress, check_finite
 
 
 def lines(folder):
@@ -21,31 +20,6 @@ def lines(folder):
     raise AssertionError(f"{name} is not JSON")
 
   return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
-
-
-@pytest.mark.parametrize("cut", [0, 1, 4, 7])
-def test_merging_any_cut_of_the_values_gives_their_mean(rng, cut):
-  values = rng.normal(size=7).astype(np.float32)
-  left = Mean.empty().update(jnp.asarray(values[:cut]))
-  right = Mean.empty().update(jnp.asarray(values[cut:]))
-  for merged in (left.merge(right), right.merge(left), left.merge(right).merge(Mean.empty())):
-    np.testing.assert_allclose(merged.compute(), values.mean(), rtol=1e-5, atol=1e-7)
-
-
-def test_weights_leave_padded_rows_out_even_if_they_are_nan():
-  values = jnp.asarray([1.0, 3.0, jnp.nan])
-  mean = jax.jit(lambda v, w: Mean.empty().update(v, weights=w))(
-    values, jnp.asarray([1.0, 1.0, 0.0])
-  )
-  assert mean.compute() == 2.0
-
-
-def test_a_nan_that_counts_shows():
-  assert np.isnan(Mean.empty().update(jnp.asarray([1.0, jnp.nan])).compute())
-
-
-def test_the_mean_of_nothing_is_nan():
-  assert np.isnan(Mean.empty().compute())
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -35,12 +35,12 @@ def test_a_sphere_is_a_disc_of_its_colour_with_straight_alpha(topology):
   assert (view[view[..., 3] == 0] == 0).all()
 
 
-def test_views_over_a_background_leave_it_alone_outside(topology):
-  texels = np.ones((topology.num_faces, 4, 3), np.float32)
+def test_views_over_white_leave_it_alone_outside(topology):
+  texels = np.full((topology.num_faces, 4, 3), 0.25, np.float32)
   view = one_view(topology.sphere, UPRIGHT, texels, topology)
-  shown = views.over(view, 0.25)
-  np.testing.assert_allclose(shown[0, 0], 0.25)
-  np.testing.assert_allclose(shown[SIZE // 2, SIZE // 2], 1.0, atol=1e-3)
+  shown = views.over_white(view)
+  np.testing.assert_allclose(shown[0, 0], 1.0)
+  np.testing.assert_allclose(shown[SIZE // 2, SIZE // 2], 0.25, atol=1e-3)
 
 
 def test_shading_is_brighter_above_and_normals_turn_with_the_camera(topology):

@@ -37,8 +37,9 @@ def cell(panel, row, column, head):
   return panel[top : top + CELL, left : left + CELL]
 
 
-def test_the_panel_shows_each_image_in_its_row(panel_arguments):
-  panel = viz.training_panel(**panel_arguments, cell=CELL)
+def test_the_panel_shows_each_image_in_its_row(panel_arguments, monkeypatch):
+  monkeypatch.setattr(viz, "PANEL_CELL", CELL)
+  panel = viz.training_panel(**panel_arguments)
   assert panel.dtype == np.uint8
   assert panel.shape[1] == 7 * (CELL + 2) + 2
   head = 16

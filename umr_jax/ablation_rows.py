@@ -58,29 +58,10 @@ ROWS: dict[str, Row] = {
   "decided": Row(
     "(c) without camera bank, entropy pushed down", {**_NO_BANK, "loss.camera_entropy": 0.05}
   ),
-  "diverse": Row(
-    "(c) without camera bank, cameras kept apart", {**_NO_BANK, "loss.camera_diversity": 1.0}
-  ),
-  "mirrored": Row(
-    "(c) without camera bank, mirrored views as hypotheses",
-    {**_NO_BANK, "model.camera_mirrored": True},
-  ),
   "free_pose": Row("(c) without camera bank, elevation unbounded", _FREE_POSE),
   "together": Row(
     "(c) without camera bank, elevation unbounded, cameras start together",
     {**_FREE_POSE, "model.camera_spread": False},
-  ),
-  "appearance": Row(
-    "(c) without camera bank, elevation unbounded, cameras judged by what they show",
-    {**_FREE_POSE, "loss.camera_appearance": True},
-  ),
-  "blind_twins": Row(
-    "(c) without camera bank, elevation unbounded, twins as hypotheses",
-    {**_FREE_POSE, "model.camera_twins": True},
-  ),
-  "twins": Row(
-    "(c) without camera bank, elevation unbounded, twins judged by what they show",
-    {**_FREE_POSE, "model.camera_twins": True, "loss.camera_appearance": True},
   ),
   "no_volume": Row(
     "(c) from the silhouettes' mean, without a volume",

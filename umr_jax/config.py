@@ -72,11 +72,11 @@ class DataConfig:
 class PartsConfig:
   """How parts are discovered where the data have none (supplementary 1; Hung et al. 2019)."""
 
-  # cosegment: factors of frozen features | scops: the losses of Hung et al. | color: k-means on
-  # colours and positions | position: places in the mask's box. The last two are references.
+  # cosegment: factors of frozen features | scops: the losses of Hung et al. | position: places in
+  # the mask's box, a reference.
   method: str = "cosegment"
   # auto: efficientnet where its package is installed, else encoder |
-  # efficientnet | vgg16 | vgg19 | hed | dino | encoder: trained on the folder itself | color
+  # efficientnet | vgg16 | vgg19 | dino | encoder: trained on the folder itself
   features: str = "auto"
   feature_file: str = ""  # the weight file of vgg16, vgg19 and dino
   feature_size: int = 448  # pixels per side of what the features see
@@ -92,10 +92,6 @@ class PartsConfig:
   steps: int = 0
   batch_size: int = 16
   learning_rate: float = 3e-3
-  # Warps under which parts must stay: degrees to either side, and the object's size. The published
-  # ones, 60 and (0.7, 2), leave a small network little of its steps.
-  rotation: float = 30.0
-  zoom: tuple[float, ...] = (0.8, 1.3)
   seed: int = 0
   reliable: float = 0.5  # the share of reconstructions that teach when parts are improved
   # Weights of the losses; the published ones are 10, 1000, 100, 10000 and 0.1. Preset `scops` has
@@ -129,10 +125,6 @@ class ModelConfig:
   camera_pose: str = "free"  # free | upright: elevation and roll within the bounds below
   camera_elevation: tuple[float, ...] = (-20.0, 50.0)  # degrees
   camera_roll: float = 20.0  # degrees to either side
-  # Whether half of the hypotheses are the depth-reversed twins of the others; they may lie beyond
-  # the bound on elevation, at its negative.
-  camera_twins: bool = False
-  camera_mirrored: bool = False  # or half of them look the other way, as in the flipped picture
   camera_spread: bool = True  # whether hypotheses start around the object rather than together
 
 
@@ -174,22 +166,17 @@ class LossConfig:
   part_probability: float = 0.0  # of the rendered canonical map; teaches shapes
   part_cameras: bool = False  # the probability term teaches cameras, too
   part_vertices: float = 0.0  # of the template's parts; teaches cameras
-  part_symmetric: bool = False  # the image's points look for vertices, too
   # Of the judge of unseen views, which sees silhouettes or colours; 0: there is none.
   adversary: float = 0.0
   adversary_reversal: float = 0.2  # how much of its gradient, reversed, reaches the shape
   adversary_domain: str = "mask"  # mask | color
   camera_bank: float = 0.0  # of the bank: a camera for every training image, found by search
   camera_entropy: float = 0.0  # positive: towards one hypothesis; negative: keeps several alive
-  camera_diversity: float = 0.0  # keeps the hypotheses' rotations apart
   # Hypotheses count by responsibility, softmax(-loss / temperature), and their probabilities learn
   # to be the responsibilities; 0: they count by their probabilities, as in the paper.
   camera_temperature: float = 0.0
   camera_prior: float = 0.0  # the power to which the probabilities count in responsibilities
   camera_posterior: float = 0.0  # weight of what teaches the probabilities
-  # Responsibilities see parts and, with model.flow=free, colours under every hypothesis: they tell
-  # a view from its depth-reversed twin.
-  camera_appearance: bool = False
   perceptual_weights: str = "none"  # none, or a torchvision AlexNet file
 
 

@@ -60,17 +60,6 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
   elevation = config.model.camera_elevation
   if len(elevation) != 2 or not -90 <= elevation[0] < elevation[1] <= 90:
     yield f"model.camera_elevation is {elevation}; it must be two rising angles in [-90, 90]."
-  paired = [n for n in ("camera_twins", "camera_mirrored") if getattr(config.model, n)]
-  if len(paired) > 1:
-    yield "model.camera_twins and model.camera_mirrored are two ways to pair hypotheses: set one."
-  for name in paired:
-    if any(count % 2 for count in config.em.hypotheses):
-      yield f"model.{name} needs even numbers of hypotheses, not {config.em.hypotheses}."
-    if config.loss.camera_bank:
-      yield (
-        f"model.{name} and loss.camera_bank do not go together: the bank's cameras are found "
-        "among all views, and no hypothesis is another's partner there."
-      )
   if config.geometry.first_parts and (config.geometry.first == "sphere" or not config.semantic):
     yield (
       "geometry.first_parts is set: it needs geometry.first=silhouettes or volume, and "
@@ -80,11 +69,6 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
     yield "loss.deviation and loss.deviation_stop need each other: set both, or neither."
   if config.loss.camera_prior and not config.loss.camera_temperature:
     yield "loss.camera_prior is set, but loss.camera_temperature is 0: nothing would use it."
-  if config.loss.camera_appearance and not config.loss.camera_temperature:
-    yield (
-      "loss.camera_appearance is set, but loss.camera_temperature is 0: no hypothesis would be "
-      "responsible for what it shows."
-    )
   if not config.model.camera_spread and (
     config.model.camera_pose == "upright" or config.loss.camera_bank
   ):
@@ -160,8 +144,6 @@ def _data_problems(data: Any) -> Iterator[str]:
 def _part_problems(parts: Any) -> Iterator[str]:
   if parts.image_size % 8:
     yield f"parts.image_size is {parts.image_size}; it must be divisible by 8."
-  if len(parts.zoom) != 2 or not 0.1 <= parts.zoom[0] <= parts.zoom[1] <= 10.0:
-    yield f"parts.zoom is {parts.zoom}; it must be two rising numbers in [0.1, 10]."
   if parts.method == "cosegment" and not parts.supervision:
     yield "parts.method=cosegment needs parts.supervision: it is what the factors teach."
   if parts.method == "scops" and not parts.steps:

@@ -105,13 +105,10 @@ def export_mesh(
 
 
 def export_template(
-  path: str | os.PathLike[str],
-  vertices: np.ndarray,
-  topology: Topology,
-  texture: np.ndarray | None = None,
+  path: str | os.PathLike[str], vertices: np.ndarray, topology: Topology
 ) -> pathlib.Path:
-  """Writes the category's template, grey where no texture is given; otherwise as `export_mesh`."""
-  return export_mesh(path, vertices, _GREY if texture is None else texture, topology)
+  """Writes the category's template in grey; otherwise as `export_mesh`."""
+  return export_mesh(path, vertices, _GREY, topology)
 
 
 def scene_html(mesh: trimesh.Trimesh) -> str:

@@ -1,4 +1,4 @@
-"""Scalars on their way out: means that merge, the non-finite check, writers, the progress bar."""
+"""Scalars on their way out: the non-finite check, writers, the progress bar."""
 
 import importlib.util
 import json
@@ -11,14 +11,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tqdm
 from absl import logging
-from flax import struct
-from jaxtyping import Array, Float
-
-from umr_jax.types import checked
 
 
 class NonFiniteError(ArithmeticError):
@@ -31,47 +26,6 @@ class NonFiniteError(ArithmeticError):
     )
     self.metric = metric
     self.step = step
-
-
-@struct.dataclass
-class Mean:
-  """A mean as a monoid: the order and the grouping of updates and merges do not matter.
-
-  Sums are kept instead of a running mean, so that batches, devices and hosts can be merged, and
-  padded rows can count for nothing.
-  """
-
-  total: Float[Array, ""]
-  count: Float[Array, ""]
-
-  @classmethod
-  def empty(cls) -> Self:
-    """The mean of nothing, neutral under `merge`."""
-    return cls(total=jnp.float32(0.0), count=jnp.float32(0.0))
-
-  @checked
-  def update(
-    self, values: Float[Array, "*N"], *, weights: Float[Array, "*N"] | None = None
-  ) -> "Mean":
-    """This mean with more values in it.
-
-    Args:
-      values: per-image values. Those of weight 0 are ignored, even where they are NaN.
-      weights: how much each value counts, 1 by default; for example `batch.valid` as floats.
-    """
-    if weights is None:
-      weights = jnp.ones_like(values)
-    weighted = jnp.where(weights > 0.0, values * weights, 0.0)
-    return Mean(total=self.total + jnp.sum(weighted), count=self.count + jnp.sum(weights))
-
-  def merge(self, other: "Mean") -> "Mean":
-    """The mean over what either has seen."""
-    return Mean(total=self.total + other.total, count=self.count + other.count)
-
-  def compute(self) -> Float[Array, ""]:
-    """The mean; NaN if nothing was counted."""
-    nonempty = self.count > 0.0
-    return jnp.where(nonempty, self.total / jnp.where(nonempty, self.count, 1.0), jnp.nan)
 
 
 def to_floats(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -11,7 +11,7 @@ host passes its own rows and its own devices' axis; `mean_over_devices` spans al
 
 import os
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -27,15 +27,12 @@ _PROCESSES = "JAX_NUM_PROCESSES"
 _PROCESS = "JAX_PROCESS_ID"
 
 
-def initialize_hosts(environment: Mapping[str, str] | None = None) -> tuple[int, int]:
+def initialize_hosts() -> tuple[int, int]:
   """Joins the other hosts of a run, if the environment names any.
 
   Call it before anything else touches a device. JAX_COORDINATOR_ADDRESS is host:port of process 0,
   JAX_NUM_PROCESSES the number of processes and JAX_PROCESS_ID this one's number from 0. Without any
   of the three, the process stays alone and nothing happens.
-
-  Args:
-    environment: where to look the variables up; `os.environ` by default.
 
   Returns:
     This process's number and the number of processes: (0, 1) when alone. It is the `shard` that
@@ -44,7 +41,7 @@ def initialize_hosts(environment: Mapping[str, str] | None = None) -> tuple[int,
   Raises:
     ValueError: if only some of the variables are set, or one is malformed.
   """
-  environment = os.environ if environment is None else environment
+  environment = os.environ
   names = (_COORDINATOR, _PROCESSES, _PROCESS)
   missing = [name for name in names if not environment.get(name)]
   if len(missing) == len(names):
@@ -211,11 +208,6 @@ def pmap_map(function: Callable[..., Any]) -> Callable[..., Any]:
 def mean_over_devices(tree: Any) -> Any:
   """Mean over all devices of all hosts; only inside a function given to `pmap_step`/`pmap_map`."""
   return jax.lax.pmean(tree, AXIS)
-
-
-def sum_over_devices(tree: Any) -> Any:
-  """Sum over all devices of all hosts; only inside a function given to `pmap_step`/`pmap_map`."""
-  return jax.lax.psum(tree, AXIS)
 
 
 def assert_replicated(tree: Any) -> None:

@@ -176,9 +176,9 @@ def curves_of(evaluation: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
   return {name: evaluation[key] for name, key in keys if key in evaluation}
 
 
-def draw_curves(curves: dict[str, dict[str, list[float]]], *, size: int = 480) -> bytes:
+def draw_curves(curves: dict[str, dict[str, list[float]]]) -> bytes:
   """Precision over recall, both from 0 to 1, as PNG; after the supplementary's figure 9."""
-  margin, colors = 60, ((200, 60, 20), (20, 90, 200), (20, 140, 60))
+  size, margin, colors = 480, 60, ((200, 60, 20), (20, 90, 200), (20, 140, 60))
   image = Image.new("RGB", (size + 2 * margin, size + 2 * margin), "white")
   draw, font = ImageDraw.Draw(image), ImageFont.load_default(14)
   for i in range(6):

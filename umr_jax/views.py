@@ -114,7 +114,7 @@ def template_views(vertices: np.ndarray, topology: Topology, *, cell: int) -> np
   return shaded_views(meshes, four_sides(vertices), topology, image_size=cell)
 
 
-def over(view: np.ndarray, background: np.ndarray | float = 1.0) -> np.ndarray:
-  """A view [..., 4] laid over a background of colour [..., 3]; float32 [..., 3]."""
+def over_white(view: np.ndarray) -> np.ndarray:
+  """A view [..., 4] laid over white; float32 [..., 3]."""
   alpha = view[..., 3:]
-  return (view[..., :3] * alpha + background * (1.0 - alpha)).astype(np.float32)
+  return (view[..., :3] * alpha + (1.0 - alpha)).astype(np.float32)

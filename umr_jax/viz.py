@@ -15,10 +15,11 @@ from umr_jax.files import write_bytes
 from umr_jax.geometry import camera as camera_lib
 from umr_jax.models.assemble import face_flow, sample_texels
 from umr_jax.types import Topology
-from umr_jax.views import over, render_views, shaded_views, template_views
+from umr_jax.views import over_white, render_views, shaded_views, template_views
 
 _CONTOUR = np.array([1.0, 0.35, 0.1], np.float32)
 _GAP = 2
+PANEL_CELL = 112  # pixels of a side of one picture of the training panel
 
 
 def overlay(image: np.ndarray, silhouette: np.ndarray) -> np.ndarray:
@@ -52,7 +53,7 @@ def prediction_strip(
   Returns:
     uint8 [H, W, 3].
   """
-  cells = [image, overlay(image, silhouette), *[over(view) for view in views]]
+  cells = [image, overlay(image, silhouette), *[over_white(view) for view in views]]
   names = ["input", "outline", *[f"turned {azimuth:g}" for azimuth in azimuths]]
   return labelled_grid([cells], names, cell=cell)
 
@@ -66,7 +67,6 @@ def training_panel(
   flow_maps: np.ndarray,
   template: np.ndarray,
   topology: Topology,
-  cell: int = 112,
 ) -> np.ndarray:
   """What the network makes of B pictures, a row each, and the template below them.
 
@@ -81,11 +81,11 @@ def training_panel(
     flow_maps: [B, Hu, Wu, 2].
     template: [V, 3].
     topology: of all of them.
-    cell: pixels of a side of one picture of the panel.
 
   Returns:
     uint8 [H, W, 3].
   """
+  cell = PANEL_CELL
   images, masks = np.asarray(images, np.float32), np.asarray(masks, np.float32)
   vertices, cameras = np.asarray(vertices, np.float32), np.asarray(cameras, np.float32)
   flow = face_flow(jnp.asarray(flow_maps), topology)
@@ -103,11 +103,11 @@ def training_panel(
         small,
         np.repeat(resized(masks[b, ..., None], cell), 3, axis=-1),
         overlay(small, textured[0][b, ..., 3]),
-        *[over(view[b]) for view in textured],
-        over(shaded[b]),
+        *[over_white(view[b]) for view in textured],
+        over_white(shaded[b]),
       ]
     )
-  rows.append([over(view) for view in template_views(template, topology, cell=cell)])
+  rows.append([over_white(view) for view in template_views(template, topology, cell=cell)])
   names = ["input", "mask", "outline", "textured", "turned 90", "turned 180", "shape"]
   return labelled_grid(rows, names, cell=cell, last_row="template, turned by 90 each")
 

@@ -42,11 +42,12 @@ def test_a_file_that_the_server_lacks_is_told_from_a_server_that_is_not_there(ei
   assert _left(tmp_path / "data") == []
 
 
-def test_a_silent_server_is_given_up(either, tmp_path):
+def test_a_silent_server_is_given_up(either, tmp_path, monkeypatch):
+  monkeypatch.setattr("umr_jax.data.fetch.PATIENCE", 0.2)
   either.silent.add("sets/A+b.bin")
   start = time.monotonic()
   with pytest.raises(UnreachableError, match="cannot be fetched"):
-    Fetcher(0.2).fetch(f"{either.url}/sets/A+b.bin", tmp_path / "data" / "A+b.bin")
+    Fetcher().fetch(f"{either.url}/sets/A+b.bin", tmp_path / "data" / "A+b.bin")
   assert time.monotonic() - start < 5.0
   assert _left(tmp_path / "data") == []
 

@@ -67,7 +67,8 @@ def test_the_cut_into_batches_does_not_matter(measured, cut):
 
 
 @pytest.mark.parametrize(("memory", "calls"), [(1 << 20, 1), (0, 3), (700, 3)])
-def test_measurements_are_kept_only_where_there_is_room(measured, memory, calls):
+def test_measurements_are_kept_only_where_there_is_room(measured, memory, calls, monkeypatch):
+  monkeypatch.setattr("umr_jax.em.aggregate._MEMORY", memory)
   batches = [take(measured, [i]) for i in range(N)]
   seen = []
 
@@ -75,7 +76,7 @@ def test_measurements_are_kept_only_where_there_is_room(measured, memory, calls)
     seen.append(1)
     yield from batches
 
-  statistics = aggregate(measurements, k=4, memory=memory)
+  statistics = aggregate(measurements, k=4)
   assert len(seen) == calls
   whole = aggregate(lambda: iter([measured]), k=4)
   for ours, theirs in zip(statistics.finalize(), whole.finalize(), strict=True):

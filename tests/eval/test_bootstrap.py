@@ -35,8 +35,9 @@ def test_one_value_is_its_own_interval():
   assert bootstrap_interval(np.array([0.3]), statistic="median", seed=0) == (0.3, 0.3)
 
 
-def test_many_values_are_drawn_in_pieces(rng):
-  low, high = bootstrap_interval(rng.normal(size=30000), statistic="mean", seed=0, resamples=300)
+def test_many_values_are_drawn_in_pieces(rng, monkeypatch):
+  monkeypatch.setattr("umr_jax.eval.bootstrap._RESAMPLES", 300)
+  low, high = bootstrap_interval(rng.normal(size=30000), statistic="mean", seed=0)
   assert -0.05 < low < high < 0.05
 
 

@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from umr_jax.eval.alignment import global_rotation
 from umr_jax.eval.camera_error import angles_deg, camera_errors, twin_rotations
-from umr_jax.geometry import camera
+from umr_jax.geometry import camera, quaternion
 
 
 def random_rotations(count, seed=0):
@@ -44,12 +44,19 @@ def test_a_prediction_that_is_the_twin_is_forgiven_by_the_second_number_only():
   np.testing.assert_allclose(twin, 0.0, atol=1e-6)
 
 
-def test_the_twin_is_that_of_the_cameras():
+def test_the_twin_shows_a_symmetric_object_alike_with_reversed_depth():
   cameras = np.random.default_rng(0).normal(size=(20, 7)).astype(np.float32)
   cameras[:, 3:] /= np.linalg.norm(cameras[:, 3:], axis=1, keepdims=True)
   own = np.asarray(camera.rotation(jnp.asarray(cameras)))
-  other = np.asarray(camera.rotation(camera.depth_twin(jnp.asarray(cameras))))
-  np.testing.assert_allclose(twin_rotations(own), other, atol=1e-6)
+  twins = cameras.copy()
+  twins[:, 3:] = quaternion.from_matrix(jnp.asarray(twin_rotations(own), jnp.float32))
+  points = np.random.default_rng(1).normal(size=(20, 9, 3)).astype(np.float32)
+  partners = points * np.array([1.0, -1.0, 1.0], np.float32)
+  shown = np.array(camera.project(jnp.asarray(points), jnp.asarray(cameras)))
+  twin = np.array(camera.project(jnp.asarray(partners), jnp.asarray(twins)))
+  np.testing.assert_allclose(twin[..., :2], shown[..., :2], atol=1e-5)
+  offset = camera.DEPTH_OFFSET
+  np.testing.assert_allclose(twin[..., 2] - offset, offset - shown[..., 2], atol=1e-5)
   np.testing.assert_array_equal(twin_rotations(twin_rotations(own)), own)
 
 

@@ -13,7 +13,12 @@ from umr_jax.eval.keypoint_metrics import (
 from umr_jax.eval.landmarks import Landmarks
 
 FLIP = (0, 2, 1, 3)
-OPTIONS = dict(name="flow", padding=0.05, flip=FLIP, seed=0, pairs=300)
+OPTIONS = dict(name="flow", padding=0.05, flip=FLIP, seed=0)
+
+
+@pytest.fixture(autouse=True)
+def few_pairs(monkeypatch):
+  monkeypatch.setattr("umr_jax.eval.keypoint_metrics.PAIRS", 300)
 
 
 def made_up(rng, *, images=20, noise=0.0, shuffled=False):

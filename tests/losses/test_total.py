@@ -336,26 +336,6 @@ def test_a_hypothesis_answers_for_its_parts_too(objective, prediction, taught, t
   assert part_vertices(10.0) < 0.6 * part_vertices(1e-6)
 
 
-def test_a_hypothesis_answers_for_what_it_shows(objective, prediction, taught):
-  """Appearance decides between hypotheses, and the probabilities learn it."""
-  weights = LossConfig(camera_temperature=0.02, part_probability=20.0, camera_posterior=1.0)
-  front = quaternion.multiply(jnp.array([UPRIGHT]), camera.azimuth_turns(4)[1:2])
-  view = jnp.concatenate([jnp.array([0.6, 0.0, 0.0]), front[0]])
-  cameras = jnp.broadcast_to(view, (B, K, 7))
-  twin = camera.depth_twin(cameras[:, 0])
-  prediction = prediction.replace(cameras=cameras.at[:, 1].set(twin))
-
-  def responsibility(appearance):
-    chosen = dataclasses.replace(weights, camera_appearance=appearance)
-    gradient = jax.grad(lambda p: objective(p, weights=chosen, em_state=taught)[0])(prediction)
-    # Cross-entropy teaches logits the difference between probability and responsibility.
-    return jax.nn.softmax(prediction.camera_logits, axis=-1) - B * gradient.camera_logits
-
-  blind, seeing = responsibility(False), responsibility(True)
-  np.testing.assert_allclose(blind[:, 0], blind[:, 1], atol=0.02)
-  assert jnp.abs(seeing[:, 0] - seeing[:, 1]).max() > 0.2
-
-
 @pytest.mark.parametrize("domain", ["mask", "color"])
 def test_the_adversary_teaches_the_shape_alone(objective, prediction, domain):
   weights = dataclasses.replace(only("adversary"), adversary_domain=domain, adversary_reversal=0.5)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from umr_jax.geometry import camera
+from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.topology import build_topology
 from umr_jax.geometry.uv import mirrored_columns, uv_corners, uv_directions
 from umr_jax.losses.drawing import project_faces
@@ -30,7 +30,8 @@ def _looking(azimuth, elevation=0.2):
   right /= np.linalg.norm(right)
   down = np.cross(-to_eye, right)
   rotation = jnp.asarray(np.stack([right, down, -to_eye])[None], jnp.float32)
-  return camera.from_rotation(rotation, jnp.array([0.7]), jnp.array([[0.05, -0.1]]))
+  place = jnp.array([[0.7, 0.05, -0.1]])
+  return jnp.concatenate([place, quaternion.from_matrix(rotation)], axis=-1)
 
 
 def _normals(vertices, mesh):

@@ -9,13 +9,14 @@ from lite0 import SIZES, random_lite0
 from torch_file import write_old_torch_file
 
 from umr_jax.models.efficientnet import (
-  classify,
   depthwise_convolve,
   efficientnet_features,
   efficientnet_file,
+  efficientnet_pyramid,
   fine_efficientnet_features,
   load_efficientnet,
 )
+from umr_jax.models.pretrained import read_torch_file
 
 STRIDED = (1, 3, 5, 11)
 
@@ -79,24 +80,24 @@ def twin(state, image):
   return middle, np.clip(x, 0.0, 6.0)
 
 
-@pytest.mark.parametrize(("stride", "shape"), [(16, (4, 5, 112)), (32, (2, 3, 1280))])
-def test_the_features_match_their_twin(state, params, rng, stride, shape):
+def test_the_features_match_their_twin(state, params, rng):
   images = rng.random((2, 64, 70, 3)).astype(np.float32)
-  run = jax.jit(efficientnet_features, static_argnames="stride")
-  found = run(params, images, stride=stride)
-  assert found.shape == (2, *shape)
-  for image, maps in zip(images, found, strict=True):
-    expected = twin(state, image)[stride // 32].transpose(1, 2, 0)
-    np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+  middle = jax.jit(efficientnet_pyramid)(params, images)[-1]
+  last = jax.jit(efficientnet_features)(params, images)
+  assert middle.shape == (2, 4, 5, 112) and last.shape == (2, 2, 3, 1280)
+  for image, *both in zip(images, middle, last, strict=True):
+    for maps, expected in zip(both, twin(state, image), strict=True):
+      expected = expected.transpose(1, 2, 0)
+      np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
 def test_fine_features_are_those_of_both_strides(params, rng):
   images = rng.random((2, 64, 96, 3)).astype(np.float32)
-  run = jax.jit(efficientnet_features, static_argnames="stride")
   found = jax.jit(fine_efficientnet_features)(params, images)
   assert found.shape == (2, 4, 6, 112 + 1280)
-  np.testing.assert_allclose(found[..., :112], run(params, images, stride=16), rtol=1e-4, atol=1e-4)
-  coarse = run(params, images, stride=32)
+  middle = jax.jit(efficientnet_pyramid)(params, images)[-1]
+  np.testing.assert_allclose(found[..., :112], middle, rtol=1e-4, atol=1e-4)
+  coarse = jax.jit(efficientnet_features)(params, images)
   # Enlarged, a map keeps its mean and its bounds.
   assert float(found[..., 112:].max()) <= float(coarse.max()) + 1e-4
   np.testing.assert_allclose(
@@ -109,14 +110,6 @@ def test_an_image_has_the_same_features_alone_and_in_a_batch(params, rng):
   run = jax.jit(efficientnet_features)
   np.testing.assert_allclose(
     run(params, images)[1:2], run(params, images[1:2]), rtol=1e-4, atol=1e-4
-  )
-
-
-def test_the_classifier_sees_the_average_of_the_map(state, params, rng):
-  features = rng.random((2, 3, 4, 1280)).astype(np.float32)
-  expected = features.mean(axis=(1, 2)) @ state["_fc.weight"].T + state["_fc.bias"]
-  np.testing.assert_allclose(
-    classify(params, jnp.asarray(features)), expected, rtol=1e-4, atol=1e-4
   )
 
 
@@ -137,11 +130,6 @@ def test_a_depthwise_convolution_equals_xlas_with_groups(rng, size, stride):
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_another_stride_is_refused(params):
-  with pytest.raises(ValueError, match=r"stride 8.*16, 32"):
-    efficientnet_features(params, jnp.zeros((1, 32, 32, 3)), stride=8)
-
-
 def test_files_without_efficientnet_are_refused_and_missing_ones_are_named(tmp_path, state):
   path = tmp_path / "other.pth"
   write_old_torch_file(path, {k: v for k, v in state.items() if "blocks.7" not in k})
@@ -159,7 +147,8 @@ def test_the_packages_weights_see_a_ball_in_an_orange_disc():
   y, x = np.mgrid[:224, :224] / 224.0 - 0.5
   image = np.where(np.hypot(x, y)[..., None] < 0.35, np.array([1.0, 0.5, 0.0]), 0.5)
   features = jax.jit(efficientnet_features)(params, image[None].astype(np.float32))
-  probabilities = jax.nn.softmax(classify(params, features))
+  state = read_torch_file(path)
+  logits = features.mean(axis=(1, 2)) @ state["_fc.weight"].T + state["_fc.bias"]
   ping_pong_ball = 722
-  assert probabilities.shape == (1, 1000)
-  assert np.argmax(probabilities) == ping_pong_ball
+  assert logits.shape == (1, 1000)
+  assert np.argmax(logits) == ping_pong_ball

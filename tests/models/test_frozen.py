@@ -14,7 +14,7 @@ from umr_jax import pipeline
 from umr_jax.config import PartsConfig, from_dict
 from umr_jax.models import first_variables as start
 from umr_jax.models import frozen
-from umr_jax.models.efficientnet import efficientnet_features, load_efficientnet
+from umr_jax.models.efficientnet import efficientnet_pyramid, load_efficientnet
 from umr_jax.models.encoder import Encoder
 from umr_jax.models.infer import build_net
 from umr_jax.models.initialize import initialize
@@ -50,7 +50,7 @@ def test_its_features_are_the_published_network_s_at_192_pixels(filled, weight_f
   net = frozen.FrozenEfficientNet()
   *finer, found = jax.jit(net.apply)({"batch_stats": stats["frozen"]}, images)
   larger = jax.image.resize(images, (2, 192, 192, 3), "linear", antialias=False)
-  expected = efficientnet_features(load_efficientnet(weight_file), larger, stride=16)
+  expected = efficientnet_pyramid(load_efficientnet(weight_file), larger)[-1]
   assert found.shape == (2, 12, 12, 112)
   assert [x.shape for x in finer] == [(2, 48, 48, 24), (2, 24, 24, 40)]
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())

@@ -135,29 +135,6 @@ def test_hypotheses_start_around_the_vertical(feature):
     np.testing.assert_allclose(rotation[k], upright @ turn, atol=1e-5)
 
 
-@pytest.mark.parametrize("hypotheses", [2, 8])
-@pytest.mark.parametrize("pose", ["free", "upright"])
-@pytest.mark.parametrize("pairs", ["twins", "mirrored"])
-def test_every_view_comes_with_its_partner(feature, hypotheses, pose, pairs):
-  heads = CameraHeads(hypotheses, **{pairs: True}, pose=pose)
-  (cameras, logits), variables = run(heads, feature, train=True)
-  half = hypotheses // 2
-  partner = {"twins": camera.depth_twin, "mirrored": camera.mirror}[pairs](cameras[:, :half])
-  np.testing.assert_array_equal(cameras[:, half:, 3:], partner[..., 3:])
-  # Both see the object in the same place.
-  np.testing.assert_array_equal(cameras[:, half:, :3], cameras[:, :half, :3])
-  assert logits.shape == (6, hypotheses)
-  # Views alone are spread around the object, as without partners.
-  (alone, _), _ = run(CameraHeads(half, pose=pose), feature, train=True)
-  np.testing.assert_allclose(cameras[:, :half], alone, atol=1e-5)
-  # Each has a probability of its own.
-  kernel = variables["params"]["logit"]["kernel"]
-  drawn = np.random.default_rng(0).normal(size=kernel.shape).astype(np.float32)
-  variables["params"]["logit"]["kernel"] = drawn
-  (_, logits), _ = apply(heads, variables, feature, train=False)
-  assert len(np.unique(np.round(np.asarray(logits[0]), 6))) == hypotheses
-
-
 @pytest.mark.parametrize("hypotheses", [1, 4])
 def test_a_zero_quaternion_and_a_shut_scale_give_finite_numbers_and_gradients(feature, hypotheses):
   heads = CameraHeads(hypotheses)

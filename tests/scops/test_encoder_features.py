@@ -9,7 +9,6 @@ from scipy.cluster.vq import kmeans2
 from umr_jax.data.synthetic import draw_image
 from umr_jax.data.transforms import crop, square_box
 from umr_jax.scops.encoder_features import contrastive_loss, train_encoder_features
-from umr_jax.scops.features import color_features
 
 
 @pytest.fixture
@@ -123,13 +122,15 @@ def test_clusters_of_trained_features_know_more_of_true_parts_than_colour_and_pl
   images, masks, parts = (
     np.stack([getattr(c, name) for c in crops]) for name in ("image", "mask", "parts")
   )
-  cells = [x.reshape(60, 16, 8, 16, 8, -1).mean(axis=(2, 4)) for x in (masks, parts)]
+  cells = [x.reshape(60, 16, 8, 16, 8, -1).mean(axis=(2, 4)) for x in (masks, parts, images)]
   inside = cells[0][..., 0] > 0.5
   truth = cells[1][inside][:, 1:].argmax(axis=-1)
   trained = train_encoder_features(images, masks, size=128, steps=300, seed=0)
-  colors = np.asarray(color_features(jnp.asarray(images)))
+  y, x = np.meshgrid(*[(np.arange(16) + 0.5) / 8.0 - 1.0] * 2, indexing="ij")
+  places = np.broadcast_to(np.stack([x, y], axis=-1), (60, 16, 16, 2))
+  colors = np.concatenate([cells[2], places], axis=-1)
   scores = []
-  for maps in (np.asarray(trained.extract(images)), colors[..., [0, 1, 2, 9, 10]]):
+  for maps in (np.asarray(trained.extract(images)), colors):
     rows = maps[inside].astype(np.float64)
     labels = [kmeans2(rows, 4, minit="++", seed=s)[1] for s in range(3)]
     scores.append(np.mean([mutual_information(found, truth) for found in labels]))

@@ -15,7 +15,13 @@ from umr_jax.scops import prepare
 from umr_jax.scops.prepare import with_parts
 
 TINY = PartsConfig(
-  method="color", features="color", image_size=32, net_width=8, steps=2, batch_size=4
+  method="position",
+  features="encoder",
+  encoder_steps=2,
+  image_size=32,
+  net_width=8,
+  steps=2,
+  batch_size=4,
 )
 
 
@@ -143,9 +149,8 @@ def test_parts_from_a_file(tmp_path, discoveries):
 
 SCOPS = launch.config_of("scops", ["data.folder=DIR"]).parts
 METHODS = {
-  "factors": {},
+  "factors of features learned here": {},
   "a network that learns factors": {"steps": 2},
-  "features learned here": {"features": "encoder", "encoder_steps": 2},
   "a file's features": {"features": "dino", "feature_size": 70},
   "scops": {
     name: getattr(SCOPS, name)

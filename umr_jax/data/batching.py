@@ -164,16 +164,12 @@ def _stack(crops: list[Crop], indices: list[int], rows: int, part_channels: int)
   return Batch(**arrays)
 
 
-def prefetch(
-  function: Callable[[int], Result], start: int, stop: int, *, depth: int = 2, workers: int = 2
-) -> Iterator[Result]:
+def prefetch(function: Callable[[int], Result], start: int, stop: int) -> Iterator[Result]:
   """Gives function(start), ..., function(stop - 1), computed ahead on threads.
 
   Args:
     function: makes the batch of a step; its exception is raised where its result is due.
     start: the first step.
     stop: one past the last step.
-    depth: how many results to have under way.
-    workers: threads.
   """
-  return ordered_map(function, range(start, stop), workers=workers, ahead=depth + 1)
+  return ordered_map(function, range(start, stop), workers=2, ahead=3)

@@ -34,8 +34,8 @@ class _Source(Protocol):
 class ExampleMemory:
   """Keeps what was read from a source, up to a number of bytes; may be used by many threads."""
 
-  def __init__(self, source: _Source, *, budget: int = _MEMORY_BYTES):
-    self._source, self._left = source, budget
+  def __init__(self, source: _Source):
+    self._source, self._left = source, _MEMORY_BYTES
     self._kept: dict[int, Example] = {}
     self._lock = threading.Lock()
 

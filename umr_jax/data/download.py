@@ -45,7 +45,6 @@ def unpack(
   archive: Archive,
   folder: pathlib.Path,
   *,
-  patience: float | None = None,
   contents: Mapping[str, pathlib.Path] | None = None,
   optional: Iterable[str] = (),
 ) -> None:
@@ -58,8 +57,6 @@ def unpack(
   Args:
     archive: what to unpack.
     folder: where the archive may lie, and where there is room; made if missing.
-    patience: seconds without an answer after which the server counts as unreachable; None takes
-      `fetch.PATIENCE`.
     contents: folders of the archive and what is made of them, on the same disk as `folder`; None
       takes the archive's content, and makes a folder of the same name.
     optional: those of `contents` that the archive need not hold.
@@ -77,7 +74,7 @@ def unpack(
         f"{target} is there, but not complete; move it away, so that it is made anew"
       )
   with tempfile.TemporaryDirectory(dir=folder, prefix=f".{archive.name}-") as scratch:
-    local, label = _find(archive, folder, pathlib.Path(scratch), patience)
+    local, label = _find(archive, folder, pathlib.Path(scratch))
     logging.info("Unpacking %s.", label)
     unpacked = pathlib.Path(scratch) / "unpacked"
     _read(label, lambda: _extract(local, unpacked, contents))
@@ -93,8 +90,6 @@ def unpack_files(
   archive: Archive,
   folder: pathlib.Path,
   targets: Mapping[str, pathlib.Path],
-  *,
-  patience: float | None = None,
 ) -> list[str]:
   """Takes single files out of a zip file that lies in a folder already, or is fetched.
 
@@ -104,7 +99,6 @@ def unpack_files(
     archive: the zip file.
     folder: where it may lie, and where there is room.
     targets: names of files in it, without folders, and what they become on the same disk.
-    patience: as of `unpack`.
 
   Returns:
     The names that the zip file lacks.
@@ -114,7 +108,7 @@ def unpack_files(
     ValueError: when it is damaged, by its own checksums.
   """
   with tempfile.TemporaryDirectory(dir=folder, prefix=f".{archive.name}-") as scratch:
-    local, label = _find(archive, folder, pathlib.Path(scratch), patience)
+    local, label = _find(archive, folder, pathlib.Path(scratch))
 
     def extract() -> list[str]:
       with zipfile.ZipFile(local) as opened:
@@ -131,7 +125,7 @@ def unpack_files(
 
 
 def _find(
-  archive: Archive, folder: pathlib.Path, scratch: pathlib.Path, patience: float | None
+  archive: Archive, folder: pathlib.Path, scratch: pathlib.Path
 ) -> tuple[pathlib.Path, str]:
   """An archive on the disk, fetched if it is not in its folder, and its name for messages."""
   local = folder / archive.name
@@ -139,7 +133,7 @@ def _find(
     logging.info("Fetching %s (%s) from %s.", archive.name, archive.size, archive.url)
     local = scratch / archive.name
     begins = [b"PK"] if archive.name.endswith(".zip") else []
-    Fetcher(patience).fetch(archive.url, local, sha256=archive.sha256, begins=begins)
+    Fetcher().fetch(archive.url, local, sha256=archive.sha256, begins=begins)
     return local, archive.url
   if archive.sha256 and _sha256(local) != archive.sha256:
     raise ValueError(f"{local} is not the published file: it is damaged, or another; fetch it anew")

@@ -33,14 +33,8 @@ class AbsentError(OSError):
 class Fetcher:
   """Fetches files, from several threads at once if need be."""
 
-  def __init__(self, patience: float | None = None):
-    """Prepares; nothing is asked for yet.
-
-    Args:
-      patience: seconds without a byte after which a server counts as unreachable; None takes
-        `PATIENCE`.
-    """
-    self._patience = PATIENCE if patience is None else patience
+  def __init__(self) -> None:
+    """Prepares; nothing is asked for yet."""
     self._sessions = threading.local()  # a session keeps its connection, but is for one thread
 
   def fetch(
@@ -126,7 +120,7 @@ class Fetcher:
       self._sessions.session = requests.Session()
     # Bytes as they are stored: their number and MD5 are compared.
     options: dict[str, Any] = {"headers": {"Accept-Encoding": "identity"}, "stream": True}
-    options["timeout"] = self._patience
+    options["timeout"] = PATIENCE
     try:
       return self._sessions.session.get(url, **options)
     except requests.ConnectionError as error:
@@ -138,7 +132,7 @@ class Fetcher:
   def _ftp(self, url: str) -> Generator[Any, None, None]:
     """As `_http`; servers name no MD5."""
     try:
-      with urllib.request.urlopen(url, timeout=self._patience) as response:
+      with urllib.request.urlopen(url, timeout=PATIENCE) as response:
         yield int(response.headers.get("Content-Length", 0)), b""
         while chunk := response.read(_CHUNK):
           yield chunk

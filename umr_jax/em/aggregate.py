@@ -148,20 +148,17 @@ def _shares(sums: np.ndarray) -> np.ndarray:
   return np.where(total > 1e-6, sums / np.maximum(total, 1e-6), background)
 
 
-def aggregate(
-  measurements: Callable[[], Iterable[Measurement]], *, k: int, memory: int = _MEMORY
-) -> Statistics:
+def aggregate(measurements: Callable[[], Iterable[Measurement]], *, k: int) -> Statistics:
   """The sums over the sets Q and U.
 
   Args:
     measurements: a pass over the data set, batch by batch; the same at every call. It is called
-      once where all of them fit into `memory`, and three times where not.
+      once where all of them fit into memory, and three times where not.
     k: the size of Q and of U.
-    memory: bytes that may be kept.
 
   Source: Li et al. 2020, supplementary 2.1.
   """
-  passes = _Passes(measurements, memory)
+  passes = _Passes(measurements, _MEMORY)
   exemplars, ranking, statistics = Exemplars(), Ranking(), Statistics()
   for measured in passes():
     exemplars = exemplars.update(measured)

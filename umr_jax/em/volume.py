@@ -38,6 +38,8 @@ _CAMERA_STEP = 0.02
 _LEAST = 2.0
 # Where a ray is stopped with this probability, the object is drawn.
 _STOPPED = 0.5
+# Opacities that are tried as the object's surface.
+_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 
 
 @struct.dataclass
@@ -198,8 +200,6 @@ def surface_level(
   volume: Volume,
   cameras: Float[Array | np.ndarray, "N 7"],
   masks: Float[Array | np.ndarray, "N S S"],
-  *,
-  levels: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6),
 ) -> float:
   """The opacity from which on a cell belongs to the object: silhouettes fit the images best."""
   nothing = jnp.zeros((*masks.shape, 0))
@@ -210,4 +210,4 @@ def surface_level(
     solid = Volume(_OPAQUE * (bare.opacity > level).astype(jnp.float32), bare.parts)
     return overlap_loss(solid, jnp.asarray(cameras), jnp.asarray(masks), nothing)[1][0]
 
-  return max(levels, key=lambda level: float(outline(jnp.float32(level))))
+  return max(_LEVELS, key=lambda level: float(outline(jnp.float32(level))))

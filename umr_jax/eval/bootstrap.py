@@ -5,19 +5,17 @@ from collections.abc import Callable
 import numpy as np
 
 STATISTICS: dict[str, Callable[..., np.ndarray]] = {"mean": np.mean, "median": np.median}
+_RESAMPLES = 2000  # test sets that are drawn
 _CHUNK = 1 << 22  # numbers drawn at once: bounds the memory
 
 
-def bootstrap_interval(
-  values: np.ndarray, *, statistic: str, seed: int, resamples: int = 2000
-) -> tuple[float, float]:
+def bootstrap_interval(values: np.ndarray, *, statistic: str, seed: int) -> tuple[float, float]:
   """A 95% interval of a mean or median, by drawing test sets from the test set.
 
   Args:
     values: [N], one per image.
     statistic: "mean" or "median".
     seed: of the draws.
-    resamples: how many test sets are drawn.
 
   Returns:
     The 2.5th and the 97.5th percentile of the statistic over the drawn sets.
@@ -37,9 +35,9 @@ def bootstrap_interval(
   rows = max(1, _CHUNK // values.size)
   results = [
     STATISTICS[statistic](
-      values[rng.integers(values.size, size=(min(rows, resamples - start), values.size))], axis=1
+      values[rng.integers(values.size, size=(min(rows, _RESAMPLES - start), values.size))], axis=1
     )
-    for start in range(0, resamples, rows)
+    for start in range(0, _RESAMPLES, rows)
   ]
   low, high = np.percentile(np.concatenate(results), [2.5, 97.5])
   return float(low), float(high)

@@ -7,18 +7,17 @@ from umr_jax.eval.solid import Mesh
 
 # Points that lie nearer to the other surface, in diagonals of the true mesh's box, are close.
 CLOSE = 0.02
+# Drawn on each surface, evenly by area. They tell surfaces apart that lie more than about 0.002
+# diagonals from each other.
+POINTS = 10000
 
 
-def surface_errors(
-  *, predicted: Mesh, true: Mesh, points: int = 10000, seed: int = 0
-) -> tuple[float, float]:
+def surface_errors(*, predicted: Mesh, true: Mesh, seed: int = 0) -> tuple[float, float]:
   """Chamfer-L1 and F-score of two surfaces.
 
   Args:
     predicted: one mesh.
     true: the other, in the same frame.
-    points: how many are drawn on each surface, evenly by area. The default tells surfaces apart
-      that lie more than about 0.002 diagonals from each other.
     seed: of the draw. Both surfaces use the same one, so that equal meshes are 0 apart.
 
   Returns:
@@ -32,7 +31,7 @@ def surface_errors(
   Source: Mescheder et al. 2019 (Occupancy Networks), Chamfer-L1, with the box's diagonal as unit;
     Knapitsch et al. 2017 (Tanks and Temples), F-score.
   """
-  a, b = (sample_surface(mesh, points=points, seed=seed) for mesh in (predicted, true))
+  a, b = (sample_surface(mesh, points=POINTS, seed=seed) for mesh in (predicted, true))
   corners = np.asarray(true.vertices, np.float64)[np.asarray(true.faces)].reshape(-1, 3)
   diagonal = np.linalg.norm(corners.max(axis=0) - corners.min(axis=0))
   distances = [KDTree(x).query(y)[0] / diagonal for x, y in ((a, b), (b, a))]

@@ -41,7 +41,6 @@ def keypoint_metrics(
   padding: float,
   flip: tuple[int, ...],
   seed: int,
-  pairs: int = PAIRS,
 ) -> dict[str, Any]:
   """PCK and APK of one way of carrying keypoints, with intervals.
 
@@ -52,7 +51,6 @@ def keypoint_metrics(
       longer side.
     flip: for each keypoint its mirror partner; itself where it has none.
     seed: of the bootstrap over images.
-    pairs: how many are drawn.
 
   Returns:
     `kt_NAME_pck` (within 0.1 of the box's longer side), `kt_NAME_pck_15` (0.15), `kt_NAME_pck_csm`
@@ -64,7 +62,7 @@ def keypoint_metrics(
 
   Source: Li et al. 2020, section 4.3; Kulkarni et al. 2019 (CSM) for APK.
   """
-  drawn = draw_pairs(len(landmarks.points), number=pairs)
+  drawn = draw_pairs(len(landmarks.points), number=PAIRS)
   errors = transfer_errors(landmarks, drawn)
   counted = landmarks.visible[drawn[:, 0]] & landmarks.visible[drawn[:, 1]]
   of_box, of_crop = errors * (1.0 + 2.0 * padding) / 2.0, errors / 2.0

@@ -18,22 +18,23 @@ _COLORS = (
   (230, 60, 50), (50, 130, 230), (60, 180, 80), (240, 170, 30), (170, 80, 200), (30, 190, 190),
   (240, 110, 170), (150, 110, 60),
 )  # fmt: skip
+_ROWS = 6
 _FACES = 40  # that the texture cycle shows
 
 
-def transfers(subjects: Subjects, *, pairs: int = 6) -> np.ndarray:
+def transfers(subjects: Subjects) -> np.ndarray:
   """Keypoints of one image carried to another, by each way of `transfer` (supplementary 4).
 
-  Without annotated keypoints a grid of points inside the mask is carried.
+  Without annotated keypoints a grid of points inside the mask is carried. The two images of a row
+  are neighbours in how well their masks are met.
 
   Args:
     subjects: of the run.
-    pairs: rows; each takes two images, neighbours in how well their masks are met.
   """
   order = subjects.best_first()
-  order = order[: max(2 * pairs, len(order) // 2)]
+  order = order[: max(2 * _ROWS, len(order) // 2)]
   chosen = [
-    order[i] for i in np.linspace(0, len(order) - 1, min(2 * pairs, len(order))).round().astype(int)
+    order[i] for i in np.linspace(0, len(order) - 1, min(2 * _ROWS, len(order))).round().astype(int)
   ]
   cells = []
   for a, b in zip(chosen[::2], chosen[1::2], strict=False):
@@ -81,13 +82,13 @@ def _dotted(
   return np.asarray(picture, np.float32) / np.float32(255.0)
 
 
-def texture_cycle(subjects: Subjects, *, rows: int = 6) -> np.ndarray:
+def texture_cycle(subjects: Subjects) -> np.ndarray:
   """Where faces take their colour and where they land in the image (supplementary 3).
 
   A line joins the two for evenly spread visible faces: short lines close the cycle.
   """
   cells = []
-  for i in subjects.best_first()[:rows]:
+  for i in subjects.best_first()[:_ROWS]:
     one = subjects.reconstructions[i]
     size = len(one.image)
     flow = face_flow(jnp.asarray(one.flow)[None], one.topology)[0].mean(axis=1)

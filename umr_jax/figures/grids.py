@@ -16,35 +16,35 @@ from umr_jax.geometry import camera
 from umr_jax.predict import load_predictor
 from umr_jax.reconstruction import Reconstruction
 from umr_jax.render import hard_rasterize
-from umr_jax.views import four_sides, over, shading
+from umr_jax.views import four_sides, over_white, shading
 from umr_jax.viz import labelled_grid, overlay, part_map
 
 CELL = 128
 _AZIMUTHS = (90.0, 180.0)
+_RESULTS = 12  # images of the grid of results
+_ROWS = 8  # images of the other grids
+_COLUMNS = 4  # images of a row of an ablation, each from the front and turned twice
 
 
-def results(subjects: Subjects, *, rows: int = 12) -> np.ndarray:
+def results(subjects: Subjects) -> np.ndarray:
   """A grid of results, evenly spread over how well the mask is met (supplementary 12 to 15)."""
   order = subjects.best_first()
   chosen = [
-    order[i] for i in np.linspace(0, len(order) - 1, min(rows, len(order))).round().astype(int)
+    order[i] for i in np.linspace(0, len(order) - 1, min(_RESULTS, len(order))).round().astype(int)
   ]
   return _rows(subjects, chosen)
 
 
-def vertex_parts(
-  subjects: Subjects, labels: np.ndarray, *, parts: int, rows: int = 8
-) -> np.ndarray:
+def vertex_parts(subjects: Subjects, labels: np.ndarray, *, parts: int) -> np.ndarray:
   """Where the template's parts lie under the predicted cameras (supplementary 2).
 
   Args:
     subjects: the images.
     labels: [V] the part of each vertex, 0 for none.
     parts: P, of which some may have no vertex.
-    rows: images.
   """
   palette = part_map(np.eye(parts + 1, dtype=np.float32)[None])[0]
-  cells, shown = [], subjects.best_first()[:rows]
+  cells, shown = [], subjects.best_first()[:_ROWS]
   for i in shown:
     one, crop = subjects.reconstructions[i], subjects.crops[i]
     projected = np.asarray(camera.project(jnp.asarray(one.template), jnp.asarray(one.camera)))
@@ -71,14 +71,13 @@ def dotted(
   return np.asarray(picture, np.float32) / np.float32(255.0)
 
 
-def unseen_views(folder: pathlib.Path, rows: Mapping[str, Row], *, images: int = 4) -> np.ndarray:
+def unseen_views(folder: pathlib.Path, rows: Mapping[str, Row]) -> np.ndarray:
   """What the rows of an ablation make of sides that no photograph shows (supplementary 10).
 
   Args:
     folder: the ablation's runs, FOLDER/ROW/SEED. One seed is shown, the first of those that most
       rows have finished.
     rows: by their names; those without a finished run of that seed are left out.
-    images: columns of pictures, each from the front and turned twice.
 
   Raises:
     FileNotFoundError: if there is no finished run of any row.
@@ -91,10 +90,10 @@ def unseen_views(folder: pathlib.Path, rows: Mapping[str, Row], *, images: int =
   seed = max(sorted(finished), key=lambda seed: finished[seed])
   cells, names = [], []
   for name in (name for name in rows if (name, seed) in runs):
-    subjects = load_subjects(folder / name / seed, limit=images)
+    subjects = load_subjects(folder / name / seed, limit=_COLUMNS)
     cells.append([view for one in subjects.reconstructions for view in _views(one)[2:5]])
     names.append(title_of(rows[name], subjects.config))
-  columns = [*(["textured", *(f"turned {a:g}" for a in _AZIMUTHS)] * images)]
+  columns = [*(["textured", *(f"turned {a:g}" for a in _AZIMUTHS)] * _COLUMNS)]
   return labelled_rows(cells, columns, names)
 
 
@@ -115,9 +114,9 @@ def labelled_rows(
   return labelled_grid(rows, ["", *columns[: len(cells[0])]], cell=CELL)
 
 
-def failures(subjects: Subjects, *, rows: int = 8) -> np.ndarray:
+def failures(subjects: Subjects) -> np.ndarray:
   """The images whose mask is met worst (supplementary 8)."""
-  return _rows(subjects, subjects.best_first()[::-1][:rows])
+  return _rows(subjects, subjects.best_first()[::-1][:_ROWS])
 
 
 def _rows(subjects: Subjects, chosen: Sequence[int]) -> np.ndarray:
@@ -140,7 +139,7 @@ def drawings(workdir: pathlib.Path, folder: pathlib.Path) -> np.ndarray:
 
 def _views(one: Reconstruction) -> list[np.ndarray]:
   """The crop, the outline on it, the textured mesh from three sides, and its parts, if known."""
-  turned = [over(one.render(image_size=CELL, azimuth=angle)) for angle in (0.0, *_AZIMUTHS)]
+  turned = [over_white(one.render(image_size=CELL, azimuth=angle)) for angle in (0.0, *_AZIMUTHS)]
   parts = [] if one.part_probs is None else [part_map(one.part_probs) / np.float32(255.0)]
   return [one.image, overlay(one.image, one.silhouette), *turned, *parts]
 
@@ -172,4 +171,4 @@ def _mesh_views(path: pathlib.Path) -> np.ndarray:
   colors = jnp.asarray(shading(np.stack([normals] * 4), cameras)[:, faces], jnp.float32)
   corners = camera.face_vertices(projected, faces)
   view = hard_rasterize(corners, colors, image_size=CELL, texture_type="vertex", antialias=3)
-  return over(np.clip(np.asarray(view), 0.0, 1.0))
+  return over_white(np.clip(np.asarray(view), 0.0, 1.0))

@@ -65,23 +65,6 @@ def rotation(cameras: Float[Array, "*B 7"]) -> Float[Array, "*B 3 3"]:
 
 
 @checked
-def from_rotation(
-  rotation: Float[Array, "*B 3 3"], scale: Float[Array, "*B"], translation: Float[Array, "*B 2"]
-) -> Float[Array, "*B 7"]:
-  """Builds cameras from rotation matrices.
-
-  Args:
-    rotation: from object space to the camera's frame (x right, y down, z into the scene).
-    scale: image units per object unit.
-    translation: where the object's origin lands, in image units.
-
-  Returns:
-    Cameras whose quaternion has w >= 0.
-  """
-  return jnp.concatenate([scale[..., None], translation, quaternion.from_matrix(rotation)], axis=-1)
-
-
-@checked
 def facing_away(
   vertices: Float[Array, "*B V 3"], cameras: Float[Array, "*B 7"], faces: Int[np.ndarray, "F 3"]
 ) -> Float[Array, "*B F"]:
@@ -117,24 +100,6 @@ def mirror(cameras: Float[Array, "*B 7"]) -> Float[Array, "*B 7"]:
   """
   s, tx, ty, qw, qx, qy, qz = _components(cameras)
   return jnp.stack([s, -tx, ty, qz, -qy, -qx, qw], axis=-1)
-
-
-@checked
-def depth_twin(cameras: Float[Array, "*B 7"]) -> Float[Array, "*B 7"]:
-  """The other camera that projects a symmetric object onto the same silhouette.
-
-  With M_y the object's mirror plane and D the reversal of depth, D R M_y moves every point of the
-  object to where R puts its mirror image, but with the depth reversed. Silhouettes and unlabelled
-  parts cannot tell the two: nose towards the viewer from nose away.
-
-  Args:
-    cameras: any cameras.
-
-  Returns:
-    [s, tx, ty, qx, qw, qz, qy]: the twins, whose twins are the cameras again.
-  """
-  s, tx, ty, qw, qx, qy, qz = _components(cameras)
-  return jnp.stack([s, tx, ty, qx, qw, qz, qy], axis=-1)
 
 
 @checked

@@ -65,7 +65,6 @@ def term_weights(
     "adversary",
     "camera_bank",
     "camera_entropy",
-    "camera_diversity",
     "camera_posterior",
   )
   return {name: getattr(weights, name) for name in always} | {

@@ -5,9 +5,6 @@ from jaxtyping import Array, Float, Int
 
 from umr_jax.types import checked
 
-# Farther than anything in an image: the gap to what does not count.
-_FAR = 1e6
-
 
 @checked
 def part_vertices_loss(
@@ -16,7 +13,6 @@ def part_vertices_loss(
   labels: Int[Array, "V"],
   points: Float[Array, "B P N 2"],
   seen: Float[Array, "B P"],
-  symmetric: bool = False,
 ) -> Float[Array, "B K"]:
   """Chamfer distance from each part's vertices to the points that the image shows of it.
 
@@ -26,8 +22,6 @@ def part_vertices_loss(
     labels: the part of each vertex from 1 to P, or 0 for none.
     points: image positions of each part.
     seen: 1 for the parts that an image shows, else 0.
-    symmetric: whether the points look for vertices as well, which spreads a part over all of its
-      points, also where the far half of it is hidden.
 
   Returns:
     For each hypothesis the mean over the parts that the image shows and the template has, each the
@@ -44,10 +38,6 @@ def part_vertices_loss(
   own = jnp.take(points, jnp.maximum(labels - 1, 0), axis=1)  # [B, V, N, 2]
   gaps = jnp.min(_squared(projected[..., None, :], own[:, None]), axis=-1)
   means = jnp.einsum("bkv,vp->bkp", gaps, member) / jnp.maximum(counts, 1.0)[None, None]
-  if symmetric:
-    across = _squared(points[:, None, :, :, None], projected[:, :, None, None])
-    across = jnp.where(member.T[None, None, :, None] > 0.0, across, _FAR)  # [B, K, P, N, V]
-    means += jnp.mean(jnp.min(across, axis=-1), axis=-1)
   counting = (seen * (counts[None] > 0.0).astype(seen.dtype))[:, None]
   total = jnp.sum(jnp.where(counting > 0.0, means, 0.0), axis=-1)
   return total / jnp.maximum(jnp.sum(counting, axis=-1), 1.0)

@@ -66,7 +66,6 @@ def semantics(
       labels=em_state.part_vertices,
       points=targets.points,
       seen=targets.seen,
-      symmetric=weights.part_symmetric,
     )
   return Semantics(targets, texels, values)
 

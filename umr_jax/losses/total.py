@@ -9,11 +9,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from umr_jax.config import LossConfig, RenderConfig
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.losses.adversary import adversarial_loss, unseen_cameras
-from umr_jax.losses.appearance import appearance_values
 from umr_jax.losses.camera_bank import camera_bank_loss
 from umr_jax.losses.counting import sample_hypothesis, term_weights, weigh_hypotheses
 from umr_jax.losses.deformation import deformation_loss, deviation_loss
-from umr_jax.losses.diversity import camera_diversity
 from umr_jax.losses.drawing import Drawing, average_pool, choose_rows, draw, project_faces
 from umr_jax.losses.edge import edge_loss
 from umr_jax.losses.entropy import camera_entropy, posterior_loss
@@ -134,9 +132,8 @@ def total_loss(
 
   Where the state has a canonical part map and the batch has parts, the semantic terms that have a
   weight join in. The vertex term counts like the mask's, but never teaches probabilities by itself;
-  with a `camera_temperature` a hypothesis is responsible for both, and with `camera_appearance` for
-  the parts and colours that it shows. Where the batch has cameras from the bank, the hypothesis in
-  whose share of the circle it lies answers alone; no other is drawn.
+  with a `camera_temperature` a hypothesis is responsible for both. Where the batch has cameras from
+  the bank, the hypothesis in whose share of the circle it lies answers alone; no other is drawn.
 
   Args:
     prediction: the network's output for the batch.
@@ -174,19 +171,12 @@ def total_loss(
   parts = semantics(
     em_state, batch, cameras, parts_key, mask=mask, topology=topology, weights=weights
   )
-  shared: dict[str, Any] = dict(topology=topology, weights=weights, settings=settings)
-  seen: Array | float = 0.0
-  if weights.camera_appearance:
-    colored = prediction.flow_map if flow == "free" else None
-    seen = appearance_values(
-      vertices, cameras, batch, parts, flow_map=colored, mask=mask, distance=distance, **shared
-    )
 
   def weigh(alpha: Float[Array, "B K H W"]) -> tuple[Float[Array, "B K"], Float[Array, "B K"]]:
     values = mask_iou_loss(alpha=alpha, mask=jnp.broadcast_to(mask[:, None], alpha.shape))
-    besides = seen
+    besides: Array | float = 0.0
     if parts is not None and parts.vertex_values is not None:
-      besides += weights.part_vertices * parts.vertex_values
+      besides = weights.part_vertices * parts.vertex_values
     explained = values + besides / max(weights.mask, 1e-6)
     return values, weigh_hypotheses(explained, logits, weights)
 
@@ -231,7 +221,6 @@ def total_loss(
     "deviation": deviation_loss(prediction.half_offsets),
     "orientation": orientation_loss(vertices),
     "camera_entropy": camera_entropy(prediction.camera_logits),
-    "camera_diversity": camera_diversity(prediction.cameras[..., 3:]),
     **texture_terms(
       drawing,
       batch=batch,
@@ -261,7 +250,9 @@ def total_loss(
       alpha=choose_rows(drawing.alpha, chosen),
       mask=mask,
       key=view_key,
-      **shared,
+      topology=topology,
+      weights=weights,
+      settings=settings,
     )
   if prediction.mask_logits is not None:
     terms["segmentation"] = segmentation_loss(logits=prediction.mask_logits, mask=batch.mask)

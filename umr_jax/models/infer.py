@@ -64,8 +64,6 @@ def build_net(config: Config, *, hypotheses: int) -> UMRNet:
     camera_pose=model.camera_pose,
     camera_elevation=model.camera_elevation,
     camera_roll=model.camera_roll,
-    camera_twins=model.camera_twins,
-    camera_mirrored=model.camera_mirrored,
     camera_spread=model.camera_spread,
     norm=model.norm,
     flow=model.flow,

@@ -178,6 +178,11 @@ class Dense(nn.Module):
     return product + bias[None]
 
 
+# Of BatchNorm's running statistics, what stays at each step; keeps variances from zero; channels a
+# group of GroupNorm.
+_MOMENTUM, _EPSILON, _GROUP_SIZE = 0.9, 1e-5, 16
+
+
 class BatchNorm(nn.Module):
   """Normalization of every channel by its mean and variance over the batch and all pixels.
 
@@ -187,18 +192,14 @@ class BatchNorm(nn.Module):
   """
 
   channel_axes: int = 1  # how many trailing axes tell channels apart
-  momentum: float = 0.9
-  epsilon: float = 1e-5
-  scale_init: Start = constant(1.0)
-  bias_init: Start = constant(0.0)
 
   @nn.compact
   def __call__(self, x: Float[Array, "B *N C"], *, train: bool) -> Float[Array, "B *N C"]:
     """Normalizes with the batch's statistics in training, with the running ones otherwise."""
     shape = x.shape[-self.channel_axes :]
     axes = tuple(range(x.ndim - self.channel_axes))
-    scale = self.param("scale", self.scale_init, shape)
-    bias = self.param("bias", self.bias_init, shape)
+    scale = self.param("scale", constant(1.0), shape)
+    bias = self.param("bias", constant(0.0), shape)
     running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
     running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
     if train:
@@ -212,13 +213,13 @@ class BatchNorm(nn.Module):
         running_var.value = self._follow(running_var.value, unbiased)
     else:
       mean, var = running_mean.value, running_var.value
-    gain = scale * lax.rsqrt(var + self.epsilon)
+    gain = scale * lax.rsqrt(var + _EPSILON)
     shift = bias - mean * gain
     leading = (1,) * len(axes)
     return x * gain.reshape(*leading, *shape) + shift.reshape(*leading, *shape)
 
   def _follow(self, running: Array, current: Array) -> Array:
-    return self.momentum * running + (1.0 - self.momentum) * current
+    return _MOMENTUM * running + (1.0 - _MOMENTUM) * current
 
 
 class GroupNorm(nn.Module):
@@ -231,30 +232,25 @@ class GroupNorm(nn.Module):
   Source: Wu and He 2018.
   """
 
-  group_size: int = 16  # channels a group
-  epsilon: float = 1e-5
-  scale_init: Start = constant(1.0)
-  bias_init: Start = constant(0.0)
-
   @nn.compact
   def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B H W C"]:
     """Normalizes; `train` is there to be called like BatchNorm."""
     del train
     channels = x.shape[-1]
-    scale = self.param("scale", self.scale_init, (channels,))
-    bias = self.param("bias", self.bias_init, (channels,))
+    scale = self.param("scale", constant(1.0), (channels,))
+    bias = self.param("bias", constant(0.0), (channels,))
     mean = self._over_groups(jnp.mean(x, axis=(1, 2)))
     square = self._over_groups(jnp.mean(jnp.square(x), axis=(1, 2)))
     # Rounding must not make a constant group's variance negative.
     var = jnp.maximum(square - jnp.square(mean), 0.0)
-    gain = scale[None] * lax.rsqrt(var + self.epsilon)
+    gain = scale[None] * lax.rsqrt(var + _EPSILON)
     shift = bias[None] - mean * gain
     return x * gain[:, None, None] + shift[:, None, None]
 
   def _over_groups(self, statistics: Float[Array, "B C"]) -> Float[Array, "B C"]:
     """The mean over each channel's group. (Over pixels first: sums along channels are slow.)"""
     batch, channels = statistics.shape
-    groups = max(1, channels // self.group_size)
+    groups = max(1, channels // _GROUP_SIZE)
     split = statistics.reshape(batch, groups, channels // groups)
     mean = jnp.mean(split, axis=-1, keepdims=True)
     return jnp.broadcast_to(mean, split.shape).reshape(batch, channels)

@@ -32,8 +32,6 @@ class UMRNet(nn.Module):
   camera_pose: str = "free"  # free | upright
   camera_elevation: tuple[float, ...] = (-20.0, 50.0)  # degrees
   camera_roll: float = 20.0  # degrees
-  camera_twins: bool = False  # whether half of the hypotheses are twins of the others
-  camera_mirrored: bool = False  # whether half of them look the other way
   camera_spread: bool = True  # whether they start around the object rather than together
   norm: str = "batch"  # batch | group
   encoder: str = "resnet18"  # resnet18 | efficientnet: frozen
@@ -74,8 +72,6 @@ class UMRNet(nn.Module):
     )(images, train=train, noise=noise)
     cameras, logits = CameraHeads(
       self.hypotheses,
-      twins=self.camera_twins,
-      mirrored=self.camera_mirrored,
       spread=self.camera_spread,
       pose=self.camera_pose,
       elevation=self.camera_elevation,

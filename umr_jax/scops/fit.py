@@ -49,7 +49,6 @@ def fit_parts(
   features: Float[np.ndarray, "N f f C"] | None,
   num_parts: int,
   settings: PartsConfig,
-  start: Any = None,
   record: Record | None = None,
 ) -> FitResult:
   """Trains a network that cuts photographs of one category into the same parts.
@@ -62,7 +61,6 @@ def fit_parts(
     features: of a frozen network, for the semantic loss.
     num_parts: without the background.
     settings: the network, the steps and the weights of the losses.
-    start: variables of an earlier result to go on from.
     record: is given the step and the unweighted losses, every 25 steps and at the last.
 
   Returns:
@@ -77,14 +75,10 @@ def fit_parts(
   """
   _check(images, targets, features, num_parts=num_parts, settings=settings)
   net = make_net(settings, num_parts=num_parts)
-  variables = first_variables(
-    net, settings, image_size=images.shape[1], features=features, start=start
-  )
+  variables = first_variables(net, settings, image_size=images.shape[1], features=features)
   frozen = _published(settings)
   optimizer = _make_optimizer(settings, frozen=frozen)
-  low, high = settings.zoom
-  ranges = WarpRanges(rotation=settings.rotation, smallest=low, largest=high)
-  step = _make_step(net, optimizer, _weights(settings), ranges, frozen=frozen)
+  step = _make_step(net, optimizer, _weights(settings), WarpRanges(), frozen=frozen)
   trained, batch_stats = _split(variables)
   opt_state = optimizer.init(trained)
   key = jax.random.key(settings.seed)
@@ -138,20 +132,16 @@ def first_variables(
   *,
   image_size: int,
   features: np.ndarray | None,
-  start: Any,
 ) -> dict[str, Any]:
-  """What training starts from: an earlier result, published weights, or random draws."""
-  if start is not None:
-    variables = dict(start)
-  else:
-    params, stats = initialize(net, image_size=image_size, seed=settings.seed)
-    file = net_weight_file(settings)
-    if file is not None and settings.net == "efficientnet":
-      stats = with_efficientnet(stats, file=file)
-    elif file is not None:
-      params, stats = resnet50_variables(read_torch_file(file), params, stats)
-    variables = {"params": params, "batch_stats": stats}
-  if features is not None and "basis" not in variables:
+  """What training starts from: published weights, or random draws."""
+  params, stats = initialize(net, image_size=image_size, seed=settings.seed)
+  file = net_weight_file(settings)
+  if file is not None and settings.net == "efficientnet":
+    stats = with_efficientnet(stats, file=file)
+  elif file is not None:
+    params, stats = resnet50_variables(read_torch_file(file), params, stats)
+  variables = {"params": params, "batch_stats": stats}
+  if features is not None:
     rng = np.random.default_rng((settings.seed, 1))
     basis = np.abs(rng.standard_normal((net.num_parts, features.shape[-1]), np.float32))
     variables["basis"] = {"parts": basis}

@@ -31,9 +31,8 @@ class PartBatch:
 
 
 class PartWeights(NamedTuple):
-  """Of the terms; those that are zero are not computed."""
+  """Of the terms beside the silhouette's, which is 1; those that are zero are not computed."""
 
-  silhouette: float = 1.0
   supervision: float = 0.0
   concentration: float = 0.0
   equivariance: float = 0.0
@@ -95,5 +94,6 @@ def part_objective(
     if weights.orthonormality:
       terms["orthonormality"] = orthonormality_loss(basis)
   means = {name: jnp.mean(value) for name, value in terms.items()}
-  total = sum((getattr(weights, name) * value for name, value in means.items()), jnp.zeros(()))
+  scale = {"silhouette": 1.0, **weights._asdict()}
+  total = sum((scale[name] * value for name, value in means.items()), jnp.zeros(()))
   return total, ({"total": total, **means}, changed)

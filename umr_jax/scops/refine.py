@@ -8,44 +8,41 @@ from umr_jax.types import checked
 
 # Smallest probability whose logarithm is taken.
 _CLIP = 1e-5
+# What every part competes with, once its largest value is 1.
+_BACKGROUND = 0.1
+# A part whose largest probability is less is not lifted to 1, so that the noise of a part that is
+# not there does not compete.
+_LEAST = 0.1
+# Of the mean field: the Gaussian by which neighbours are weighed, in pixels; the cost of their
+# disagreement; and the iterations.
+_SIGMA, _COMPATIBILITY, _ITERATIONS = 3.0, 5.0, 5
 
 
 @checked
 def refine(
   probs: Float[Array, "B H W P1"],
   mask: Float[Array, "B H W"],
-  *,
-  background: float = 0.1,
-  sigma: float = 3.0,
-  compatibility: float = 5.0,
-  iterations: int = 5,
-  least: float = 0.1,
 ) -> Float[Array, "B H W P1"]:
   """Part maps as UMR reads them.
 
   Args:
     probs: softmax of the part network's logits, background first.
     mask: of the objects, in [0, 1].
-    background: what every part competes with, once its largest value is 1.
-    sigma: of the Gaussian by which neighbours are weighed, in pixels.
-    compatibility: what neighbours' disagreement costs.
-    iterations: of the mean field.
-    least: a part whose largest probability is less is not lifted to 1, so that the noise of a part
-      that is not there does not compete.
 
   Returns:
     Probabilities, background first, which sum to 1; outside of the mask all is background.
 
   Source: Hung et al. 2019 (SCOPS), section 4.1, and the released evaluation: a fully connected CRF
     (Krähenbühl and Koltun 2011) on positions alone. Departs: the maxima are taken inside the mask,
-    and the mask is applied here; `least`.
+    and the mask is applied here; a part whose largest probability is less than 0.1 is not lifted to
+    1.
   """
   inside = mask[..., None]
   parts = probs[..., 1:]
   largest = jnp.max(parts * inside, axis=(1, 2), keepdims=True)
-  parts = parts / jnp.maximum(largest, least)
-  field = jnp.concatenate([jnp.full_like(parts[..., :1], background), parts], axis=-1)
-  smooth = mean_field(field, sigma=sigma, compatibility=compatibility, iterations=iterations)
+  parts = parts / jnp.maximum(largest, _LEAST)
+  field = jnp.concatenate([jnp.full_like(parts[..., :1], _BACKGROUND), parts], axis=-1)
+  smooth = mean_field(field, sigma=_SIGMA, compatibility=_COMPATIBILITY, iterations=_ITERATIONS)
   shown = smooth[..., 1:] * inside
   return jnp.concatenate([1.0 - jnp.sum(shown, axis=-1, keepdims=True), shown], axis=-1)
 

@@ -6,6 +6,9 @@ from jaxtyping import Array, Float
 
 from umr_jax.types import checked
 
+# Added to squared lengths, so that a row of zeros has a gradient.
+_EPSILON = 1e-8
+
 
 @checked
 def semantic_loss(
@@ -33,12 +36,11 @@ def semantic_loss(
 
 
 @checked
-def orthonormality_loss(basis: Float[Array, "P C"], *, epsilon: float = 1e-8) -> Float[Array, ""]:
+def orthonormality_loss(basis: Float[Array, "P C"]) -> Float[Array, ""]:
   """How much the parts' features resemble each other: one value, not one per image.
 
   Args:
     basis: as in `semantic_loss`; where negative, read as zero.
-    epsilon: added to squared lengths, so that a row of zeros has a gradient.
 
   Returns:
     The sum of the squares of W W^T - I, of W with rows of length one.
@@ -46,6 +48,6 @@ def orthonormality_loss(basis: Float[Array, "P C"], *, epsilon: float = 1e-8) ->
   Source: Hung et al. 2019 (SCOPS), section 3.4.
   """
   used = jax.nn.relu(basis)
-  length = jnp.sqrt(jnp.sum(jnp.square(used), axis=-1, keepdims=True) + epsilon)
+  length = jnp.sqrt(jnp.sum(jnp.square(used), axis=-1, keepdims=True) + _EPSILON)
   rows = used / length
   return jnp.sum(jnp.square(rows @ rows.T - jnp.eye(len(basis), dtype=basis.dtype)))
