@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 import trimesh
-from tiny import tiny_config
 
+from tests.tiny import tiny_config
 from umr_jax import load_predictor
 from umr_jax.pipeline import run
 

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter
-from transformer_file import write_transformer
 
+from tests.scops.transformer_file import write_transformer
 from umr_jax.models.efficientnet import efficientnet_file
 from umr_jax.scops import features
 from umr_jax.scops.features import color_features, make_features, resolve_features

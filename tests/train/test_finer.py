@@ -5,8 +5,8 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from tiny import tiny_config
 
+from tests.tiny import tiny_config
 from umr_jax.em.e_step import make_round
 from umr_jax.em.first_state import bare_em_state
 from umr_jax.em.m_step import finer_em_state, with_canonical_uv
