@@ -7,9 +7,9 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_config
 
 from experiments import studies
+from tests.tiny import tiny_config
 from umr_jax import ablate
 from umr_jax.ablation_rows import ROWS, Row, config_of_row
 from umr_jax.ablation_table import Study, write_table

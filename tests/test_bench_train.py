@@ -5,9 +5,9 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from tiny import tiny_config
 
 from experiments.launch import config_of
+from tests.tiny import tiny_config
 from umr_jax.bench_train import made_up_batch, made_up_state, measure_step, with_random_weights
 from umr_jax.config import flatten, to_dict
 from umr_jax.models.infer import build_topology_from

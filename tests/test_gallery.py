@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import trimesh
 from PIL import Image
-from test_predict import SIZE, make_snapshot, save
 
 from experiments.predict import run
+from tests.test_predict import SIZE, make_snapshot, save
 from umr_jax.gallery import find_photographs, write_gallery
 from umr_jax.predict import Predictor
 

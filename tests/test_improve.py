@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_config
 
+from tests.tiny import tiny_config
 from umr_jax.checkpoint import Snapshot, read_checkpoint
 from umr_jax.config import LossConfig, PartsConfig, from_dict, to_dict
 from umr_jax.data.part_store import read_store

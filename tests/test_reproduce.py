@@ -10,10 +10,10 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_config
 
 from experiments import launch
 from experiments.launch import config_of
+from tests.tiny import tiny_config
 from umr_jax import config as config_lib
 from umr_jax.ablate import ROWS
 from umr_jax.data.cub import KEYPOINT_NAMES

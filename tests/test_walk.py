@@ -13,8 +13,8 @@ import time
 import jax
 import numpy as np
 import pytest
-from tiny import flags, tiny_config
 
+from tests.tiny import flags, tiny_config
 from umr_jax.checkpoint import read_checkpoint
 from umr_jax.config import to_dict
 from umr_jax.em.monitor import Monitor

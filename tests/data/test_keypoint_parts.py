@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_config
 
+from tests.tiny import tiny_config
 from umr_jax.data.dataset import load_dataset
 from umr_jax.data.example import Example
 from umr_jax.data.keypoint_parts import keypoint_groups, parts_of

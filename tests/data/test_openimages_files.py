@@ -7,8 +7,8 @@ import time
 import zipfile
 
 import pytest
-from test_openimages import PERSON, FakeSet
 
+from tests.data.test_openimages import PERSON, FakeSet
 from umr_jax.config import DataConfig
 from umr_jax.data import fetch, openimages_files
 from umr_jax.data.openimages import openimages_builder

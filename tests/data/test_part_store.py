@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tiny import tiny_config
 
+from tests.tiny import tiny_config
 from umr_jax.data.dataset import load_dataset
 from umr_jax.data.part_store import (
   from_bytes,

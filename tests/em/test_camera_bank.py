@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import tiny_config
 
+from tests.tiny import tiny_config
 from umr_jax.data.dataset import load_dataset
 from umr_jax.em import loop as em_loop
 from umr_jax.em.camera_bank import (

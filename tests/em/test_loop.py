@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import tiny_config
 
+from tests.tiny import tiny_config
 from umr_jax.config import GeometryConfig
 from umr_jax.data.dataset import load_dataset
 from umr_jax.em.first_state import bare_em_state, first_em_state

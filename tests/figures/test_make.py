@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_config
 
+from tests.tiny import tiny_config
 from umr_jax.figures import architecture, correspondence
 from umr_jax.figures.make import Extras, make_figures
 from umr_jax.models.infer import build_net

@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy_net
 import pytest
-from lite0 import SIZES, random_lite0
-from torch_file import write_old_torch_file
 
+from tests.models import numpy_net
+from tests.models.lite0 import SIZES, random_lite0
+from tests.models.torch_file import write_old_torch_file
 from umr_jax.models.efficientnet import (
   depthwise_convolve,
   efficientnet_features,

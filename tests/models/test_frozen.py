@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
-from lite0 import random_lite0
-from torch_file import write_old_torch_file
 
+from tests.models.lite0 import random_lite0
+from tests.models.torch_file import write_old_torch_file
 from umr_jax import pipeline
 from umr_jax.config import PartsConfig, from_dict
 from umr_jax.models import first_variables as start

@@ -5,9 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy_net
 import pytest
 
+from tests.models import numpy_net
 from umr_jax.geometry import camera
 from umr_jax.models.camera_heads import CameraHeads, _positive
 from umr_jax.models.initialize import draw_variables

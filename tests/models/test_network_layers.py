@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy_net
 import pytest
 
+from tests.models import numpy_net
 from umr_jax.models.layers import BatchNorm, constant, convolve, max_pool, normal, uniform
 
 

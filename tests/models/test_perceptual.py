@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy_net
 import pytest
-from torch_file import write_torch_file
 
+from tests.models import numpy_net
+from tests.models.torch_file import write_torch_file
 from umr_jax.models.perceptual import load_perceptual, perceptual_distance
 
 SHAPES = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}

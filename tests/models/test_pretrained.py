@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from numpy_net import resnet18, resnet18_state
-from torch_file import write_torch_file
 
+from tests.models.numpy_net import resnet18, resnet18_state
+from tests.models.torch_file import write_torch_file
 from umr_jax.models.pretrained import read_torch_file, resnet18_variables
 from umr_jax.models.resnet import ResNet18
 

@@ -4,8 +4,8 @@ import pickle
 
 import numpy as np
 import pytest
-from torch_file import write_old_torch_file
 
+from tests.models.torch_file import write_old_torch_file
 from umr_jax.models.pretrained import read_torch_file
 
 

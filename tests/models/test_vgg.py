@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy_net
 import pytest
-from torch_file import write_torch_file
 
+from tests.models import numpy_net
+from tests.models.torch_file import write_torch_file
 from umr_jax.models.vgg import load_vgg, vgg_features
 
 BLOCKS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import erf
-from torch_file import write_torch_file
 
+from tests.models.torch_file import write_torch_file
 from umr_jax.models.vit import load_vit, patch_size, vit_features
 
 WIDTH, DEPTH, PATCH = 128, 2, 8

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import render_scenes as scenes
-from render_scenes import compiled, felt
 
+from tests.render import render_scenes as scenes
+from tests.render.render_scenes import compiled, felt
 from umr_jax.render.aggregate import Settings, felt_rows
 from umr_jax.render.binning import (
   TALL,

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import render_scenes as scenes
 
+from tests.render import render_scenes as scenes
 from umr_jax.render import distance
 from umr_jax.render.aggregate import texel_index
 from umr_jax.render.binning import face_numbers

@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import render_scenes as scenes
-from render_scenes import compiled
 
+from tests.render import render_scenes as scenes
+from tests.render.render_scenes import compiled
 from umr_jax.render import soft_rasterize, soft_silhouette
 from umr_jax.render.folding import foldable
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import render_scenes as scenes
 
+from tests.render import render_scenes as scenes
 from umr_jax.geometry import camera as camera_lib
 from umr_jax.geometry.icosphere import icosphere
 from umr_jax.render import hard_rasterize, render_mesh, soft_rasterize

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
-import render_scenes as scenes
-from render_scenes import compiled, pull_back, relative
 
+from tests.render import render_scenes as scenes
+from tests.render.render_scenes import compiled, pull_back, relative
 from umr_jax.render import aggregate, rasterize, reference, soft_rasterize, soft_silhouette
 
 SIZE = (20, 28)

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import render_scenes as scenes
-from render_scenes import relative
 
+from tests.render import render_scenes as scenes
+from tests.render.render_scenes import relative
 from umr_jax.render import reference
 
 CASES = [0, 2, 3, 5, 6, 7]

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from render_scenes import felt
 
+from tests.render.render_scenes import felt
 from umr_jax.config import GeometryConfig
 from umr_jax.geometry.icosphere import icosphere
 from umr_jax.render import rasterize, soft_silhouette

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import render_scenes as scenes
-from render_scenes import compiled
 
+from tests.render import render_scenes as scenes
+from tests.render.render_scenes import compiled
 from umr_jax.render import rasterize, reference, soft_rasterize
 from umr_jax.render.visibility import visible_faces
 

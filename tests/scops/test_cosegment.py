@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from part_shapes import draw_shapes
 
+from tests.scops.part_shapes import draw_shapes
 from umr_jax.eval.part_quality import normalized_mutual_information, part_labels
 from umr_jax.scops.clusters import cluster_maps, find_clusters
 from umr_jax.scops.cosegment import (

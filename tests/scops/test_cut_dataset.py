@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from tiny import tiny_config
 
+from tests.tiny import tiny_config
 from umr_jax.config import PartsConfig
 from umr_jax.data.dataset import load_dataset
 from umr_jax.scops.discover import Cut, cut_dataset

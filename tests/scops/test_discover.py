@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from part_shapes import PARTS, draw_shapes, one_hot, part_iou
-from tiny import tiny_config
 
+from tests.scops.part_shapes import PARTS, draw_shapes, one_hot, part_iou
+from tests.tiny import tiny_config
 from umr_jax.config import PartsConfig
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, Split, load_dataset

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from transformer_file import write_transformer
 
+from tests.scops.transformer_file import write_transformer
 from umr_jax.models.efficientnet import efficientnet_file
 from umr_jax.scops import features
 from umr_jax.scops.features import make_features, resolve_features

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from part_shapes import draw_shapes, one_hot, part_iou
 
+from tests.scops.part_shapes import draw_shapes, one_hot, part_iou
 from umr_jax.scops.head import fit_head, head_maps, part_cells
 
 

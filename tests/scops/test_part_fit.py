@@ -5,8 +5,8 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from part_shapes import PARTS, draw_shapes, mutual_information, one_hot, part_iou
 
+from tests.scops.part_shapes import PARTS, draw_shapes, mutual_information, one_hot, part_iou
 from umr_jax.config import PartsConfig
 from umr_jax.scops.fit import (
   FitResult,

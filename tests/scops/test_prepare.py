@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tiny import tiny_config
-from transformer_file import write_transformer
 
 from experiments import launch
+from tests.scops.transformer_file import write_transformer
+from tests.tiny import tiny_config
 from umr_jax.config import Config, LossConfig, PartsConfig, from_dict, to_dict
 from umr_jax.data.dataset import load_dataset
 from umr_jax.data.part_store import make_store, read_store

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny import tiny_config
 
+from tests.tiny import tiny_config
 from umr_jax import parallel
 from umr_jax.data.batching import train_batch
 from umr_jax.data.dataset import load_dataset
