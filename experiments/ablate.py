@@ -19,9 +19,9 @@ from typing import Any
 from absl import flags
 
 from experiments import launch
-from experiments.studies import PRESETS, study_of
-from umr_jax.ablate import SEEDS, ablate
-from umr_jax.ablation_rows import ROWS
+from experiments.studies.ablate import SEEDS, ablate
+from experiments.studies.ablation_rows import ROWS
+from experiments.study_flags import PRESETS, study_of
 
 _DATASET = flags.DEFINE_enum("dataset", "synthetic", list(PRESETS), "Which data.")
 _BUDGET = flags.DEFINE_enum("budget", "small", ["small", "full"], "Steps: few, or the preset's.")

@@ -14,8 +14,8 @@ from typing import Any
 from absl import flags
 
 from experiments import launch
+from umr_jax.em.run import evaluate_workdir, references_workdir
 from umr_jax.eval.summary import format_rows, format_table
-from umr_jax.pipeline import evaluate_workdir, references_workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "The run to evaluate.")
 _SPLIT = flags.DEFINE_enum("split", "test", ["test", "train"], "Which images to evaluate on.")

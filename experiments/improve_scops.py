@@ -16,8 +16,8 @@ from typing import Any
 from absl import flags
 
 from experiments import launch
+from umr_jax.em.improve_parts import improve
 from umr_jax.eval.summary import format_rows
-from umr_jax.improve import improve
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "A finished run whose parts were discovered.")
 _OUT = flags.DEFINE_string("out", "", "Where the turns go; default WORKDIR/improved.")

@@ -16,9 +16,9 @@ from typing import Any
 import jax
 from absl import app, flags, logging
 
-from umr_jax.config import Config, from_dict
+from umr_jax.config.settings import Config, from_dict
 from umr_jax.errors import Preempted
-from umr_jax.metrics import NonFiniteError
+from umr_jax.train.metrics import NonFiniteError
 
 DEFAULT_PRESET = "quickstart"
 EXIT_ERROR, EXIT_USAGE, EXIT_PREEMPTED = 1, 2, 75

@@ -13,7 +13,7 @@ from typing import Any
 from absl import flags
 
 from experiments import launch
-from umr_jax.figures.make import Extras, make_figures
+from experiments.studies.figures.make import Extras, make_figures
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "The run.")
 _OUT = flags.DEFINE_string("out", "", "Where the figures go; default WORKDIR/figures.")

@@ -12,8 +12,8 @@ from typing import Any
 from absl import flags, logging
 
 from experiments import launch
-from umr_jax.gallery import write_gallery
-from umr_jax.predict import load_predictor
+from umr_jax.predict.predictor import load_predictor
+from umr_jax.viz.gallery import write_gallery
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "The run, or a checkpoint folder.")
 _IMAGES = flags.DEFINE_string("images", "", "A photograph, or a folder of photographs.")

@@ -15,8 +15,8 @@ from typing import Any
 from absl import flags
 
 from experiments import launch
-from umr_jax.published import DATASETS
-from umr_jax.reproduce import markdown, reproduce
+from experiments.studies.published import DATASETS
+from experiments.studies.reproduce import markdown, reproduce
 
 _DATASET = flags.DEFINE_enum("dataset", "synthetic", list(DATASETS), "Which data.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "The run; default runs/reproduce-<dataset>.")

@@ -13,8 +13,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import launch
-from umr_jax.config import from_dict
-from umr_jax.pipeline import run
+from umr_jax.config.settings import from_dict
+from umr_jax.em.run import run
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",

@@ -17,8 +17,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import launch
-from umr_jax.config import from_dict
-from umr_jax.pipeline import discover_parts
+from umr_jax.config.settings import from_dict
+from umr_jax.em.run import discover_parts
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, f"A preset ({', '.join(launch.preset_names())}) or a config file."

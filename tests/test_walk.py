@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from tests.tiny import flags, tiny_config
-from umr_jax.checkpoint import read_checkpoint
-from umr_jax.config import to_dict
+from umr_jax.config.settings import to_dict
 from umr_jax.em.monitor import Monitor
+from umr_jax.em.run import prepare_workdir, run
 from umr_jax.errors import Preempted
-from umr_jax.pipeline import prepare_workdir, run
-from umr_jax.predict import load_predictor
+from umr_jax.models.checkpoint import read_checkpoint
+from umr_jax.predict.predictor import load_predictor
 
 
 @pytest.fixture(autouse=True)

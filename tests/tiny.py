@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from umr_jax import config
+from umr_jax.config import settings as config
 
 
 def tiny_config(cache, **train) -> config.Config:

@@ -52,8 +52,8 @@ def __getattr__(name: str) -> Any:
   import importlib
 
   module = importlib.import_module(_PUBLIC[name])
-  # `predict` is a function and also the module that holds it. Whoever imports the module binds it
-  # to the name, so the name always means the module, which can be called as the function.
+  # `predict` is a function and also the package that holds it. Whoever imports the package binds it
+  # to the name, so the name always means the package, which can be called as the function.
   value = module if name == "predict" else getattr(module, name)
   globals()[name] = value
   return value

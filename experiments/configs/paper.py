@@ -14,7 +14,7 @@ Command: python -m experiments.train --config=paper --config.data.folder=DIR
 
 import ml_collections
 
-from umr_jax import config
+from umr_jax.config import settings as config
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -10,7 +10,7 @@ Command: python -m experiments.train
 
 import ml_collections
 
-from umr_jax import config
+from umr_jax.config import settings as config
 
 
 def get_config() -> ml_collections.ConfigDict:

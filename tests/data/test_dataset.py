@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from umr_jax.config import DataConfig
+from umr_jax.config.settings import DataConfig
 from umr_jax.data import dataset as module
 from umr_jax.data.dataset import ExampleMemory, Split, expand_path, load_dataset
 from umr_jax.data.synthetic import project

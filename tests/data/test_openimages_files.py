@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 from tests.data.test_openimages import PERSON, FakeSet
-from umr_jax.config import DataConfig
+from umr_jax.config.settings import DataConfig
 from umr_jax.data import fetch, openimages_files
 from umr_jax.data.openimages import openimages_builder
 from umr_jax.data.sources import make_builder

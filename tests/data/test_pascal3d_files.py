@@ -10,7 +10,7 @@ import zipfile
 import pytest
 
 from tests.data.test_pascal3d import add, make_release
-from umr_jax.config import DataConfig
+from umr_jax.config.settings import DataConfig
 from umr_jax.data import fetch, pascal3d_files
 from umr_jax.data.pascal3d import pascal3d_builder
 from umr_jax.data.sources import make_builder

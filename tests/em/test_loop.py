@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from tests.tiny import tiny_config
-from umr_jax.config import GeometryConfig
+from umr_jax.config.settings import GeometryConfig
 from umr_jax.data.dataset import load_dataset
-from umr_jax.em.first_state import bare_em_state, first_em_state
-from umr_jax.em.first_template import unit_sphere
 from umr_jax.em.loop import EMLoop
 from umr_jax.geometry import quaternion
+from umr_jax.init.silhouettes import unit_sphere
+from umr_jax.init.state import bare_em_state, first_em_state
 from umr_jax.models.infer import build_topology_from
 
 

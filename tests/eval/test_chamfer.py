@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from umr_jax.eval.chamfer import sample_surface, surface_errors
-from umr_jax.eval.solid import Mesh
 from umr_jax.geometry.icosphere import icosphere
+from umr_jax.geometry.voxels import Mesh
 
 
 def sphere(radius=1.0):

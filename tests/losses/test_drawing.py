@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from umr_jax.config import RenderConfig
+from umr_jax.config.settings import RenderConfig
 from umr_jax.losses.drawing import choose_rows, draw, project_faces
-from umr_jax.models.camera_flow import camera_flow
+from umr_jax.models.projected_flow import camera_flow
 from umr_jax.render import rasterize, soft_silhouette
 from umr_jax.types import Batch, Prediction
 

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from umr_jax.config import LossConfig, RenderConfig
-from umr_jax.em import m_step
+from umr_jax.config.settings import LossConfig, RenderConfig
 from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.symmetry import halve
 from umr_jax.geometry.topology import build_topology
@@ -16,6 +15,7 @@ from umr_jax.geometry.uv import uv_directions
 from umr_jax.losses.counting import sample_hypothesis, term_weights
 from umr_jax.losses.drawing import average_pool
 from umr_jax.losses.total import total_loss
+from umr_jax.models import assemble
 from umr_jax.models.camera_heads import UPRIGHT
 from umr_jax.types import Batch, EMState, Prediction, Template
 
@@ -59,7 +59,7 @@ def taught(topology, em_state):
   return em_state.replace(
     round=jnp.int32(1),
     canonical_uv=canonical_uv,
-    part_vertices=m_step.part_vertices(canonical_uv, topology),
+    part_vertices=assemble.part_vertices(canonical_uv, topology),
   )
 
 
@@ -318,7 +318,7 @@ def test_a_hypothesis_answers_for_its_parts_too(objective, prediction, taught, t
   back = uv_directions(HU)[..., 0] < 0.0  # the part that images show on the left
   canonical_uv = jnp.asarray(np.stack([0 * back, back, ~back], axis=-1), jnp.float32)
   state = taught.replace(
-    canonical_uv=canonical_uv, part_vertices=m_step.part_vertices(canonical_uv, topology)
+    canonical_uv=canonical_uv, part_vertices=assemble.part_vertices(canonical_uv, topology)
   )
   upright = jnp.array(UPRIGHT)
   turned = quaternion.multiply(upright[None], camera.azimuth_turns(2)[1:])[0]

@@ -10,15 +10,15 @@ from flax import traverse_util
 
 from tests.models.lite0 import random_lite0
 from tests.models.torch_file import write_old_torch_file
-from umr_jax import pipeline
-from umr_jax.config import PartsConfig, from_dict
-from umr_jax.models import first_variables as start
+from umr_jax.config.settings import PartsConfig, from_dict
+from umr_jax.em import run as pipeline
 from umr_jax.models import frozen
+from umr_jax.models import init_variables as start
 from umr_jax.models.efficientnet import efficientnet_pyramid, load_efficientnet
 from umr_jax.models.encoder import Encoder
 from umr_jax.models.infer import build_net
 from umr_jax.models.initialize import initialize
-from umr_jax.scops.fit import fit_parts, segment
+from umr_jax.parts.fit import fit_parts, segment
 
 ENCODER = Encoder(
   width=8, feature_size=20, code_size=12, sample_code=False, norm="group", backbone="efficientnet"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.render.render_scenes import felt
-from umr_jax.config import GeometryConfig
+from umr_jax.config.settings import GeometryConfig
 from umr_jax.geometry.icosphere import icosphere
 from umr_jax.render import rasterize, soft_silhouette
 from umr_jax.render.aggregate import reach_of

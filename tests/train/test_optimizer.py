@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from umr_jax.config import TrainConfig
+from umr_jax.config.settings import TrainConfig
 from umr_jax.train.optimizer import learning_rate, make_optimizer
 
 

@@ -9,13 +9,13 @@ import optax
 import pytest
 
 from tests.tiny import tiny_config
-from umr_jax import parallel
 from umr_jax.data.batching import train_batch
 from umr_jax.data.dataset import load_dataset
-from umr_jax.em.first_state import bare_em_state
-from umr_jax.em.first_template import unit_sphere
+from umr_jax.init.silhouettes import unit_sphere
+from umr_jax.init.state import bare_em_state
 from umr_jax.models.infer import build_net, build_topology_from
 from umr_jax.models.initialize import initialize
+from umr_jax.train import parallel
 from umr_jax.train.augment import Strengths
 from umr_jax.train.step import latent_noise, make_train_step, new_train_state
 

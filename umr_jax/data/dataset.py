@@ -16,7 +16,7 @@ from typing import Protocol, overload
 import numpy as np
 from absl import logging
 
-from umr_jax.config import DataConfig
+from umr_jax.config.settings import DataConfig
 from umr_jax.data.cache import Prepared, open_prepared, prepare
 from umr_jax.data.example import Example
 from umr_jax.data.keypoint_parts import KeypointParts, keypoint_groups

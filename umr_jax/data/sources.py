@@ -5,7 +5,7 @@ import pathlib
 import re
 from collections.abc import Callable
 
-from umr_jax.config import DataConfig
+from umr_jax.config.settings import DataConfig
 from umr_jax.data.cub import cub_builder
 from umr_jax.data.example import Builder
 from umr_jax.data.folder import FolderBuilder

@@ -9,19 +9,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from umr_jax import parallel
-from umr_jax.config import Config, TrainConfig
+from umr_jax.config.settings import Config, TrainConfig
 from umr_jax.data.batching import prefetch, train_batch
 from umr_jax.data.dataset import Split
-from umr_jax.em.camera_bank import Scores, Views, make_views, score_views
-from umr_jax.em.camera_choice import choose_cameras
 from umr_jax.em.measure import Measure, make_measure
+from umr_jax.init.camera_choice import choose_cameras
+from umr_jax.init.pose_search import Scores, Views, make_views, score_views
 from umr_jax.losses.texture import texture_distance_from
 from umr_jax.models.discriminator import Discriminator
-from umr_jax.models.first_variables import first_variables
 from umr_jax.models.infer import Infer, build_net, build_topology_from, make_infer
+from umr_jax.models.init_variables import first_variables
 from umr_jax.models.initialize import draw_variables
-from umr_jax.refinement import refining
+from umr_jax.predict.test_time import refining
+from umr_jax.train import parallel
 from umr_jax.train.augment import Strengths
 from umr_jax.train.optimizer import make_optimizer
 from umr_jax.train.step import TrainStep, make_train_step, new_train_state

@@ -8,21 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from umr_jax import parallel
-from umr_jax.checkpoint import Checkpointer
-from umr_jax.config import Config, to_dict
+from umr_jax.config.settings import Config, to_dict
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
 from umr_jax.em.aggregate import aggregate
-from umr_jax.em.camera_bank import CROP_SIZE, template_vertices
+from umr_jax.em.align_to_vertical import mean_up, stood_up
 from umr_jax.em.e_step import Round, e_step, make_round, run_key, training_batches
-from umr_jax.em.first_state import first_em_state
 from umr_jax.em.m_step import m_step
 from umr_jax.em.measure import Measurement, on_host
 from umr_jax.em.monitor import Monitor
-from umr_jax.em.stand_up import mean_up, stood_up
 from umr_jax.errors import Preempted
+from umr_jax.init.pose_search import CROP_SIZE, template_vertices
+from umr_jax.init.state import first_em_state
 from umr_jax.models.infer import Inference
+from umr_jax.train import parallel
+from umr_jax.train.checkpoint import Checkpointer
 from umr_jax.train.recentre import recentre
 from umr_jax.types import EMState, TrainState, host, network_round
 

@@ -2,13 +2,10 @@
 
 import dataclasses
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
 
 from umr_jax.em.aggregate import Statistics
-from umr_jax.geometry.sampling import bilinear_sample
+from umr_jax.models.assemble import with_canonical_uv
 from umr_jax.types import EMState, Template, Topology
 
 
@@ -42,19 +39,3 @@ def m_step(
   if canonical_uv is not None:
     new = with_canonical_uv(new, canonical_uv, topology=topology)
   return new, mean_offset
-
-
-def with_canonical_uv(
-  em_state: EMState, canonical_uv: Float[np.ndarray, "Hu Wu P1"], *, topology: Topology
-) -> EMState:
-  """The state with another canonical UV map, and the part of each vertex that follows from it."""
-  labels = part_vertices(jnp.asarray(canonical_uv), topology)
-  return dataclasses.replace(
-    em_state, canonical_uv=canonical_uv, part_vertices=np.asarray(jax.device_get(labels))
-  )
-
-
-def part_vertices(canonical_uv: Float[Array, "Hu Wu P1"], topology: Topology) -> Int[Array, "V"]:
-  """The most probable part at each vertex of the mesh, 0 for background."""
-  probs = bilinear_sample(canonical_uv[None], jnp.asarray(topology.vertex_uv)[None])[0]
-  return jnp.argmax(probs, axis=-1).astype(jnp.int32)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Bool, Float, Int
 
-from umr_jax.config import RenderConfig
+from umr_jax.config.settings import RenderConfig
 from umr_jax.geometry import camera
 from umr_jax.geometry.sampling import bilinear_sample
 from umr_jax.geometry.uv import mirrored_columns, uv_corners

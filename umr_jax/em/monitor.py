@@ -11,13 +11,14 @@ import jax
 import numpy as np
 from absl import logging
 
-from umr_jax import export, viz
-from umr_jax.config import Config
+from umr_jax.config.settings import Config
 from umr_jax.files import write_text
 from umr_jax.geometry.symmetry import symmetrize
-from umr_jax.metrics import MetricWriter, Progress, check_finite, read_metrics, to_floats
 from umr_jax.models.infer import Infer
+from umr_jax.predict import export
+from umr_jax.train.metrics import MetricWriter, Progress, check_finite, read_metrics, to_floats
 from umr_jax.types import Batch, EMState, Topology, TrainState
+from umr_jax.viz import panels as viz
 
 # The metrics of a log line; all of them stand in metrics.jsonl.
 _HEADLINE = ("loss/total", "mask_iou", "loss/texture", "camera_confidence", "grad_norm")

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.spatial import KDTree
 
-from umr_jax.eval.solid import Mesh
+from umr_jax.geometry.voxels import Mesh
 
 # Points that lie nearer to the other surface, in diagonals of the true mesh's box, are close.
 CLOSE = 0.02

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.spatial import KDTree
 
 from umr_jax.geometry.picking import pick
+from umr_jax.predict.transfer import nearest_covered, nearest_rows
 from umr_jax.types import checked
 
 # The side at which silhouettes are drawn for the protocol, whatever the crops' size.
@@ -152,24 +152,3 @@ def _landmarks(
   distance = np.linalg.norm(on - points, axis=-1)
   weights = np.ones((*chosen.shape, 1))
   return Landmarks(points, visible, chosen[..., None], weights, distance, positions)
-
-
-def nearest_rows(points: np.ndarray, rows: np.ndarray) -> np.ndarray:
-  """For each point [N, 2] the nearest of some others [V, 2], as indices [N]."""
-  squared = np.sum(np.square(points[:, None] - rows[None]), axis=-1)
-  return np.argmin(squared, axis=-1)
-
-
-def nearest_covered(points: np.ndarray, silhouette: np.ndarray) -> np.ndarray:
-  """The centre of the nearest covered pixel for each point [N, 2]; the point, if none is covered.
-
-  Args:
-    points: in [-1, 1] of the silhouette's crop.
-    silhouette: [S, S], covered where positive.
-  """
-  size = silhouette.shape[0]
-  rows, columns = np.nonzero(silhouette > 0.0)
-  if not len(rows):
-    return np.array(points, np.float64)
-  centers = (2.0 * np.stack([columns, rows], axis=-1) + 1.0 - size) / size
-  return centers[KDTree(centers).query(points)[1]]

@@ -16,9 +16,9 @@ from umr_jax.eval.keypoint_metrics import keypoint_metrics
 from umr_jax.eval.landmarks import SILHOUETTE_SIZE, Landmarks, landmarks_by_camera
 from umr_jax.eval.mask_iou import hard_mask_iou, soft_mask_iou
 from umr_jax.eval.shape_error import mesh_errors, spread
-from umr_jax.eval.solid import Mesh, occupancy
 from umr_jax.eval.summary import Report, summarize
 from umr_jax.geometry import camera
+from umr_jax.geometry.voxels import Mesh, occupancy
 from umr_jax.render import soft_silhouette
 from umr_jax.types import Topology
 

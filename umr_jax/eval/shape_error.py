@@ -7,7 +7,7 @@ import numpy as np
 from umr_jax.eval.alignment import Alignment, box_similarity, boxes, global_rotation
 from umr_jax.eval.chamfer import surface_errors
 from umr_jax.eval.collect import Collected
-from umr_jax.eval.solid import Mesh, solid_iou
+from umr_jax.geometry.voxels import Mesh, solid_iou
 
 Meshes = Mapping[str, tuple[np.ndarray, np.ndarray]]
 GRID = 32  # voxels per side

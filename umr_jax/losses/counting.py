@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from umr_jax.config import LossConfig
+from umr_jax.config.settings import LossConfig
 from umr_jax.losses.entropy import responsibilities
 from umr_jax.types import checked
 

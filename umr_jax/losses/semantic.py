@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from umr_jax.config import LossConfig
+from umr_jax.config.settings import LossConfig
 from umr_jax.geometry import camera
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.losses.drawing import Drawing, average_pool

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from umr_jax.config import LossConfig, RenderConfig
+from umr_jax.config.settings import LossConfig, RenderConfig
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.losses.adversary import adversarial_loss, unseen_cameras
 from umr_jax.losses.camera_bank import camera_bank_loss

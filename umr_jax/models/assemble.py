@@ -1,12 +1,15 @@
 """Where a prediction meets the template: offsets and flow become a textured mesh."""
 
+import dataclasses
+
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from umr_jax.geometry.sampling import bilinear_sample
 from umr_jax.geometry.symmetry import symmetrize
-from umr_jax.types import Template, Topology, checked
+from umr_jax.types import EMState, Template, Topology, checked
 
 
 @checked
@@ -146,6 +149,22 @@ def part_texels(
   probs = uv_parts_to_texels(canonical_uv, topology)
   one_hot = jnp.argmax(probs, axis=-1)[..., None] == jnp.arange(probs.shape[-1]).reshape(1, 1, -1)
   return one_hot[..., 1:].astype(probs.dtype)
+
+
+def with_canonical_uv(
+  em_state: EMState, canonical_uv: Float[np.ndarray, "Hu Wu P1"], *, topology: Topology
+) -> EMState:
+  """The state with another canonical UV map, and the part of each vertex that follows from it."""
+  labels = part_vertices(jnp.asarray(canonical_uv), topology)
+  return dataclasses.replace(
+    em_state, canonical_uv=canonical_uv, part_vertices=np.asarray(jax.device_get(labels))
+  )
+
+
+def part_vertices(canonical_uv: Float[Array, "Hu Wu P1"], topology: Topology) -> Int[Array, "V"]:
+  """The most probable part at each vertex of the mesh, 0 for background."""
+  probs = bilinear_sample(canonical_uv[None], jnp.asarray(topology.vertex_uv)[None])[0]
+  return jnp.argmax(probs, axis=-1).astype(jnp.int32)
 
 
 @checked

@@ -15,7 +15,7 @@ class MaskDecoder(nn.Module):
   """Coarse maps know what the object is, fine ones where it ends: from the former to the latter.
 
   Each step enlarges what is known and adds the next finer map to it. No other head reads the
-  prediction; meshes are fitted to it after training (`umr_jax.refinement`).
+  prediction; meshes are fitted to it after training (`umr_jax.predict.test_time`).
 
   Source: Lin et al. 2017, "Feature Pyramid Networks". Departs: the paper of UMR has no such head.
   """

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import optax
 
-from umr_jax.config import TrainConfig
+from umr_jax.config.settings import TrainConfig
 
 
 def learning_rate(config: TrainConfig, *, steps: int) -> optax.Schedule:

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from umr_jax import parallel
-from umr_jax.config import LossConfig, RenderConfig
+from umr_jax.config.settings import LossConfig, RenderConfig
 from umr_jax.losses.texture import TextureDistance, texture_distance
 from umr_jax.losses.total import total_loss
 from umr_jax.models.discriminator import make_judge
 from umr_jax.models.umr_net import UMRNet
+from umr_jax.train import parallel
 from umr_jax.train.augment import UNCHANGED, Strengths, augmented
 from umr_jax.types import Batch, EMState, Topology, TrainState
 

@@ -1,0 +1,131 @@
+"""The rows of an ablation: the settings in which each differs from a preset."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from umr_jax.config.settings import Config, from_dict, to_dict
+
+
+class Row(NamedTuple):
+  """One line of the table: what it says, and the settings in which it differs from the preset."""
+
+  title: str
+  changes: Mapping[str, Any]
+  steps: float = 1.0  # the share of the preset's steps
+  improves: str = ""  # the row whose run teaches parts anew, from which this one then learns
+
+
+# What is made of keypoints bounds what parts without labels can be worth, and is quoted as that.
+_KEYPOINTS = "keypoint-supervised parts: "
+_NO_BANK = {"loss.camera_bank": 0.0}
+_NO_PARTS = {
+  **_NO_BANK,
+  "loss.part_vertices": 0.0,
+  "loss.part_probability": 0.0,
+  "geometry.first_parts": False,
+}
+_FREE_POSE = {**_NO_BANK, "model.camera_pose": "free"}
+_FREE_SHAPES = {"loss.deviation": 0.0, "loss.deviation_stop": 0, "loss.deformation_start": 0}
+_ONE_M_STEP = {"em.template_every": 0, "em.parts_every": 0}
+# The template moves when training has ended, and no instance's shape with it.
+_STILL = {**_ONE_M_STEP, "em.rounds": 1, "em.round_fractions": (1.0,)}
+_TWO_ROUNDS = {"em.rounds": 2, "em.round_fractions": (0.5, 0.5)}
+# The first four are the supplementary's Table 1, the next ones its Table 2, to which the rows of
+# discovered and of improved parts belong, too. What is taken away is taken from the preset, the row
+# "semantics".
+ROWS: dict[str, Row] = {
+  "nothing": Row(
+    "(a) no template, no semantics, no adversary",
+    {**_NO_PARTS, **_STILL, "geometry.first": "sphere"},
+  ),
+  "template": Row("(b) with template", _NO_PARTS),
+  "semantics": Row("(c) with template and semantics", {}),
+  "adversary": Row("(c) and adversary", {"loss.adversary": 1.0}),
+  "no_vertex_term": Row("(c) without L_sv", {"loss.part_vertices": 0.0}),
+  "no_probability_term": Row("(c) without L_sp", {"loss.part_probability": 0.0}),
+  "no_bank": Row("(c) without camera bank", _NO_BANK),
+  "no_bank_no_vertex_term": Row(
+    "(c) without camera bank and L_sv", {**_NO_BANK, "loss.part_vertices": 0.0}
+  ),
+  "no_bank_no_probability_term": Row(
+    "(c) without camera bank and L_sp", {**_NO_BANK, "loss.part_probability": 0.0}
+  ),
+  "no_part_cameras": Row("(c), L_sp teaches shapes alone", {"loss.part_cameras": False}),
+  "wide": Row("(c) without camera bank, 16 cameras", {**_NO_BANK, "em.hypotheses": (16,)}),
+  "undecided": Row(
+    "(c) without camera bank, entropy kept up", {**_NO_BANK, "loss.camera_entropy": -0.05}
+  ),
+  "decided": Row(
+    "(c) without camera bank, entropy pushed down", {**_NO_BANK, "loss.camera_entropy": 0.05}
+  ),
+  "free_pose": Row("(c) without camera bank, elevation unbounded", _FREE_POSE),
+  "together": Row(
+    "(c) without camera bank, elevation unbounded, cameras start together",
+    {**_FREE_POSE, "model.camera_spread": False},
+  ),
+  "no_volume": Row(
+    "(c) from the silhouettes' mean, without a volume",
+    {"geometry.first": "silhouettes"},
+  ),
+  "symmetric_texture": Row("(c) with a symmetric texture", {"geometry.symmetric_texture": True}),
+  "free_flow": Row(
+    "(c) with a free flow, symmetric",
+    {
+      "model.flow": "free",
+      "geometry.symmetric_texture": True,
+      "loss.flow_correction": 0.0,
+    },
+  ),
+  # How the network learns: one switch at a time.
+  "resnet": Row(
+    "(c) with a ResNet from nothing", {"model.encoder": "resnet18", "loss.segmentation": 1.0}
+  ),
+  "no_freeze": Row("(c) with free shapes from the first step", _FREE_SHAPES),
+  "no_clipping": Row("(c) without gradient clipping", {"train.clip_norm": 0.0}),
+  "no_warmup": Row("(c) without warm-up", {"train.warmup_steps": 0}),
+  "constant_rate": Row("(c) with a constant rate", {"train.schedule": "constant"}),
+  "rare_m_steps": Row("(c) with one M-step, at the end", _ONE_M_STEP),
+  "plain": Row(
+    "(c) without clipping, without warm-up, with free shapes and one M-step",
+    {**_FREE_SHAPES, "train.clip_norm": 0.0, "train.warmup_steps": 0, **_ONE_M_STEP},
+  ),
+  "selected": Row("(c), M-steps from the better half of the images", {"em.top_fraction": 0.5}),
+  # A round of a network of its own is what a shorter run is: round 1 against round 2.
+  "one_round_half": Row("(c), the first of two rounds alone: half the steps", {}, steps=0.5),
+  "two_rounds_restart": Row(
+    "(c) in two rounds, the second with a new network", {**_TWO_ROUNDS, "em.restart": True}
+  ),
+  "two_rounds": Row("(c) in two rounds, the second goes on with the network", _TWO_ROUNDS),
+  "no_texture_cycle": Row("(c) without texture cycle", {"loss.texture_cycle": 0.0}),
+  "one_camera": Row("(c) with one camera", {"em.hypotheses": (1,)}),
+  # Where parts come from; the others have the preset's, true or made of keypoints.
+  "discovered_parts": Row("(c) with discovered parts", {"data.parts": "discovered"}),
+  "improved_parts": Row(
+    "(c) with improved parts", {"data.parts": "discovered"}, improves="discovered_parts"
+  ),
+  "position_parts": Row(
+    "(c) with parts by position", {"data.parts": "discovered", "parts.method": "position"}
+  ),
+}
+
+
+def config_of_row(base: Config, row: Row, *, seed: int) -> Config:
+  """The configuration of a row.
+
+  Raises:
+    ValueError: if the row changes a setting that does not exist, or the result cannot run.
+  """
+  nested = to_dict(base)
+  nested["train"]["steps"] = round(base.train.steps * row.steps)
+  for name, value in {**row.changes, "train.seed": seed}.items():
+    group, setting = name.split(".")
+    if setting not in nested[group]:
+      raise ValueError(f"the row {row.title!r} changes {name}, which is no setting")
+    nested[group][setting] = value
+  return from_dict(nested)
+
+
+def title_of(row: Row, config: Config) -> str:
+  """What a line of the table is called, for a run with this configuration."""
+  made_of_keypoints = config.semantic and config.data.parts == "keypoints"
+  return (_KEYPOINTS if made_of_keypoints else "") + row.title

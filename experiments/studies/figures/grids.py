@@ -1,0 +1,174 @@
+"""Figures of many small pictures: results, failures, photographs from elsewhere, templates."""
+
+import collections
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+import trimesh
+from PIL import Image, ImageDraw, ImageFont
+
+from experiments.studies.ablation_rows import Row, title_of
+from experiments.studies.figures.subjects import Subjects, load_subjects
+from umr_jax.geometry import camera
+from umr_jax.predict.predictor import load_predictor
+from umr_jax.predict.reconstruction import Reconstruction
+from umr_jax.predict.views import four_sides, over_white, shading
+from umr_jax.render import hard_rasterize
+from umr_jax.viz.gallery import find_photographs
+from umr_jax.viz.panels import labelled_grid, overlay, part_map
+
+CELL = 128
+_AZIMUTHS = (90.0, 180.0)
+_RESULTS = 12  # images of the grid of results
+_ROWS = 8  # images of the other grids
+_COLUMNS = 4  # images of a row of an ablation, each from the front and turned twice
+
+
+def results(subjects: Subjects) -> np.ndarray:
+  """A grid of results, evenly spread over how well the mask is met (supplementary 12 to 15)."""
+  order = subjects.best_first()
+  chosen = [
+    order[i] for i in np.linspace(0, len(order) - 1, min(_RESULTS, len(order))).round().astype(int)
+  ]
+  return _rows(subjects, chosen)
+
+
+def vertex_parts(subjects: Subjects, labels: np.ndarray, *, parts: int) -> np.ndarray:
+  """Where the template's parts lie under the predicted cameras (supplementary 2).
+
+  Args:
+    subjects: the images.
+    labels: [V] the part of each vertex, 0 for none.
+    parts: P, of which some may have no vertex.
+  """
+  palette = part_map(np.eye(parts + 1, dtype=np.float32)[None])[0]
+  cells, shown = [], subjects.best_first()[:_ROWS]
+  for i in shown:
+    one, crop = subjects.reconstructions[i], subjects.crops[i]
+    projected = np.asarray(camera.project(jnp.asarray(one.template), jnp.asarray(one.camera)))
+    given = np.ones_like(crop.image) if crop.parts is None else part_map(crop.parts) / 255.0
+    row = [one.image, given, dotted(one.image, projected, labels, palette)]
+    if one.part_probs is not None:
+      row.append(part_map(one.part_probs) / np.float32(255.0))
+    cells.append(row)
+  names = ["input", "its parts", "template's vertices", "parts drawn"][: len(cells[0])]
+  return labelled_grid(cells, names, cell=CELL)
+
+
+def dotted(
+  image: np.ndarray, points: np.ndarray, labels: np.ndarray, palette: np.ndarray
+) -> np.ndarray:
+  """An image [S, S, 3] with a dot in its part's colour for each point [V, 3]; the nearest last."""
+  picture = Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8))
+  picture = picture.resize((CELL, CELL), Image.Resampling.BILINEAR)
+  draw = ImageDraw.Draw(picture)
+  for n in np.argsort(-points[:, 2]):
+    if labels[n]:
+      x, y = (points[n, :2] + 1.0) / 2.0 * CELL
+      draw.ellipse((x - 2, y - 2, x + 2, y + 2), tuple(int(c) for c in palette[labels[n]]))
+  return np.asarray(picture, np.float32) / np.float32(255.0)
+
+
+def unseen_views(folder: pathlib.Path, rows: Mapping[str, Row]) -> np.ndarray:
+  """What the rows of an ablation make of sides that no photograph shows (supplementary 10).
+
+  Args:
+    folder: the ablation's runs, FOLDER/ROW/SEED. One seed is shown, the first of those that most
+      rows have finished.
+    rows: by their names; those without a finished run of that seed are left out.
+
+  Raises:
+    FileNotFoundError: if there is no finished run of any row.
+  """
+  ended = (path.parent for path in folder.glob("*/*/evaluation.json"))
+  runs = {(run.parent.name, run.name) for run in ended if (run / "checkpoints").is_dir()}
+  finished = collections.Counter(seed for name, seed in sorted(runs) if name in rows)
+  if not finished:
+    raise FileNotFoundError(f"{folder} holds no finished run of {', '.join(rows)}")
+  seed = max(sorted(finished), key=lambda seed: finished[seed])
+  cells, names = [], []
+  for name in (name for name in rows if (name, seed) in runs):
+    subjects = load_subjects(folder / name / seed, limit=_COLUMNS)
+    cells.append([view for one in subjects.reconstructions for view in _views(one)[2:5]])
+    names.append(title_of(rows[name], subjects.config))
+  columns = [*(["textured", *(f"turned {a:g}" for a in _AZIMUTHS)] * _COLUMNS)]
+  return labelled_rows(cells, columns, names)
+
+
+def labelled_rows(
+  cells: Sequence[Sequence[np.ndarray]], columns: Sequence[str], names: Sequence[str]
+) -> np.ndarray:
+  """A grid whose rows have names, too, written into a first column."""
+  rows = []
+  for name, row in zip(names, cells, strict=True):
+    page = Image.new("RGB", (CELL, CELL), "white")
+    words, lines = name.split(), [""]
+    for word in words:
+      longer = f"{lines[-1]} {word}".strip()
+      lines = [*lines[:-1], longer] if len(longer) <= 16 else [*lines, word]
+    text = "\n".join(lines)
+    ImageDraw.Draw(page).multiline_text((6, 6), text, "black", ImageFont.load_default(13))
+    rows.append([np.asarray(page, np.float32) / np.float32(255.0), *row])
+  return labelled_grid(rows, ["", *columns[: len(cells[0])]], cell=CELL)
+
+
+def failures(subjects: Subjects) -> np.ndarray:
+  """The images whose mask is met worst (supplementary 8)."""
+  return _rows(subjects, subjects.best_first()[::-1][:_ROWS])
+
+
+def _rows(subjects: Subjects, chosen: Sequence[int]) -> np.ndarray:
+  cells = []
+  for i in chosen:
+    mask = np.repeat(subjects.crops[i].mask[..., None], 3, axis=-1)
+    cells.append(
+      [subjects.reconstructions[i].image, mask, *_views(subjects.reconstructions[i])[1:]]
+    )
+  return labelled_grid(
+    cells, ["input", "mask", *_names(subjects.reconstructions[0])[1:]], cell=CELL
+  )
+
+
+def drawings(workdir: pathlib.Path, folder: pathlib.Path) -> np.ndarray:
+  """Pictures from elsewhere, such as drawings and paintings, one row each (supplementary 1)."""
+  found = load_predictor(workdir).batch(list(find_photographs(folder).values()))
+  return labelled_grid([_views(one) for one in found], _names(found[0]), cell=CELL)
+
+
+def _views(one: Reconstruction) -> list[np.ndarray]:
+  """The crop, the outline on it, the textured mesh from three sides, and its parts, if known."""
+  turned = [over_white(one.render(image_size=CELL, azimuth=angle)) for angle in (0.0, *_AZIMUTHS)]
+  parts = [] if one.part_probs is None else [part_map(one.part_probs) / np.float32(255.0)]
+  return [one.image, overlay(one.image, one.silhouette), *turned, *parts]
+
+
+def _names(one: Reconstruction) -> list[str]:
+  parts = [] if one.part_probs is None else ["parts"]
+  return ["input", "outline", "textured", *(f"turned {a:g}" for a in _AZIMUTHS), *parts]
+
+
+def templates(workdir: pathlib.Path) -> np.ndarray:
+  """The template of each round, from four sides (supplementary 7)."""
+  folders = [f for f in (workdir / "rounds").iterdir() if (f / "template.glb").is_file()]
+  folders.sort(key=lambda folder: int(folder.name))
+  cells = [list(_mesh_views(folder / "template.glb")) for folder in folders]
+  return labelled_grid(cells, ["template", "turned 90", "turned 180", "turned 270"], cell=CELL)
+
+
+def _mesh_views(path: pathlib.Path) -> np.ndarray:
+  """A GLB in grey from four sides: [4, S, S, 3]."""
+  mesh = trimesh.load_mesh(path, process=False)
+  # A file's y is up: (x, y, z) was written as (x, z, -y).
+  vertices, normals = (
+    np.asarray(rows)[:, [0, 2, 1]] * np.array([[1.0, -1.0, 1.0]])
+    for rows in (mesh.vertices, mesh.vertex_normals)
+  )
+  cameras, faces = four_sides(vertices), np.asarray(mesh.faces)
+  meshes = jnp.asarray(np.stack([vertices] * 4), jnp.float32)
+  projected = camera.project(meshes, jnp.asarray(cameras))
+  colors = jnp.asarray(shading(np.stack([normals] * 4), cameras)[:, faces], jnp.float32)
+  corners = camera.face_vertices(projected, faces)
+  view = hard_rasterize(corners, colors, image_size=CELL, texture_type="vertex", antialias=3)
+  return over_white(np.clip(np.asarray(view), 0.0, 1.0))

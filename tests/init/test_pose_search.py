@@ -1,0 +1,273 @@
+"""The search for cameras: it finds planted views, and lays boxes upon boxes."""
+
+import dataclasses
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.tiny import tiny_config
+from umr_jax.data.dataset import load_dataset
+from umr_jax.em import loop as em_loop
+from umr_jax.em.loop import EMLoop
+from umr_jax.geometry import camera, quaternion
+from umr_jax.geometry.symmetry import halve
+from umr_jax.geometry.topology import build_topology
+from umr_jax.geometry.uv import uv_directions
+from umr_jax.init.camera_choice import choose_cameras
+from umr_jax.init.pose_search import (
+  Views,
+  make_views,
+  score_views,
+  template_vertices,
+  view_rotations,
+)
+from umr_jax.init.state import bare_em_state, first_em_state
+from umr_jax.models.assemble import uv_parts_to_texels, with_canonical_uv
+from umr_jax.models.camera_heads import upright_rotation
+from umr_jax.render import soft_rasterize, soft_silhouette
+from umr_jax.types import Batch
+
+SIZE = 48
+
+
+@pytest.fixture(scope="module")
+def topology():
+  return build_topology(2, texels_per_side=2, symmetric_texture=True)
+
+
+@pytest.fixture(scope="module")
+def em_state(topology):
+  """A long egg, thick in front, whose front, back and rest are parts."""
+  sphere = np.asarray(topology.sphere)
+  vertices = sphere * np.array([0.9, 0.35, 0.45]) * (1.0 + 0.4 * sphere[:, :1])
+  x, _, z = np.moveaxis(uv_directions(16), -1, 0)
+  front, top = x > 0.6, (z > 0.3) & (x <= 0.6)
+  maps = np.stack([0 * x, front, top, ~front & ~top], axis=-1).astype(np.float32)
+  state = bare_em_state(np.asarray(halve(vertices, num_center=topology.num_center), np.float32))
+  return with_canonical_uv(state, maps, topology=topology)
+
+
+def views(em_state, topology, azimuth, elevation):
+  """Images of the egg's parts from known views, shifted and scaled."""
+  half = em_state.template.half_vertices
+  mirrored = half[topology.num_center :] * np.array([1, -1, 1])
+  vertices = jnp.asarray(np.concatenate([half, mirrored]), jnp.float32)
+  turns = upright_rotation(jnp.asarray(azimuth), jnp.asarray(elevation), 0.0 * jnp.asarray(azimuth))
+  count = len(azimuth)
+  place = jnp.tile(jnp.array([[0.7, 0.1, -0.05]]), (count, 1))
+  cameras = jnp.concatenate([place, turns], axis=-1)
+  faces = camera.face_vertices(
+    camera.project(jnp.broadcast_to(vertices[None], (count, *vertices.shape)), cameras),
+    topology.faces,
+  )
+  texels = uv_parts_to_texels(jnp.asarray(em_state.canonical_uv), topology)
+  texels = jnp.broadcast_to(texels[None], (count, *texels.shape))
+  seen = soft_rasterize(faces, texels, image_size=SIZE, sigma=1e-5, aggr_rgb="hard", antialias=2)
+  mask = (seen[..., -1] > 0.5).astype(jnp.float32)
+  shown = seen[..., 1:-1] * mask[..., None]
+  parts = jnp.concatenate([1.0 - shown.sum(-1, keepdims=True), shown], axis=-1)
+  image = jnp.zeros((count, SIZE, SIZE, 3))
+  index, valid = jnp.arange(count), jnp.ones(count, bool)
+  batch = Batch(image=image, mask=mask, barrier=mask, index=index, valid=valid, parts=parts)
+  return batch, cameras
+
+
+@pytest.fixture(scope="module")
+def find(topology):
+  """The cameras that a search with the template, or with other shapes, finds."""
+  draw = jax.jit(make_views(topology, elevation=(-10.0, 40.0), roll=20.0))
+  score, choose = jax.jit(score_views), jax.jit(choose_cameras, static_argnames="evenness")
+
+  def found(em_state, batch, shapes=None, *, evenness=0.0):
+    shapes = template_vertices(em_state, topology) if shapes is None else shapes
+    drawn = draw(shapes, em_state.canonical_uv)
+    scores = score(drawn, batch)
+    np.testing.assert_array_equal(scores.index, batch.index)
+    return choose(scores.values, scores.places, drawn.rotations, evenness=evenness)
+
+  return found
+
+
+def _degrees(a, b):
+  return np.degrees(np.asarray(quaternion.geodesic_angle(a, b)))
+
+
+AZIMUTH = np.arange(0.0, 360.0, 30.0).astype(np.float32)
+
+
+def test_planted_views_are_found_by_their_parts(em_state, topology, find):
+  elevation = np.tile(np.array([0.0, 25.0], np.float32), 6)
+  batch, cameras = views(em_state, topology, AZIMUTH, elevation)
+  found = find(em_state, batch)
+  angle = _degrees(found[:, 3:], cameras[:, 3:])
+  assert np.median(angle) < 16.0 and np.max(angle) < 45.0
+  np.testing.assert_allclose(found[:, 0], 0.7, rtol=0.15)
+  np.testing.assert_allclose(found[:, 1:3], cameras[:, 1:3], atol=0.08)
+
+
+def test_without_parts_silhouettes_are_compared(em_state, topology, find):
+  batch, cameras = views(em_state, topology, AZIMUTH, np.full(12, 10.0, np.float32))
+  bare = dataclasses.replace(batch, parts=None)
+  found = find(em_state, bare)[:, 3:]
+  angle = _degrees(found, cameras[:, 3:])
+  # From in front and from behind an egg looks the same; from the side it does not.
+  assert np.mean(angle < 25.0) >= 0.4
+  # An image whose part map is missing is treated like that among others.
+  some = dataclasses.replace(batch, parts=batch.parts.at[:3].set(0.0))
+  np.testing.assert_allclose(find(em_state, some)[:3, 3:], found[:3], atol=1e-6)
+
+
+def test_the_shape_that_an_image_shows_is_found_among_others(em_state, topology, find):
+  batch, cameras = views(em_state, topology, AZIMUTH, np.full(12, 10.0, np.float32))
+  own = template_vertices(em_state, topology)
+  # Discs and needles twice as large: what is laid onto an egg's box by their size is half as large.
+  others = [
+    2.0 * own * jnp.array(stretch)[None, None] for stretch in ([0.5, 2.0, 0.2], [1.0, 0.2, 0.2])
+  ]
+  alone = find(em_state, batch, shapes=others[0])
+  among = find(em_state, batch, shapes=jnp.concatenate([*others, own]))
+  np.testing.assert_allclose(among[:, 0], 0.7, rtol=0.15)
+  assert np.median(abs(alone[:, 0] / 0.7 - 1.0)) > 0.1
+  angle, wrong = (_degrees(f[:, 3:], cameras[:, 3:]) for f in (among, alone))
+  assert np.median(angle) < 16.0 < np.median(wrong)
+
+
+def test_all_shapes_have_the_same_say(em_state, topology, find):
+  batch, _ = views(em_state, topology, AZIMUTH, np.full(12, 10.0, np.float32))
+  own, ball = template_vertices(em_state, topology), 0.5 * jnp.asarray(topology.sphere)[None]
+  expected = find(em_state, batch)[:, 3:]
+  thrice = find(em_state, batch, shapes=jnp.concatenate([own, own, own]))
+  np.testing.assert_allclose(thrice[:, 3:], expected, atol=1e-6)
+  mixed = find(em_state, batch, shapes=jnp.concatenate([ball, own]))[:, 3:]
+  flipped = find(em_state, batch, shapes=jnp.concatenate([own, ball]))[:, 3:]
+  np.testing.assert_allclose(mixed, flipped, atol=1e-6)
+  assert 0.0 < np.mean(_degrees(mixed, expected)) < 30.0
+
+
+def test_of_views_with_the_same_parts_the_one_with_the_silhouette_scores_higher():
+  """A square whose upper half is the only part; one view has half of the rest, and one has it."""
+  mask = np.zeros((1, SIZE, SIZE), np.float32)
+  mask[:, 17:31, 17:31] = 1.0
+  part = mask * (np.arange(SIZE) < 24).reshape(1, -1, 1)
+  batch = Batch(
+    image=np.zeros((1, SIZE, SIZE, 3), np.float32),
+    mask=mask,
+    barrier=mask,
+    index=np.zeros(1, np.int32),
+    valid=np.ones(1, bool),
+    parts=np.stack([1.0 - part, part], axis=-1),
+  )
+  # In the frame: the square is 48 / (2 * 1.7) pixels wide, about its centre.
+  inside = abs(np.arange(SIZE) + 0.5 - 24.0) < 24.0 / 1.7 / 2.0
+  square = inside[:, None] & inside[None]
+  upper = square & (np.arange(SIZE) < 24)[:, None]
+  whole = np.where(upper, 1, np.where(square, 0, -1))
+  less = np.where(square & ~upper & (np.arange(SIZE) < 24)[None], -1, whole)
+  seen = Views(
+    labels=jnp.asarray(np.stack([whole, less])[None], jnp.int8),
+    centers=jnp.zeros((1, 2, 2)),
+    sides=jnp.ones((1, 2)),
+    rotations=view_rotations((0.0, 40.0), 0.0)[:2],
+    parted=True,
+  )
+  fitting, lacking = np.asarray(score_views(seen, jax.tree.map(jnp.asarray, batch)).values)[0]
+  # The parts' share is the same; of the silhouette three quarters are there.
+  np.testing.assert_allclose(fitting - lacking, 0.25 * np.log(1.05 / 0.8), rtol=0.2)
+
+
+def test_silhouettes_meet_in_their_centres_and_areas(em_state, topology, find):
+  masks = np.zeros((2, SIZE, SIZE), np.float32)
+  masks[0, 10:30, 5:45] = 1.0
+  masks[1, 2:47, 20:30] = 1.0
+  batch, _ = views(em_state, topology, AZIMUTH[:2], np.zeros(2, np.float32))
+  batch = dataclasses.replace(batch, mask=jnp.asarray(masks), parts=None)
+  cameras = find(em_state, batch)
+  vertices = jnp.repeat(template_vertices(em_state, topology), 2, axis=0)
+  faces = camera.face_vertices(camera.project(vertices, cameras), topology.faces)
+  alpha = np.asarray(soft_silhouette(faces, image_size=96, sigma=1e-6))
+  where = (2.0 * np.arange(96) + 1.0) / 96 - 1.0
+  for image, (middle, area) in enumerate([((2 / 48, -8 / 48), 800), ((2 / 48, 1 / 48), 450)]):
+    mass = alpha[image].sum()
+    center = (alpha[image].sum(0) @ where / mass, alpha[image].sum(1) @ where / mass)
+    np.testing.assert_allclose(center, middle, atol=0.02)
+    np.testing.assert_allclose(mass / 96**2, area / 48**2, rtol=0.08)
+
+
+def test_an_empty_mask_gives_a_finite_camera(em_state, topology, find):
+  batch, _ = views(em_state, topology, AZIMUTH[:2], np.zeros(2, np.float32))
+  bare = dataclasses.replace(batch, mask=0.0 * batch.mask)
+  assert np.isfinite(find(em_state, bare)).all()
+
+
+def test_views_stay_within_their_bounds():
+  turns = quaternion.to_matrix(view_rotations((-20.0, 40.0), 20.0))
+  # The height of the viewer above the object's horizon.
+  height = np.degrees(np.arcsin(-np.asarray(turns)[:, 2, 2]))
+  np.testing.assert_allclose(np.unique(np.round(height, 2)), [-12.5, 2.5, 17.5, 32.5], atol=0.01)
+  upright = quaternion.to_matrix(view_rotations((-20.0, 40.0), 0.0))
+  lean = np.degrees(np.arccos(np.clip(np.einsum("kij,kij->k", turns, upright) / 2 - 0.5, -1, 1)))
+  np.testing.assert_allclose(np.unique(np.round(lean, 1)), [0.0, 8.0], atol=0.05)
+
+
+def begun(folder, **em):
+  """A loop with a camera bank, and its first states."""
+  config = tiny_config(folder)
+  config = dataclasses.replace(
+    config,
+    loss=dataclasses.replace(config.loss, camera_bank=1.0),
+    em=dataclasses.replace(config.em, **em),
+  )
+  loop = EMLoop(
+    config=config,
+    train_split=load_dataset(config.data).splits["train"],
+    checkpointer=None,
+    monitor=None,
+  )
+  return (
+    loop,
+    loop.round(0).new_state(0),
+    first_em_state(loop.config, loop.round(0).topology, loop.train_split),
+  )
+
+
+def test_a_run_keeps_one_camera_for_every_training_image(tmp_path):
+  loop, _, em_state = begun(tmp_path)
+  state = loop._search(em_state, 0)
+  assert state.camera_bank.shape == (len(loop.train_split), 7)
+  np.testing.assert_allclose(np.linalg.norm(state.camera_bank[:, 3:], axis=-1), 1.0, rtol=1e-5)
+  assert (state.camera_bank[:, 0] > 0.0).all()
+
+
+def test_a_run_takes_its_evenness_from_the_config(tmp_path):
+  banks = []
+  for evenness in (0.0, 1.0):
+    loop, _, em_state = begun(tmp_path, bank_evenness=evenness)
+    banks.append(loop._search(em_state, 0).camera_bank)
+  assert np.abs(banks[0] - banks[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_bank_that_the_run_begins_with_is_not_searched_again(tmp_path, monkeypatch, known):
+  loop, train_state, em_state = begun(tmp_path)
+  if known:
+    bank = np.ones((len(loop.train_split), 7), np.float32)
+    em_state = dataclasses.replace(em_state, camera_bank=bank)
+  loop = dataclasses.replace(loop, monitor=types.SimpleNamespace(record=None))
+  searched = []
+
+  def search(self, em_state, index):
+    searched.append(index)
+    return em_state
+
+  def stop(*args, **kwargs):
+    raise InterruptedError
+
+  monkeypatch.setattr(EMLoop, "_search", search)
+  monkeypatch.setattr(em_loop, "training_batches", lambda *args, **kwargs: None)
+  monkeypatch.setattr(em_loop, "e_step", stop)
+  with pytest.raises(InterruptedError):
+    loop._e_step(train_state, em_state)
+  assert searched == ([] if known else [0])

@@ -1,0 +1,126 @@
+"""Every kind of picture that a user may hand in, and every complaint."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from umr_jax.predict.inputs import photograph, read_photograph
+
+
+@pytest.fixture
+def image(rng):
+  return rng.integers(0, 256, (20, 30, 3)).astype(np.uint8)
+
+
+@pytest.fixture
+def mask():
+  mask = np.zeros((20, 30), np.float32)
+  mask[5:12, 8:25] = 1.0
+  return mask
+
+
+def test_types_of_one_picture_agree(image):
+  expected = photograph(image)
+  assert expected.image.dtype == np.uint8
+  for same in (
+    image / np.float32(255),
+    image.astype(np.float64) / 255,
+    image.astype(np.uint16) * 257,
+    jnp.asarray(image),
+    image.tolist() and Image.fromarray(image),
+  ):
+    np.testing.assert_array_equal(photograph(same).image, image)
+
+
+def test_grey_and_boolean_pictures_become_three_channels(image):
+  grey = image[..., 0]
+  for same in (grey, grey[..., None]):
+    np.testing.assert_array_equal(photograph(same).image, np.repeat(grey[..., None], 3, -1))
+  np.testing.assert_array_equal(photograph(grey > 127).image[..., 1], (grey > 127) * 255)
+
+
+def test_the_box_is_the_masks_else_everything_else_as_given(image, mask):
+  assert photograph(image).box == (0.0, 0.0, 30.0, 20.0)
+  assert photograph(image, mask=mask).box == (8.0, 5.0, 25.0, 12.0)
+  assert photograph(image, mask=mask, box=(1, 2, 3.5, 4)).box == (1.0, 2.0, 3.5, 4.0)
+
+
+@pytest.mark.parametrize(
+  "convert",
+  [
+    lambda m: m > 0.5,
+    lambda m: m.astype(np.uint8),
+    lambda m: (m * 255).astype(np.uint8),
+    lambda m: (m * 65535).astype(np.uint16),
+    lambda m: m.astype(np.int64),
+    lambda m: m[..., None],
+  ],
+  ids=["bool", "0/1", "8 bit", "16 bit", "int64 0/1", "one channel"],
+)
+def test_kinds_of_masks_agree(image, mask, convert):
+  found = photograph(image, mask=convert(mask))
+  np.testing.assert_array_equal(found.mask, mask)
+  assert found.box == (8.0, 5.0, 25.0, 12.0)
+
+
+def test_alpha_is_the_mask_unless_one_is_given_and_hides_to_white(image, mask):
+  rgba = np.concatenate([image, (mask[..., None] * 255).astype(np.uint8)], -1)
+  found = photograph(rgba)
+  np.testing.assert_array_equal(found.mask, mask)
+  np.testing.assert_array_equal(found.image[mask == 1], image[mask == 1])
+  assert (found.image[mask == 0] == 255).all()
+  assert photograph(rgba, mask=np.ones_like(mask)).box == (0.0, 0.0, 30.0, 20.0)
+
+
+@pytest.mark.parametrize(
+  ("change", "complaint"),
+  [
+    (dict(image=np.zeros((2, 20, 30, 3), np.uint8)), "one picture"),
+    (dict(image=np.zeros((20, 30, 2), np.uint8)), "one picture"),
+    (dict(image=np.zeros((0, 30, 3), np.uint8)), "one picture"),
+    (dict(image=np.zeros((20, 30, 3), np.int32)), "int32"),
+    (dict(image=np.full((20, 30, 3), np.nan, np.float32)), "1800 values that are NaN"),
+    (dict(image=np.full((20, 30, 3), 255.0)), "divide by"),
+    (dict(image=np.full((20, 30, 3), -1.0)), "from -1"),
+    (dict(image="photo"), "numbers"),
+    (dict(image=[[1, 2], [3]]), "no array"),
+    (dict(mask=np.zeros((20, 30))), "empty"),
+    (dict(mask=np.ones((30, 20))), r"\(30, 20\); the picture has \(20, 30\)"),
+    (dict(mask=np.full((20, 30), np.inf)), "mask of the image has 600"),
+    (dict(mask=np.full((20, 30), 7)), "int64"),
+    (dict(box=(3, 3, 3, 9)), "x0 < x1"),
+    (dict(box=(0, 0, np.nan, 9)), "finite"),
+    (dict(box=(0, 0, 9)), "four"),
+    (dict(box=(40, 0, 50, 9)), "beside the picture"),
+    (dict(box=(0, 0, 1e7, 9)), "far larger"),
+    (dict(box="left"), "numbers"),
+  ],
+)
+def test_what_cannot_be_used_is_refused_in_one_sentence(image, change, complaint):
+  arguments = {"image": image, **change}
+  with pytest.raises(ValueError, match=complaint) as caught:
+    photograph(arguments.pop("image"), **arguments)
+  assert "\n" not in str(caught.value)
+
+
+def test_files_are_read_upright_with_their_masks(tmp_path, image, mask):
+  Image.fromarray(image).save(tmp_path / "a.png")
+  Image.fromarray((mask * 255).astype(np.uint8)).save(tmp_path / "a_mask.png")
+  found = read_photograph(tmp_path / "a.png", tmp_path / "a_mask.png")
+  np.testing.assert_array_equal(found.image, image)
+  assert (found.name, found.box) == ("a.png", (8.0, 5.0, 25.0, 12.0))
+  turned = Image.Exif()
+  turned[0x0112] = 6  # the camera was held upright
+  Image.fromarray(image).save(tmp_path / "b.png", exif=turned)
+  assert read_photograph(tmp_path / "b.png").image.shape == (30, 20, 3)
+
+
+def test_damaged_files_are_named(tmp_path, image):
+  Image.fromarray(image).save(tmp_path / "a.png")
+  data = (tmp_path / "a.png").read_bytes()
+  (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
+  (tmp_path / "text.png").write_text("not a picture")
+  for name in ("cut.png", "text.png", "missing.png"):
+    with pytest.raises(ValueError, match=name):
+      read_photograph(tmp_path / name)

@@ -1,0 +1,198 @@
+"""What a configuration must satisfy before a run begins."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from umr_jax.config.limits import CHOICES, LIMITS
+
+# Weights that bring more than a term: data, heads, another way of counting.
+_BUILT = (
+  "segmentation",
+  "adversary",
+  "camera_bank",
+  "camera_temperature",
+  "part_probability",
+  "part_vertices",
+)
+# Weights that may be negative.
+_EITHER_SIGN = ("loss.camera_entropy",)
+
+
+def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
+  """Every reason why a run with this configuration cannot do what it says.
+
+  Args:
+    config: a `config.Config`.
+    values: the same, flat: {"train.steps": 100, ...}.
+  """
+  for name, choices in CHOICES.items():
+    if values[name] not in choices:
+      yield f"{name} is {values[name]!r}; it must be one of {', '.join(choices)}."
+  for name, (low, high) in LIMITS.items():
+    if not low <= values[name] <= high:
+      yield f"{name} is {values[name]}; it must lie in [{low}, {high}]."
+  for name, value in values.items():
+    weight = name.startswith(("loss.", "parts.")) and name not in _EITHER_SIGN
+    if weight and isinstance(value, float) and value < 0:
+      yield f"{name} is {value}; a loss weight must not be negative."
+  if config.geometry.uv_height & (config.geometry.uv_height - 1):
+    yield f"geometry.uv_height is {config.geometry.uv_height}; it must be a power of two."
+  if config.render.image_size and config.data.image_size % config.render.image_size:
+    yield (
+      f"render.image_size is {config.render.image_size}; it must divide data.image_size, "
+      f"{config.data.image_size}."
+    )
+  if config.refine.steps and not config.loss.segmentation:
+    yield (
+      "refine.steps fits meshes to silhouettes that the network predicts: set loss.segmentation, "
+      "which teaches it to, or refine.steps to 0."
+    )
+  if config.model.flow == "camera" and config.loss.texture_cameras == "all":
+    yield (
+      "model.flow=camera looks through one camera: it does not go with loss.texture_cameras=all."
+    )
+  if config.model.flow != "camera" and config.loss.flow_correction:
+    yield "loss.flow_correction needs model.flow=camera: set it to 0, or that."
+  published_resnet = config.model.encoder == "resnet18" and config.model.encoder_weights != "none"
+  if published_resnet and config.model.norm != "batch":
+    yield "model.encoder_weights were trained with BatchNorm: set model.norm=batch."
+  elevation = config.model.camera_elevation
+  if len(elevation) != 2 or not -90 <= elevation[0] < elevation[1] <= 90:
+    yield f"model.camera_elevation is {elevation}; it must be two rising angles in [-90, 90]."
+  if config.geometry.first_parts and (config.geometry.first == "sphere" or not config.semantic):
+    yield (
+      "geometry.first_parts is set: it needs geometry.first=silhouettes or volume, and "
+      "loss.part_vertices or loss.part_probability to use them."
+    )
+  if bool(config.loss.deviation) != bool(config.loss.deviation_stop):
+    yield "loss.deviation and loss.deviation_stop need each other: set both, or neither."
+  if config.loss.camera_prior and not config.loss.camera_temperature:
+    yield "loss.camera_prior is set, but loss.camera_temperature is 0: nothing would use it."
+  if not config.model.camera_spread and (
+    config.model.camera_pose == "upright" or config.loss.camera_bank
+  ):
+    yield (
+      "model.camera_spread=False needs model.camera_pose=free and no loss.camera_bank: these give "
+      "each hypothesis its share of the circle."
+    )
+  if config.loss.camera_posterior and not (
+    config.loss.camera_temperature or config.loss.camera_bank
+  ):
+    yield (
+      "loss.camera_posterior is set, but loss.camera_temperature and loss.camera_bank are 0: "
+      "nothing would use it."
+    )
+  if config.data.parts == "none" and config.semantic:
+    yield (
+      "data.parts is 'none', but loss.part_probability or loss.part_vertices is set: set these to "
+      "0, or data.parts=given."
+    )
+  if (config.data.parts == "file") != bool(config.data.part_file):
+    yield "data.parts=file and data.part_file need each other: set both, or neither."
+  yield from _part_problems(config.parts)
+  yield from _data_problems(config.data)
+  yield from _em_problems(config.em)
+  yield from _later_problems(config)
+  if config.loss.perceptual_weights != "none" and not config.loss.texture:
+    yield "loss.perceptual_weights is given, but loss.texture is 0: nothing would use them."
+
+
+def check_trainable(config: Any) -> None:
+  """Refuses what can be read from an earlier run, but should not be trained.
+
+  Raises:
+    ValueError: with the reason.
+  """
+  loss = config.loss
+  for name in ("camera_temperature", "camera_bank"):
+    if getattr(loss, name) and max(config.em.hypotheses) > 1 and not loss.camera_posterior:
+      raise ValueError(
+        f"loss.{name} is set, so the probabilities of the hypotheses learn from "
+        "loss.camera_posterior alone: it must not be 0."
+      )
+
+
+# Which sources read a setting that not all of them do, and whether they need it.
+_FILES = ("folder", "cub", "pascal3d", "imagenet", "openimages")
+_CLASSES = ("pascal3d", "imagenet", "openimages")
+_READ_BY = {
+  "folder": ((*_FILES, "tfds"), _FILES),
+  "category": ((*_CLASSES, "tfds"), _CLASSES),
+  "tfds_name": (("tfds",), ("tfds",)),
+  "cub_annotations": (("cub",), ()),
+  "download": (("cub", "pascal3d", "openimages"), ()),
+}
+
+
+def _data_problems(data: Any) -> Iterator[str]:
+  for name, (readers, needers) in _READ_BY.items():
+    value = getattr(data, name)
+    if value and data.source not in readers:
+      yield (
+        f"data.{name} is {value!r}, but data.source is {data.source!r}: nothing would read it. "
+        f"It belongs to --config.data.source={'|'.join(readers)}."
+      )
+    if not value and data.source in needers:
+      yield f"data.source is {data.source!r}, but data.{name} is empty: set --config.data.{name}."
+  if len(data.cub_keypoints) != 2 or not all(0 <= n <= 15 for n in data.cub_keypoints):
+    yield f"data.cub_keypoints is {data.cub_keypoints}; it must be two numbers from 0 to 15."
+  elif any(data.cub_keypoints) and data.source != "cub":
+    yield f"data.cub_keypoints is set, but data.source is {data.source!r}: nothing would read it."
+
+
+def _part_problems(parts: Any) -> Iterator[str]:
+  if parts.image_size % 8:
+    yield f"parts.image_size is {parts.image_size}; it must be divisible by 8."
+  if parts.method == "cosegment" and not parts.supervision:
+    yield "parts.method=cosegment needs parts.supervision: it is what the factors teach."
+  if parts.method == "scops" and not parts.steps:
+    yield "parts.method=scops needs parts.steps: its parts are a network's."
+  if parts.method == "scops" and not parts.semantic:
+    yield "parts.method=scops needs parts.semantic: nothing else says what a part is."
+  if parts.net_weights != "none" and parts.net == "small":
+    yield "parts.net=small has no published weights: set parts.net_weights=none, or another net."
+
+
+def later_weights(settings: tuple[str, ...]) -> dict[str, float]:
+  """("loss.mask=2.5",) as {"mask": 2.5}.
+
+  Raises:
+    ValueError: for anything else.
+  """
+  found = {}
+  for setting in settings:
+    name, _, value = setting.partition("=")
+    if not name.startswith("loss."):
+      raise ValueError(f"em.later has {setting!r}; expected a weight such as 'loss.mask=2.5'")
+    found[name.removeprefix("loss.")] = float(value)
+  return found
+
+
+def _later_problems(config: Any) -> Iterator[str]:
+  try:
+    later = later_weights(config.em.later)
+  except ValueError as error:
+    yield f"em.later cannot be read: {error}."
+    return
+  for name, value in later.items():
+    known = isinstance(getattr(config.loss, name, None), float)
+    if not known or not math.isfinite(value) or (value < 0 and f"loss.{name}" not in _EITHER_SIGN):
+      yield f"em.later sets loss.{name} to {value}; it must name a loss weight, not negative."
+    elif name in _BUILT and bool(value) != bool(getattr(config.loss, name)):
+      yield f"em.later sets loss.{name} to {value}: what it needs must be there in all rounds."
+  if later and config.em.rounds == 1:
+    yield "em.later is set, but em.rounds is 1: there is no later round."
+
+
+def _em_problems(em: Any) -> Iterator[str]:
+  if not em.hypotheses or min(em.hypotheses) < 1:
+    yield f"em.hypotheses is {em.hypotheses}; it needs at least one number, all positive."
+  if len(em.hypotheses) > em.rounds:
+    yield f"em.hypotheses has {len(em.hypotheses)} values for em.rounds={em.rounds}."
+  if len(em.round_fractions) != em.rounds:
+    yield f"em.round_fractions has {len(em.round_fractions)} values for em.rounds={em.rounds}."
+  elif min(em.round_fractions) <= 0 or abs(sum(em.round_fractions) - 1) > 1e-6:
+    yield f"em.round_fractions is {em.round_fractions}; it must be positive and sum to 1."
+  if not em.restart and len(set(em.hypotheses)) > 1:
+    yield "em.restart is False, but em.hypotheses changes: a new camera head needs a restart."

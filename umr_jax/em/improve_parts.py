@@ -1,0 +1,208 @@
+"""Parts from reconstructions, and reconstructions from better parts (supplementary 1).
+
+A run's canonical part map, drawn on its reconstructions, is a part map that all images agree on and
+that knows left from right of the object's far side. Where it fits the image's own parts well it
+teaches the part network anew; the network's maps of all images are what the next run learns from.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import logging
+
+from umr_jax.config.settings import Config, from_dict
+from umr_jax.data.batching import evaluation_batches
+from umr_jax.data.dataset import Dataset, load_dataset
+from umr_jax.data.part_store import PartStore, from_bytes, read_store, to_bytes
+from umr_jax.data.transforms import Crop
+from umr_jax.em.e_step import run_key
+from umr_jax.em.run import final_evaluation, run
+from umr_jax.eval.part_quality import part_report
+from umr_jax.files import write_text
+from umr_jax.models.checkpoint import Snapshot, read_checkpoint
+from umr_jax.parts.crops import learned_crops
+from umr_jax.parts.discover import cut_dataset, taught_cut
+from umr_jax.parts.prepare import with_parts
+from umr_jax.parts.pseudo_parts import inside_mask, make_look, reliable
+from umr_jax.predict.test_time import reconstructor
+from umr_jax.viz import panels as viz
+from umr_jax.viz.contact_sheet import write_parts
+
+_BATCH = 16
+# Photographs of the picture that shows parts before and after: of those that teach, and of others.
+_SHOWN = 4
+# What the picture calls them.
+_TEACHING = {"teaches": True, "does not teach": False}
+
+
+class Taught(NamedTuple):
+  """What reconstructions teach: one row per training image."""
+
+  names: tuple[str, ...]
+  # [N, S, S, P + 1] uint8 in 0..255, as a store has them; zeros where there is nothing to teach
+  maps: np.ndarray
+  chosen: np.ndarray  # [N] bool, the images that teach
+
+
+def improve(
+  workdir: pathlib.Path, out: pathlib.Path, *, turns: int, replace_given: bool = False
+) -> dict[str, dict[str, Any]]:
+  """Improves a run's parts and trains anew with them, so many times.
+
+  A turn that is finished is not done again.
+
+  Args:
+    workdir: a finished run whose config has semantic terms.
+    out: where turn T leaves T/parts/{parts.npz, sheet.png, improvement.png} and its run.
+    turns: how many.
+    replace_given: also replace parts that were not discovered: the data's own, or keypoints'.
+
+  Returns:
+    "before", "turn 1", ...: each run's evaluation, and how good its parts are where that can be
+    told (`eval.part_quality.part_report`). Also written as out/improvement.json.
+
+  Raises:
+    FileNotFoundError: if there is no checkpoint in the work directory.
+    ValueError: if the run knows no parts, or only such as must not be replaced.
+  """
+  snapshot = read_checkpoint(workdir)
+  base = from_dict(snapshot.config)
+  if snapshot.em_state.canonical_uv is None:
+    raise ValueError(
+      f"the run in {workdir} knows no parts: train it with loss.part_vertices or "
+      "loss.part_probability, such as --config=parts"
+    )
+  # Discovered parts are no part of the data.
+  if load_dataset(base.data).part_names and not replace_given:
+    origin = "made of keypoints" if base.data.parts == "keypoints" else "the data's own"
+    raise ValueError(
+      f"the parts of the run in {workdir} are {origin}, and what its reconstructions teach would "
+      "take their place: give a run whose parts were discovered, or --replace_given"
+    )
+  reports = {"before": _report(workdir, base)}
+  for turn in range(1, turns + 1):
+    folder = out / str(turn)
+    file = folder / "parts" / "parts.npz"
+    if not file.is_file():
+      _improve_parts(workdir, folder)
+    data = dataclasses.replace(base.data, parts="file", part_file=str(file.resolve()))
+    config = dataclasses.replace(base, data=data)
+    if not _finished(folder, config):
+      run(config, folder)
+    workdir = folder
+    reports[f"turn {turn}"] = _report(folder, config)
+    write_text(out / "improvement.json", json.dumps(reports, indent=2) + "\n")
+  return reports
+
+
+def _finished(workdir: pathlib.Path, config: Config) -> bool:
+  """Whether a run has taken its last step and written its evaluation, which is what it ends with.
+
+  The evaluation alone does not say so: an interrupted run can be evaluated, too.
+  """
+  if not (workdir / "evaluation.json").is_file():
+    return False
+  snapshot = read_checkpoint(workdir)
+  rounds = int(snapshot.em_state.round)
+  return rounds >= config.em.rounds and snapshot.step >= config.train.steps
+
+
+def _report(workdir: pathlib.Path, config: Config) -> dict[str, Any]:
+  """A run's evaluation with its parts' measures."""
+  evaluation = final_evaluation(workdir)
+  store = workdir / "parts" / "parts.npz"
+  if store.is_file():
+    truth = load_dataset(dataclasses.replace(config.data, parts="given", part_file=""))
+    evaluation |= part_report(truth, read_store(store), seed=config.train.seed)
+  return evaluation
+
+
+def _improve_parts(workdir: pathlib.Path, folder: pathlib.Path) -> None:
+  """One turn's parts: drawn, chosen, taught, and cut out of all images."""
+  snapshot = read_checkpoint(workdir)
+  config = from_dict(snapshot.config)
+  dataset, _ = with_parts(load_dataset(config.data), config)
+  taught = teach(dataset, snapshot, config)
+  logging.info("%d of %d reconstructions teach parts.", taught.chosen.sum(), len(taught.chosen))
+  crops = learned_crops(dataset, config.parts, padding=config.data.padding)
+  rows = {name: row for row, name in enumerate(taught.names)}
+  order = [rows[name] for name in crops.names]
+  maps = taught.maps[order]
+  maps[~taught.chosen[order]] = 0
+  cut = taught_cut(dataset, config.parts, maps, padding=config.data.padding)
+  store = cut_dataset(cut, dataset, config.parts, padding=config.data.padding)
+  # The store last: it says that the turn's parts are complete.
+  viz.save_png(folder / "parts" / "improvement.png", _panel(dataset, config, taught, store))
+  write_parts(folder, dataset, store)
+
+
+def teach(dataset: Dataset, snapshot: Snapshot, config: Config) -> Taught:
+  """The parts that a run's reconstructions show on its training images.
+
+  Args:
+    dataset: with the part maps that the run learned from.
+    snapshot: of the run.
+    config: of the run.
+  """
+  infer, topology = reconstructor(config, snapshot.em_state, step=snapshot.step)
+  look = jax.jit(make_look(infer, topology=topology, image_size=config.data.image_size))
+  params, key = snapshot.params, run_key(config.train)
+  size, channels = config.data.image_size, np.asarray(snapshot.em_state.canonical_uv).shape[-1]
+  maps = np.zeros((len(dataset.splits["train"]), size, size, channels), np.uint8)
+  names: list[str] = []
+  losses: list[tuple[float, float]] = []
+  for batch, crops in _batches(dataset, config):
+    seen = jax.device_get(look(params, snapshot.batch_stats, snapshot.em_state, batch, key))
+    for row, crop in enumerate(crops):
+      drawn = maps[len(names)]
+      drawn[:] = to_bytes(inside_mask(seen.maps[row], crop.mask))
+      names.append(crop.name)
+      # An image whose parts are not known has nothing that a reconstruction could agree with.
+      known = crop.parts is not None and crop.parts[..., 1:].any() and drawn.any()
+      losses.append((seen.probability[row], seen.vertices[row]) if known else (np.inf, np.inf))
+  probability, vertices = np.array(losses, np.float32).T
+  chosen = reliable(probability, vertices, share=config.parts.reliable)
+  return Taught(tuple(names), maps, chosen & np.isfinite(probability))
+
+
+def _batches(dataset: Dataset, config: Config) -> Iterator[tuple[Any, list[Crop]]]:
+  return evaluation_batches(
+    dataset.splits["train"],
+    batch_size=_BATCH,
+    image_size=config.data.image_size,
+    padding=config.data.padding,
+  )
+
+
+def _panel(dataset: Dataset, config: Config, taught: Taught, after: PartStore) -> np.ndarray:
+  """Photographs with their parts before, as reconstructed, and after (figure 5).
+
+  Above some that teach, below some that do not; the name of the first column says which.
+  """
+  rows = {name: row for row, name in enumerate(after.names)}
+  picked = {word: _spread(taught.chosen == teaches) for word, teaches in _TEACHING.items()}
+  cells: dict[str, list[list[np.ndarray]]] = {word: [] for word in picked}
+  for batch, crops in _batches(dataset, config):
+    for index, crop in zip(batch.index, crops, strict=False):
+      for word, some in picked.items():
+        if int(index) in some and crop.parts is not None:
+          drawn = from_bytes(taught.maps[int(index)])
+          maps = [crop.parts, drawn, after.probabilities(rows[crop.name])]
+          cells[word].append([crop.image, *(viz.part_map(m) / np.float32(255.0) for m in maps)])
+  grids = [
+    viz.labelled_grid(shown, [word, "before", "reconstructed", "after"], cell=128)
+    for word, shown in cells.items()
+    if shown
+  ]
+  return np.concatenate(grids)
+
+
+def _spread(wanted: np.ndarray) -> set[int]:
+  """Some of the rows of [N] bool that are wanted, from all over them."""
+  rows = np.flatnonzero(wanted)
+  return set(rows[np.linspace(0, len(rows) - 1, min(_SHOWN, len(rows))).astype(int)].tolist())

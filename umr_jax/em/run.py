@@ -1,0 +1,269 @@
+"""A whole run: data, the EM rounds, evaluation, and a report to look at."""
+
+import dataclasses
+import itertools
+import json
+import pathlib
+import sys
+import time
+from typing import Any
+
+import jax
+from absl import logging
+
+from umr_jax.config.checks import check_trainable
+from umr_jax.config.settings import Config, differences, from_dict, to_dict
+from umr_jax.data.batching import evaluation_batches
+from umr_jax.data.dataset import Dataset, load_dataset, shown_split
+from umr_jax.em.loop import EMLoop
+from umr_jax.em.monitor import Monitor
+from umr_jax.eval.evaluate import evaluate
+from umr_jax.eval.part_quality import part_report
+from umr_jax.eval.references import references
+from umr_jax.eval.summary import format_table
+from umr_jax.files import write_text
+from umr_jax.models.checkpoint import read_checkpoint, saved_steps
+from umr_jax.models.infer import build_topology_from
+from umr_jax.models.init_variables import encoder_file
+from umr_jax.parts.prepare import discovered, with_parts
+from umr_jax.predict.test_time import reconstructor, with_steps
+from umr_jax.train import parallel
+from umr_jax.train.checkpoint import Checkpointer
+from umr_jax.types import Batch, EMState, TrainState
+from umr_jax.viz import report
+from umr_jax.viz.contact_sheet import write_parts
+
+# How many images the panels show.
+WATCHED = 6
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RunResult:
+  """What a run ends with."""
+
+  train_state: TrainState
+  em_state: EMState
+  evaluation: dict[str, Any]
+
+
+def run(config: Config, workdir: pathlib.Path) -> RunResult:
+  """Trains, evaluates and reports; goes on where the work directory's run stopped.
+
+  Args:
+    config: everything about the run.
+    workdir: where it lives; made if missing.
+
+  Returns:
+    The final states, and the test split's evaluation.
+
+  Raises:
+    ValueError: if the work directory belongs to another config, or the data are unusable.
+    OSError: if the work directory cannot be written, or a weight file is missing.
+    Preempted: if a signal asked the run to stop; it was saved.
+    NonFiniteError: if a metric stopped being a number; the last good checkpoint stays.
+  """
+  began = time.monotonic()
+  parallel.initialize_hosts()
+  parallel.local_batch_size(config.train.batch_size)
+  check_trainable(config)
+  encoder_file(config.model)  # A missing one is told now, not after minutes of preparing data.
+  prepare_workdir(workdir, config)
+  dataset, store = with_parts(load_dataset(config.data), config)
+  if store is not None and jax.process_index() == 0:
+    write_parts(workdir, dataset, store)
+  with (
+    Checkpointer(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpointer,
+    Monitor(config, workdir, watched_images(dataset, config)) as monitor,
+  ):
+    loop = EMLoop(
+      config=config,
+      train_split=dataset.splits["train"],
+      checkpointer=checkpointer,
+      monitor=monitor,
+    )
+    train_state, em_state = loop.run()
+  evaluation = evaluate_workdir(workdir, split=shown_split(dataset), dataset=dataset)
+  if jax.process_index() == 0:
+    report.write_report(workdir, config, dataset, evaluation)
+    sys.stderr.write(_summary(workdir, evaluation, seconds=time.monotonic() - began))
+  return RunResult(train_state, em_state, evaluation)
+
+
+def discover_parts(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
+  """Discovers the parts of a data set, and measures them where its own annotations allow.
+
+  Args:
+    config: the data, and how parts are found.
+    workdir: where parts/{parts.npz, sheet.png} and parts.json are written.
+
+  Returns:
+    What parts.json holds; see `eval.part_quality.part_report`.
+
+  Raises:
+    ValueError, OSError: for unusable data or features, or a folder that cannot be written.
+  """
+  dataset = load_dataset(dataclasses.replace(config.data, parts="given"))
+  store = discovered(dataset, config)
+  report = part_report(dataset, store, seed=config.train.seed)
+  write_parts(workdir, dataset, store)
+  write_text(workdir / "parts.json", json.dumps(report, indent=2) + "\n")
+  return report
+
+
+def evaluate_workdir(
+  workdir: pathlib.Path,
+  *,
+  split: str,
+  dataset: Dataset | None = None,
+  refine_steps: int | None = None,
+) -> dict[str, Any]:
+  """Evaluates a run's last good checkpoint and writes evaluation.json.
+
+  Args:
+    workdir: the run.
+    split: "train" or "test".
+    dataset: its data, if they are loaded already.
+    refine_steps: in how many steps meshes are fitted to the silhouettes that the network sees; by
+      default as the run's config says.
+
+  Returns:
+    What evaluation.json holds.
+
+  Raises:
+    FileNotFoundError: if there is no checkpoint in the work directory.
+  """
+  snapshot = read_checkpoint(workdir)
+  config = with_steps(from_dict(snapshot.config), refine_steps)
+  dataset = dataset or load_dataset(config.data)
+  infer, topology = reconstructor(config, snapshot.em_state, step=snapshot.step)
+  evaluation = evaluate(
+    infer,
+    snapshot.params,
+    snapshot.batch_stats,
+    snapshot.em_state.template,
+    dataset,
+    split=split,
+    topology=topology,
+    image_size=config.data.image_size,
+    padding=config.data.padding,
+    batch_size=config.train.batch_size,
+    seed=config.train.seed,
+    step=snapshot.step,
+    canonical_uv=snapshot.em_state.canonical_uv,
+  )
+  if steps := config.refine.steps:
+    evaluation["protocol"] += f"; fitted in {steps} steps to the silhouettes that the network sees"
+  evaluation["refine_steps"] = steps
+  if jax.process_index() == 0:
+    write_text(workdir / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
+  return evaluation
+
+
+def final_evaluation(workdir: pathlib.Path) -> dict[str, Any]:
+  """What a run ended with: read from evaluation.json, or made anew where that is another one.
+
+  `experiments.evaluate` leaves there what it was asked for, which may be of the training split, or
+  of other steps of refinement; and a run may have gone on since.
+
+  Raises:
+    FileNotFoundError: if there is no checkpoint in the work directory.
+  """
+  snapshot = read_checkpoint(workdir)
+  config = from_dict(snapshot.config)
+  dataset = load_dataset(config.data)
+  split = shown_split(dataset)
+  path = workdir / "evaluation.json"
+  found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+  wanted = {"split": split, "step": snapshot.step, "refine_steps": config.refine.steps}
+  if all(found.get(name) == value for name, value in wanted.items()):
+    return found
+  logging.info("%s holds no evaluation of the run as it ended: making it.", path)
+  return evaluate_workdir(workdir, split=split, dataset=dataset)
+
+
+def references_workdir(workdir: pathlib.Path, *, split: str) -> dict[str, Any]:
+  """What can be reached on a run's data without learning; writes references.json.
+
+  Args:
+    workdir: the run, whose data, crops and protocol are taken.
+    split: "train" or "test".
+
+  Returns:
+    A report for each reference; see `eval.references.references`.
+  """
+  config = from_dict(read_checkpoint(workdir).config)
+  found = references(
+    load_dataset(config.data),
+    topology=build_topology_from(config),
+    split=split,
+    image_size=config.data.image_size,
+    padding=config.data.padding,
+    batch_size=config.train.batch_size,
+    seed=config.train.seed,
+  )
+  if jax.process_index() == 0:
+    write_text(workdir / "references.json", json.dumps(found, indent=2) + "\n")
+  return found
+
+
+def watched_images(dataset: Dataset, config: Config) -> Batch:
+  """The first test images as one batch for the panels; training images where there are none."""
+  split = dataset.splits[shown_split(dataset)]
+  batches = evaluation_batches(
+    split,
+    batch_size=min(WATCHED, len(split)),
+    image_size=config.data.image_size,
+    padding=config.data.padding,
+  )
+  return next(itertools.islice(batches, 1))[0]
+
+
+def prepare_workdir(workdir: pathlib.Path, config: Config) -> None:
+  """Makes the work directory, or checks that the run in it is this one.
+
+  Raises:
+    ValueError: naming every setting in which the run in there differs.
+    OSError: if it cannot be made or written.
+  """
+  settings = to_dict(config)
+  path = workdir / "config.json"
+  try:
+    if path.exists():
+      old = json.loads(path.read_text(encoding="utf-8"))
+      if not isinstance(old, dict) or not old.keys() <= settings.keys():
+        raise ValueError(f"{path} is not the configuration of a run; give another --workdir.")
+      # Without a checkpoint there is no run yet, only a try that failed, perhaps at its settings.
+      if saved_steps(workdir / "checkpoints") and (lines := differences(old, settings)):
+        raise ValueError(
+          f"{workdir} holds a run of another configuration:\n  " + "\n  ".join(lines) + "\n"
+          "Give another --workdir, or the settings that it was begun with."
+        )
+      logging.info("%s was begun before; going on.", workdir)
+    if jax.process_index() == 0:
+      write_text(path, json.dumps(settings, indent=2) + "\n")
+  except json.JSONDecodeError as error:
+    raise ValueError(
+      f"{path} is not readable as JSON ({error}); give another --workdir."
+    ) from error
+  except OSError as error:
+    raise OSError(
+      f"The work directory {workdir} cannot be written: {error.strerror or error}. "
+      "Give another --workdir."
+    ) from error
+
+
+def _summary(workdir: pathlib.Path, evaluation: dict[str, Any], *, seconds: float) -> str:
+  """The last words of a run."""
+  written = [
+    ("report", workdir / "report.html"),
+    ("meshes", workdir / "meshes"),
+    ("template", workdir / "rounds"),
+    ("panels", workdir / "panels"),
+    ("metrics", workdir / "evaluation.json"),
+  ]
+  lines = [f"\n{format_table(evaluation)}", f"\nThis command took {seconds / 60:.1f} minutes."]
+  lines += [f"{name:>9}  {path}" for name, path in written]
+  lines.append(
+    f"Next: python -m experiments.predict --workdir={workdir} --images=PATH --out=meshes\n"
+  )
+  return "\n".join(lines)

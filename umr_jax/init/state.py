@@ -1,0 +1,98 @@
+"""Round 0: the template that a run begins with, and the canonical part map where it needs one."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+
+from umr_jax.config.settings import Config
+from umr_jax.data.batching import evaluation_batches
+from umr_jax.data.dataset import Split
+from umr_jax.init.canonical_map import first_canonical_uv
+from umr_jax.init.hull_and_cameras import ViewSearch, first_volume, with_volume
+from umr_jax.init.silhouettes import inflate, mean_profile, unit_sphere
+from umr_jax.models.assemble import with_canonical_uv
+from umr_jax.train import parallel
+from umr_jax.types import Batch, EMState, Template, Topology
+
+# The images that a profile and a volume are made of: at most so many, and their pixels per side.
+_PROFILE_IMAGES, _VOLUME_IMAGES, _SIZE = 1000, 4000, 64
+
+
+def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
+  """Where a run begins, from the config or from the silhouettes and parts of the training set.
+
+  Args:
+    config: `geometry.first` names how.
+    topology: of the template.
+    split: the training images.
+
+  Returns:
+    The state of round 0, the same on every host. With a volume and a camera bank, the bank holds
+    the volume's cameras, if it has seen every image.
+
+  Raises:
+    ValueError: if the silhouettes do not allow it.
+  """
+  geometry = config.geometry
+  if geometry.first == "sphere":
+    return bare_em_state(unit_sphere(topology))
+  is_volume = geometry.first == "volume"
+  maps = _maps(config, split, limit=_VOLUME_IMAGES if is_volume else _PROFILE_IMAGES)
+  profile = mean_profile(maps[:: 1 + (len(maps) - 1) // _PROFILE_IMAGES])
+  half = inflate(profile[..., 0], topology, width=geometry.width)
+  em_state = bare_em_state(half)
+  if geometry.first_parts:
+    canonical_uv = first_canonical_uv(
+      profile[..., 1:], half, topology, uv_height=geometry.uv_height
+    )
+    em_state = with_canonical_uv(em_state, canonical_uv, topology=topology)
+  if is_volume:
+    search = ViewSearch(
+      elevation=config.model.camera_elevation,
+      roll=config.model.camera_roll,
+      evenness=config.em.bank_evenness,
+    )
+    volume, cameras = first_volume(
+      maps,
+      em_state,
+      topology,
+      search=search,
+      turns=geometry.volume_turns,
+      cost=geometry.volume_cost,
+      seed=config.train.seed,
+    )
+    em_state = with_volume(
+      em_state, volume, cameras, maps[..., 0], topology, uv_height=geometry.uv_height
+    )
+    if config.loss.camera_bank and len(cameras) == len(split):
+      em_state = dataclasses.replace(em_state, camera_bank=cameras)
+  # What is found by gradients need not be the same to the last bit on every host.
+  return parallel.of_first_host(em_state)
+
+
+def bare_em_state(half_vertices: Float[np.ndarray, "Vh 3"]) -> EMState:
+  """Round 0 with a first template; nothing is known of parts."""
+  zero = np.zeros((), np.int32)
+  return EMState(round=zero, round_start=zero, template=Template(half_vertices=half_vertices))
+
+
+def _maps(config: Config, split: Split, *, limit: int) -> np.ndarray:
+  """The silhouettes [N, S, S, 1] of at most `limit` images, and after them any part maps."""
+
+  def of_batch(batch: Batch) -> np.ndarray:
+    masks = np.asarray(batch.mask)[..., None]
+    return masks if batch.parts is None else np.concatenate([masks, batch.parts], axis=-1)
+
+  return np.concatenate(
+    [
+      of_batch(batch)[batch.valid]
+      for batch, _ in evaluation_batches(
+        split.thinned(limit),
+        batch_size=config.train.batch_size,
+        image_size=_SIZE,
+        padding=config.data.padding,
+        parts=config.geometry.first_parts,
+      )
+    ]
+  )

@@ -1,0 +1,213 @@
+"""The category as a cloud of cells with opacities and parts: what many silhouettes agree on.
+
+A mesh that is pulled by silhouettes grows no wing where there is none: only what nearly touches the
+outline moves. The cells of a volume have no such neighbours to wait for. Under roughly
+known cameras a few dozen gradient steps find the opacities that explain all silhouettes at once:
+the tomography of a category.
+
+Source: Tulsiani et al. 2017, "Multi-view Supervision for Single-view Reconstruction via
+  Differentiable Ray Consistency" (opacities along rays). Departs: one volume for a whole category.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from umr_jax.geometry import camera, quaternion
+from umr_jax.geometry.sampling import trilinear_sample
+from umr_jax.init.pose_search import FRAME, HALF_FRAME, MEASURED, Views, center_and_side
+from umr_jax.types import checked
+
+# Cells per side, and half the side in object space: the first template lies within 1.
+CELLS, HALF = 40, 1.25
+# Samples along each ray, between these depths of a camera of scale 1: about a cell apart.
+_SAMPLES, _DEPTH = 40, 1.3
+# No cell is quite opaque: its logarithm would be infinite.
+_OPAQUE = 0.999
+# The logit of cells that nothing is known of.
+_EMPTY = -3.0
+FIT_BATCH, _LEARNING_RATE = 32, 0.15
+# By how much a step moves a camera at most: scale, image units, or half radians.
+_CAMERA_STEP = 0.02
+# A part of less than so many pixels is not shown.
+_LEAST = 2.0
+# Where a ray is stopped with this probability, the object is drawn.
+_STOPPED = 0.5
+# Opacities that are tried as the object's surface.
+_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+
+
+@struct.dataclass
+class Volume:
+  """Cells of a cube about the origin of object space, symmetric in y = 0."""
+
+  opacity: Float[Array, "R R R"]  # along x, y, z; the share of light that a cell stops
+  parts: Float[Array, "R R R P"]  # probabilities; none of the background, and P = 0 without parts
+
+
+def empty_logits(parts: int) -> Float[Array, "R R R P1"]:
+  """Where a fit begins: nearly nothing anywhere."""
+  cells = (CELLS, CELLS, CELLS)
+  return jnp.concatenate([jnp.full((*cells, 1), _EMPTY), jnp.zeros((*cells, parts))], axis=-1)
+
+
+def volume_of(logits: Float[Array, "R R R P1"]) -> Volume:
+  """The symmetric volume of numbers without bounds: opacity first, then the parts."""
+  both = 0.5 * (logits + logits[:, ::-1])
+  return Volume(_OPAQUE * jax.nn.sigmoid(both[..., 0]), jax.nn.softmax(both[..., 1:], axis=-1))
+
+
+@checked
+def draw_volume(
+  volume: Volume, cameras: Float[Array, "B 7"], *, size: int
+) -> tuple[Float[Array, "B S S"], Float[Array, "B S S P"]]:
+  """The silhouettes of a volume, and its parts in front of one another.
+
+  Args:
+    volume: the cells.
+    cameras: one for each drawing.
+    size: pixels per side.
+
+  Returns:
+    The probability that a ray is stopped, and that it is stopped by each part.
+  """
+  seen = jnp.concatenate([-jnp.log1p(-volume.opacity)[..., None], volume.parts], axis=-1)
+  across = (2.0 * jnp.arange(size, dtype=jnp.float32) + 1.0) / size - 1.0
+  depth = _DEPTH * ((2.0 * jnp.arange(_SAMPLES, dtype=jnp.float32) + 1.0) / _SAMPLES - 1.0)
+  y, x, z = jnp.meshgrid(across, across, depth, indexing="ij")
+
+  def draw(view: Float[Array, "7"]) -> tuple[Array, Array]:
+    place = jnp.stack([(x - view[1]) / view[0], (y - view[2]) / view[0], z], axis=-1)
+    # Rows times R are R^T applied to columns: from the camera's frame to the object's.
+    read = trilinear_sample(seen, place @ camera.rotation(view) / HALF)
+    before = jnp.cumsum(read[..., 0], axis=-1) - read[..., 0]
+    stopped = jnp.exp(-before) * -jnp.expm1(-read[..., 0])
+    return jnp.sum(stopped, axis=-1), jnp.einsum("hwn,hwnp->hwp", stopped, read[..., 1:])
+
+  return jax.vmap(draw)(cameras)
+
+
+@checked
+def overlap_loss(
+  volume: Volume,
+  cameras: Float[Array, "B 7"],
+  masks: Float[Array, "B S S"],
+  parts: Float[Array, "B S S P"],
+) -> tuple[Float[Array, ""], Float[Array, "2"]]:
+  """One minus the IoU of silhouettes, and one minus that of the parts that the images show.
+
+  Returns:
+    The sum of both; and both IoU, the second 0 without parts.
+  """
+  alpha, drawn = draw_volume(volume, cameras, size=masks.shape[-1])
+  both = jnp.sum(alpha * masks, axis=(1, 2))
+  outline = jnp.mean(both / (jnp.sum(alpha + masks, axis=(1, 2)) - both))
+  shown = (jnp.sum(parts, axis=(1, 2)) > _LEAST).astype(parts.dtype)
+  least, most = (jnp.sum(pick(drawn, parts), axis=(1, 2)) for pick in (jnp.minimum, jnp.maximum))
+  inner = jnp.sum(shown * least / jnp.maximum(most, 1e-6)) / jnp.maximum(jnp.sum(shown), 1.0)
+  loss = 1.0 - outline + (1.0 - inner if parts.shape[-1] else 0.0)
+  return loss, jnp.stack([outline, inner])
+
+
+@functools.partial(jax.jit, static_argnames=("steps",))
+def fit_volume(
+  logits: Float[Array, "R R R P1"],
+  cameras: Float[Array, "N 7"],
+  masks: Float[Array, "N S S"],
+  parts: Float[Array, "N S S P"],
+  *,
+  cost: Float[Array, "R R R"],
+  key: Array,
+  steps: int,
+) -> tuple[Float[Array, "R R R P1"], Float[Array, "N 7"], Float[Array, "2"]]:
+  """Adapts a volume to images, and the images' cameras to the volume.
+
+  What is thin is drawn only where many cameras agree to a fraction of a cell: with cameras as a
+  search leaves them wings come out too short.
+
+  Args:
+    logits: see `volume_of`; where to begin.
+    cameras: of the images; right within some ten degrees.
+    masks: silhouettes.
+    parts: part maps without background, zero outside of the silhouette.
+    cost: what the loss grows by where a cell is opaque.
+    key: of the draw of batches.
+    steps: of Adam; each moves the cameras of its batch, too.
+
+  Returns:
+    The new logits and cameras, and the mean IoU of silhouettes and of parts over the last quarter
+    of the steps.
+  """
+  optimizer = optax.adam(_LEARNING_RATE)
+  size = min(FIT_BATCH, len(cameras))
+  # Every image as often as any other, but for the last round.
+  order = [
+    jax.random.permutation(k, len(cameras))
+    for k in jax.random.split(key, 1 + steps * size // len(cameras))
+  ]
+  rows = jnp.concatenate(order)[: steps * size].reshape(steps, size)
+
+  def loss_of(state: tuple[Array, Array], row: Int[Array, "B"]) -> tuple[Array, Array]:
+    volume = volume_of(state[0])
+    loss, overlaps = overlap_loss(volume, state[1], masks[row], parts[row])
+    return loss + jnp.sum(cost * volume.opacity), overlaps
+
+  def step(carry: tuple[Array, Array, optax.OptState], row: Int[Array, "B"]) -> tuple[tuple, Array]:
+    logits, cameras, state = carry
+    given = cameras[row]
+    (gradient, slope), overlap = jax.grad(loss_of, has_aux=True)((logits, given), row)
+    update, state = optimizer.update(gradient, state)
+    # The loss is a mean over the batch; a camera's own slope is so many times as steep.
+    slope = size * slope
+    slope /= jnp.maximum(jnp.linalg.norm(slope, axis=-1, keepdims=True), 1.0)
+    moved = given - _CAMERA_STEP * slope
+    moved = jnp.concatenate(
+      [jnp.maximum(moved[:, :1], 0.1), moved[:, 1:3], quaternion.normalize(moved[:, 3:])], axis=-1
+    )
+    return (logits + update, cameras.at[row].set(moved), state), overlap
+
+  begin = (logits, cameras, optimizer.init(logits))
+  (logits, cameras, _), overlaps = jax.lax.scan(step, begin, rows)
+  return logits, cameras, jnp.mean(overlaps[-max(1, steps // 4) :], axis=0)
+
+
+@jax.jit
+def volume_views(volume: Volume, rotations: Float[Array, "K 4"]) -> Views:
+  """What a volume looks like from everywhere, as `camera_bank.score_views` compares it."""
+  parted = volume.parts.shape[-1] > 0
+
+  def look(rotation: Float[Array, "4"]) -> tuple[Array, Array, Array]:
+    whole = jnp.concatenate([jnp.array([1.0 / HALF, 0.0, 0.0]), rotation])
+    alpha, _ = draw_volume(volume, whole[None], size=MEASURED)
+    center, side = center_and_side((alpha > _STOPPED).astype(jnp.float32))
+    center, side = HALF * center[0], HALF * side[0]
+    scale = 1.0 / (HALF_FRAME * jnp.maximum(side, 1e-3))
+    close = jnp.concatenate([scale[None], -scale * center, rotation])
+    alpha, drawn = draw_volume(volume, close[None], size=FRAME)
+    part = jnp.argmax(drawn[0], axis=-1) + 1 if parted else jnp.zeros(alpha.shape[1:], jnp.int32)
+    return jnp.where(alpha[0] > _STOPPED, part, -1).astype(jnp.int8), center, side
+
+  labels, centers, sides = jax.lax.map(look, rotations)
+  return Views(labels[None], centers[None], sides[None], rotations, parted=parted)
+
+
+def surface_level(
+  volume: Volume,
+  cameras: Float[Array | np.ndarray, "N 7"],
+  masks: Float[Array | np.ndarray, "N S S"],
+) -> float:
+  """The opacity from which on a cell belongs to the object: silhouettes fit the images best."""
+  nothing = jnp.zeros((*masks.shape, 0))
+  bare = Volume(volume.opacity, volume.parts[..., :0])
+
+  @jax.jit
+  def outline(level: Float[Array, ""]) -> Array:
+    solid = Volume(_OPAQUE * (bare.opacity > level).astype(jnp.float32), bare.parts)
+    return overlap_loss(solid, jnp.asarray(cameras), jnp.asarray(masks), nothing)[1][0]
+
+  return max(_LEVELS, key=lambda level: float(outline(jnp.float32(level))))

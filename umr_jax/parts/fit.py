@@ -1,0 +1,285 @@
+"""Training of the part network, and what a trained one says."""
+
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import traverse_util
+from jaxtyping import Array, Float
+
+from umr_jax.config.settings import PartsConfig
+from umr_jax.models.frozen import published_file, with_efficientnet
+from umr_jax.models.initialize import initialize
+from umr_jax.models.pretrained import read_torch_file, weight_file
+from umr_jax.parts.batches import part_batches
+from umr_jax.parts.net import STRIDE, PartNet
+from umr_jax.parts.objective import PartBatch, PartWeights, part_objective
+from umr_jax.parts.pretrained import RESNET50_FILES, resnet50_variables
+from umr_jax.parts.warp import WarpRanges
+from umr_jax.types import checked, host
+
+# Of the global norm of the gradients: the published one.
+_CLIP = 5.0
+# The parts' features are learned this many times faster than the network.
+_BASIS_RATE = 10.0
+# Steps between two looks at the losses: each look waits for the device.
+_RECORD_EVERY = 25
+
+Record = Callable[[int, dict[str, float]], None]
+
+
+class FitResult(NamedTuple):
+  """A trained part network."""
+
+  net: PartNet
+  variables: Any  # params; batch_stats with BatchNorm; basis with features
+
+
+@checked
+def fit_parts(
+  images: Float[np.ndarray, "N S S 3"],
+  masks: Float[np.ndarray, "N S S"],
+  *,
+  targets: Float[np.ndarray, "N h w P1"] | None,
+  features: Float[np.ndarray, "N f f C"] | None,
+  num_parts: int,
+  settings: PartsConfig,
+  record: Record | None = None,
+) -> FitResult:
+  """Trains a network that cuts photographs of one category into the same parts.
+
+  Args:
+    images: RGB in [0, 1]; S is a multiple of 4.
+    masks: of the objects, in [0, 1].
+    targets: soft part maps, background first and of any size; all zeros for an image without, and
+      None where the losses of SCOPS are to find the parts.
+    features: of a frozen network, for the semantic loss.
+    num_parts: without the background.
+    settings: the network, the steps and the weights of the losses.
+    record: is given the step and the unweighted losses, every 25 steps and at the last.
+
+  Returns:
+    The network and its variables, on the host. The same seed gives the same result.
+
+  Raises:
+    ValueError: for inputs that do not go together, for a weight without what it weighs, and where
+      the loss is not finite.
+
+  Source: Hung et al. 2019 (SCOPS), section 3; Li et al. 2020, supplementary 1. Departs: Adam with
+    a cosine schedule in place of SGD with a polynomial one.
+  """
+  _check(images, targets, features, num_parts=num_parts, settings=settings)
+  net = make_net(settings, num_parts=num_parts)
+  variables = first_variables(net, settings, image_size=images.shape[1], features=features)
+  frozen = _published(settings)
+  optimizer = _make_optimizer(settings, frozen=frozen)
+  step = _make_step(net, optimizer, _weights(settings), WarpRanges(), frozen=frozen)
+  trained, batch_stats = _split(variables)
+  opt_state = optimizer.init(trained)
+  key = jax.random.key(settings.seed)
+  batches = part_batches(images, masks, targets, features, settings=settings)
+  for number in range(settings.steps):
+    batch = next(batches)
+    trained, batch_stats, opt_state, losses = step(
+      trained, batch_stats, opt_state, batch, jax.random.fold_in(key, number)
+    )
+    if (number + 1) % _RECORD_EVERY == 0 or number + 1 == settings.steps:
+      values = {name: float(value) for name, value in losses.items()}
+      _check_finite(values, step=number + 1)
+      if record is not None:
+        record(number + 1, values)
+  return FitResult(net, host(_joined(trained, batch_stats)))
+
+
+@checked
+def segment(
+  result: FitResult, images: Float[np.ndarray, "N S S 3"], *, batch_size: int
+) -> Float[np.ndarray, "N S S P1"]:
+  """Part probabilities of photographs: means over each photograph and its mirror image.
+
+  Args:
+    result: a trained network.
+    images: RGB in [0, 1]; S is a multiple of 4.
+    batch_size: photographs at a time; changes only memory and time.
+
+  Returns:
+    Probabilities, background first, which sum to 1 at every pixel.
+  """
+  variables = {k: v for k, v in result.variables.items() if k in ("params", "batch_stats")}
+  shape = (*images.shape[:3], result.net.num_parts + 1)
+  probs = np.empty(shape, np.float32)
+  for first in range(0, len(images), batch_size):
+    some = images[first : first + batch_size].astype(np.float32)
+    padded = np.pad(some, ((0, batch_size - len(some)), (0, 0), (0, 0), (0, 0)))
+    probs[first : first + batch_size] = _probabilities(result.net, variables, padded)[: len(some)]
+  return probs
+
+
+def make_net(settings: PartsConfig, *, num_parts: int) -> PartNet:
+  """The network that settings name; published weights need the normalization of their own."""
+  norm = "batch" if _published(settings) else "group"
+  return PartNet(num_parts=num_parts, kind=settings.net, width=settings.net_width, norm=norm)
+
+
+def first_variables(
+  net: PartNet,
+  settings: PartsConfig,
+  *,
+  image_size: int,
+  features: np.ndarray | None,
+) -> dict[str, Any]:
+  """What training starts from: published weights, or random draws."""
+  params, stats = initialize(net, image_size=image_size, seed=settings.seed)
+  file = net_weight_file(settings)
+  if file is not None and settings.net == "efficientnet":
+    stats = with_efficientnet(stats, file=file)
+  elif file is not None:
+    params, stats = resnet50_variables(read_torch_file(file), params, stats)
+  variables = {"params": params, "batch_stats": stats}
+  if features is not None:
+    rng = np.random.default_rng((settings.seed, 1))
+    basis = np.abs(rng.standard_normal((net.num_parts, features.shape[-1]), np.float32))
+    variables["basis"] = {"parts": basis}
+  return variables
+
+
+def net_weight_file(settings: PartsConfig) -> pathlib.Path | None:
+  """The file of the weights that the network starts from; None where it starts from random draws.
+
+  Raises:
+    FileNotFoundError: where it is not there.
+  """
+  if settings.net == "efficientnet":
+    return published_file(
+      settings.net_weights,
+      asked="parts.net=efficientnet",
+      setting="parts.net_weights",
+      otherwise="set parts.net=small, which needs none",
+    )
+  if _published(settings):
+    return weight_file(settings.net_weights, obtain=RESNET50_FILES)
+  return None
+
+
+def _published(settings: PartsConfig) -> bool:
+  """Whether training starts from the published ResNet-50, whose normalization then stays."""
+  return settings.net == "resnet50" and settings.net_weights != "none"
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _probabilities(net: PartNet, variables: Any, images: Array) -> Array:
+  both = jnp.concatenate([images, images[:, :, ::-1]])
+  logits: Any = net.apply(variables, both, train=False)
+  shape = (*both.shape[:3], logits.shape[-1])
+  probs = jax.nn.softmax(jax.image.resize(logits, shape, "linear"), axis=-1)
+  plain, mirrored = jnp.split(probs, 2)
+  return 0.5 * (plain + mirrored[:, :, ::-1])
+
+
+def _make_step(
+  net: PartNet,
+  optimizer: optax.GradientTransformation,
+  weights: PartWeights,
+  ranges: WarpRanges,
+  *,
+  frozen: bool,
+) -> Callable[..., Any]:
+  """One update, compiled; `frozen` is whether BatchNorm keeps its statistics."""
+
+  def loss_fn(trained: Any, batch_stats: Any, batch: PartBatch, key: Array) -> Any:
+    def predict(images: Array) -> tuple[Array, Any]:
+      variables = {"params": trained["params"], "batch_stats": batch_stats}
+      if frozen:
+        fixed: Any = net.apply(variables, images, train=False)
+        return fixed, batch_stats
+      logits, updates = net.apply(variables, images, train=True, mutable=["batch_stats"])
+      return logits, updates.get("batch_stats", {})
+
+    basis = trained["basis"]["parts"] if "basis" in trained else None
+    return part_objective(predict, batch, basis, key, weights=weights, ranges=ranges)
+
+  @functools.partial(jax.jit, donate_argnums=(0, 1, 2))
+  def step(trained: Any, batch_stats: Any, opt_state: Any, batch: PartBatch, key: Array) -> Any:
+    grads, (losses, new_stats) = jax.grad(loss_fn, has_aux=True)(trained, batch_stats, batch, key)
+    updates, new_opt_state = optimizer.update(grads, opt_state, trained)
+    return optax.apply_updates(trained, updates), new_stats, new_opt_state, losses
+
+  return step
+
+
+def _make_optimizer(settings: PartsConfig, *, frozen: bool) -> optax.GradientTransformation:
+  """Adam, faster for the parts' features, and not at all for a frozen BatchNorm."""
+  schedule = optax.cosine_decay_schedule(settings.learning_rate, settings.steps, alpha=0.01)
+
+  def kind(path: tuple[Any, ...]) -> str:
+    if path[0] == "basis":
+      return "basis"
+    return "frozen" if frozen and path[-1] in ("scale", "bias") and "bn" in path[-2] else "net"
+
+  kinds = {
+    "net": optax.adam(schedule),
+    "basis": optax.adam(lambda count: _BASIS_RATE * schedule(count)),
+    "frozen": optax.set_to_zero(),
+  }
+  labels = functools.partial(traverse_util.path_aware_map, lambda path, _: kind(path))
+  return optax.chain(optax.clip_by_global_norm(_CLIP), optax.multi_transform(kinds, labels))
+
+
+def _weights(settings: PartsConfig) -> PartWeights:
+  return PartWeights(
+    supervision=settings.supervision,
+    concentration=settings.concentration,
+    equivariance=settings.equivariance,
+    landmark=settings.landmark,
+    semantic=settings.semantic,
+    orthonormality=settings.orthonormality,
+  )
+
+
+def _split(variables: Any) -> tuple[dict[str, Any], Any]:
+  """What gradients change, and BatchNorm's statistics; copies, since a step reuses their memory."""
+  trained = {name: variables[name] for name in ("params", "basis") if name in variables}
+  return jax.tree.map(jnp.array, (trained, variables.get("batch_stats", {})))
+
+
+def _joined(trained: dict[str, Any], batch_stats: Any) -> dict[str, Any]:
+  return {**trained, "batch_stats": batch_stats}
+
+
+def _check(
+  images: np.ndarray,
+  targets: np.ndarray | None,
+  features: np.ndarray | None,
+  *,
+  num_parts: int,
+  settings: PartsConfig,
+) -> None:
+  """Refuses inputs that do not go together."""
+  if not len(images) or images.shape[1] % STRIDE:
+    raise ValueError(f"found images {images.shape}; expected some, of a size divisible by {STRIDE}")
+  if targets is not None and targets.shape[-1] != num_parts + 1:
+    raise ValueError(f"found targets {targets.shape}; expected {num_parts + 1} channels")
+  if settings.semantic and features is None:
+    raise ValueError("parts.semantic is set, but there are no features; give some, or set it to 0")
+  learned = (settings.supervision and targets is not None) or settings.semantic
+  if not learned:
+    raise ValueError(
+      "nothing says what a part is: give targets and parts.supervision, or features and "
+      "parts.semantic"
+    )
+  if settings.net_weights != "none" and settings.net == "small":
+    raise ValueError("parts.net=small has no published weights: set parts.net_weights=none")
+
+
+def _check_finite(values: dict[str, float], *, step: int) -> None:
+  if not all(np.isfinite(list(values.values()))):
+    listed = ", ".join(f"{name} {value:.3g}" for name, value in values.items())
+    raise ValueError(
+      f"the part network's loss is not finite by step {step} ({listed}). Look for inputs that are "
+      "not, or lower parts.learning_rate"
+    )

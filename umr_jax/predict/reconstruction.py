@@ -1,0 +1,72 @@
+"""What is known of one photograph after prediction, and what can be done with it."""
+
+import dataclasses
+import os
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+import trimesh
+
+from umr_jax.geometry import camera as camera_lib
+from umr_jax.predict.export import export_mesh, textured_mesh
+from umr_jax.predict.views import render_views, texture_texels
+from umr_jax.types import Topology
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Reconstruction:
+  """One photograph, understood. Arrays are NumPy; S, Hu and Wu are the checkpoint's sizes.
+
+  The texture is read from the photograph itself, not from the smaller crop that the network saw.
+  """
+
+  vertices: np.ndarray  # [V, 3] float32, object space
+  faces: np.ndarray  # [F, 3] int32, wound outward
+  camera: np.ndarray  # [7], the most probable one, for the crop
+  cameras: np.ndarray  # [K, 7], every hypothesis
+  camera_probs: np.ndarray  # [K]
+  box: tuple[float, float, float, float]  # x0, y0, x1, y1 of the square crop, in input pixels
+  silhouette: np.ndarray  # [S, S] float32 in [0, 1], in the crop
+  part_probs: np.ndarray | None  # [S, S, P + 1], background first; None without part maps
+  texture: np.ndarray  # [Hu, Wu, 3] uint8
+  flow: np.ndarray  # [Hu, Wu, 2], where in the crop each pixel of the texture comes from
+  image: np.ndarray  # [S, S, 3] float32, the crop as the network saw it
+  template: np.ndarray  # [V, 3], the category's mean shape
+  topology: Topology  # of the mesh, with its UV layout
+  step: int  # of the checkpoint
+
+  def __repr__(self) -> str:
+    return (
+      f"Reconstruction({len(self.vertices)} vertices, {len(self.cameras)} cameras, crop "
+      f"{tuple(round(value, 1) for value in self.box)} at {len(self.silhouette)} px, "
+      f"step {self.step})"
+    )
+
+  def export(self, path: str | os.PathLike[str]) -> pathlib.Path:
+    """Writes .glb, .obj (with .mtl and .png), .ply or .html; see `export.export_mesh`."""
+    return export_mesh(path, self.vertices, self.texture, self.topology)
+
+  def to_trimesh(self) -> trimesh.Trimesh:
+    """The textured mesh in object space (z up), for trimesh's own tools."""
+    return textured_mesh(self.vertices, self.texture, self.topology)
+
+  def render(self, image_size: int = 256, azimuth: float = 0.0) -> np.ndarray:
+    """A picture of the textured mesh from the predicted camera, or turned before it.
+
+    Args:
+      image_size: pixels of a side, S. Each new size compiles once.
+      azimuth: degrees by which the object is turned about the camera's vertical.
+
+    Returns:
+      [S, S, 4] float32 in [0, 1]: colour, not multiplied by alpha (0 where nothing is), and alpha.
+    """
+    turned = camera_lib.rotate_view(jnp.asarray(self.camera), float(azimuth))
+    texels = texture_texels(self.texture.astype(np.float32) / np.float32(255), self.topology)
+    return render_views(
+      self.vertices[None],
+      np.asarray(turned)[None],
+      texels[None],
+      self.topology,
+      image_size=image_size,
+    )[0]
