@@ -123,18 +123,18 @@ def complete_config(cache):
 
   return dataclasses.replace(
     config,
-    geometry=change("geometry", first="silhouettes", first_parts=True),
+    geometry=change("geometry", init="silhouettes", init_parts=True),
     loss=change(
       "loss",
       part_probability=5.0,
       part_vertices=10.0,
       part_cameras=True,
       adversary=1.0,
-      camera_bank=5.0,
+      target_camera=5.0,
       camera_temperature=0.01,
       camera_posterior=0.5,
     ),
-    em=change("em", template_every=2, parts_every=1, pull_back="camera", hypotheses=(4, 4)),
+    em=change("em", template_every=2, parts_every=1, uv_projection="camera", hypotheses=(4, 4)),
   )
 
 
@@ -144,11 +144,11 @@ def test_the_complete_method_ends_where_it_would_have_after_an_interruption(
 ):
   config = complete_config(cache)
   unbroken = run(config, tmp_path / "unbroken")
-  assert unbroken.em_state.camera_bank.shape == (12, 7)
+  assert unbroken.em_state.target_cameras.shape == (12, 7)
   assert jax.tree.leaves(unbroken.train_state.discriminator)
   lines = (tmp_path / "unbroken" / "metrics.jsonl").read_text().splitlines()
   named = {name for line in lines for name in json.loads(line)}
-  terms = ("part_probability", "part_vertices", "camera_bank", "adversary")
+  terms = ("part_probability", "part_vertices", "target_camera", "adversary")
   assert named >= {f"loss/{name}" for name in terms}
   run_until(5, config, tmp_path / "broken", monkeypatch)
   result = run(config, tmp_path / "broken")

@@ -87,7 +87,7 @@ class Batch:
   # Part probabilities, background first, or None where the data set has no parts.
   parts: Float[Array, "*D B H W P1"] | None = None
   # The camera that the bank holds for each image, or None without a bank.
-  found_camera: Float[Array, "*D B 7"] | None = None
+  target_camera: Float[Array, "*D B 7"] | None = None
 
 
 @struct.dataclass
@@ -96,7 +96,7 @@ class Prediction:
 
   half_offsets: Float[Array, "B Vh 3"]
   shape_code: Float[Array, "B Z"]  # the mean mu of the code, not the sample
-  # Image positions in [-1, 1], (x, y), or with model.flow=camera what is added to `camera_flow`.
+  # Image positions in [-1, 1], (x, y), or with model.flow=projected what is added to `camera_flow`.
   flow_map: Float[Array, "B Hu Wu 2"]
   cameras: Float[Array, "B K 7"]
   camera_logits: Float[Array, "B K"]
@@ -127,7 +127,7 @@ class EMState:
   # The part of each vertex, 0 for background; None without part maps.
   part_vertices: Int[Array, "V"] | None = None
   # A camera for each training image's unaugmented crop; None without a bank.
-  camera_bank: Float[Array, "N 7"] | None = None
+  target_cameras: Float[Array, "N 7"] | None = None
 
 
 def network_round(em_state: EMState, step: int) -> int:

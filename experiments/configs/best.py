@@ -28,11 +28,11 @@ def get_config() -> ml_collections.ConfigDict:
 def with_semantics(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """A silhouette-only preset's settings with everything that parts allow."""
   # The first template and every training picture's camera: found with a volume, before training.
-  config.geometry.first = "volume"
-  config.geometry.first_parts = True
+  config.geometry.init = "visual_hull"
+  config.geometry.init_parts = True
   config.loss.smooth_offsets = True
   # What a camera sees needs no learning, and left and right are not painted alike.
-  config.model.flow = "camera"
+  config.model.flow = "projected"
   config.geometry.symmetric_texture = False
   # ImageNet's features, frozen, tell cameras apart where a network trained on these pictures fails.
   config.model.encoder = "efficientnet"
@@ -48,13 +48,13 @@ def with_semantics(config: ml_collections.ConfigDict) -> ml_collections.ConfigDi
   config.loss.part_probability = 20.0
   config.loss.part_cameras = True
   config.loss.part_vertices = 10.0
-  config.loss.camera_bank = 5.0
+  config.loss.target_camera = 5.0
   config.loss.camera_posterior = 2.0
   config.em.rounds = 1
   config.em.round_fractions = (1.0,)
   # The exemplar's views are all from the side, and say nothing of how wide the object is.
   config.em.top_fraction = 1.0
-  config.em.pull_back = "camera"
+  config.em.uv_projection = "camera"
   config.em.template_every = 500
   config.em.parts_every = 500
   return config

@@ -16,7 +16,7 @@ from experiments.configs import best, planes
 def get_config() -> ml_collections.ConfigDict:
   config = best.with_semantics(planes.get_config())
   config.data.parts = "keypoints"
-  config.geometry.width = 0.8
+  config.geometry.init_width = 0.8
   config.loss.laplacian = 0.03
   config.loss.deformation = 0.02
   config.train.steps = 2500

@@ -22,7 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Longer training follows outlines further and made worse shapes.
   config.train.steps = 3000
   # Photographs from one side alone do not tell how wide the object is.
-  config.geometry.volume_cost = 0.4
+  config.geometry.hull_cost = 0.4
   # Nor do they see a back that folds over its flank.
   config.loss.flatten = 4e-3
   return config

@@ -18,7 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.to_dict(
       config.Config(
         geometry=config.GeometryConfig(
-          first="silhouettes", level=2, texels_per_side=4, uv_height=32
+          init="silhouettes", level=2, texels_per_side=4, uv_height=32
         ),
         data=config.DataConfig(source="synthetic", image_size=96, train_images=2000),
         model=config.ModelConfig(
@@ -34,8 +34,8 @@ def get_config() -> ml_collections.ConfigDict:
           laplacian=0.07,
           deformation=0.05,
           deformation_start=200,
-          deviation=5.0,
-          deviation_stop=300,
+          shape_variance=5.0,
+          shape_variance_stop=300,
           orientation=0.0,
           camera_temperature=0.01,
           camera_prior=1.0,

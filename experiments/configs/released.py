@@ -21,5 +21,5 @@ def get_config() -> ml_collections.ConfigDict:
   config.train.schedule = "inverse"
   config.loss.camera_entropy = 0.05
   config.model.camera_spread = False
-  config.em.mean_up = False
+  config.em.align_to_vertical = False
   return config

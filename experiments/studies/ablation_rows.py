@@ -17,15 +17,19 @@ class Row(NamedTuple):
 
 # What is made of keypoints bounds what parts without labels can be worth, and is quoted as that.
 _KEYPOINTS = "keypoint-supervised parts: "
-_NO_BANK = {"loss.camera_bank": 0.0}
+_NO_BANK = {"loss.target_camera": 0.0}
 _NO_PARTS = {
   **_NO_BANK,
   "loss.part_vertices": 0.0,
   "loss.part_probability": 0.0,
-  "geometry.first_parts": False,
+  "geometry.init_parts": False,
 }
 _FREE_POSE = {**_NO_BANK, "model.camera_pose": "free"}
-_FREE_SHAPES = {"loss.deviation": 0.0, "loss.deviation_stop": 0, "loss.deformation_start": 0}
+_FREE_SHAPES = {
+  "loss.shape_variance": 0.0,
+  "loss.shape_variance_stop": 0,
+  "loss.deformation_start": 0,
+}
 _ONE_M_STEP = {"em.template_every": 0, "em.parts_every": 0}
 # The template moves when training has ended, and no instance's shape with it.
 _STILL = {**_ONE_M_STEP, "em.rounds": 1, "em.round_fractions": (1.0,)}
@@ -36,7 +40,7 @@ _TWO_ROUNDS = {"em.rounds": 2, "em.round_fractions": (0.5, 0.5)}
 ROWS: dict[str, Row] = {
   "nothing": Row(
     "(a) no template, no semantics, no adversary",
-    {**_NO_PARTS, **_STILL, "geometry.first": "sphere"},
+    {**_NO_PARTS, **_STILL, "geometry.init": "sphere"},
   ),
   "template": Row("(b) with template", _NO_PARTS),
   "semantics": Row("(c) with template and semantics", {}),
@@ -65,7 +69,7 @@ ROWS: dict[str, Row] = {
   ),
   "no_volume": Row(
     "(c) from the silhouettes' mean, without a volume",
-    {"geometry.first": "silhouettes"},
+    {"geometry.init": "silhouettes"},
   ),
   "symmetric_texture": Row("(c) with a symmetric texture", {"geometry.symmetric_texture": True}),
   "free_flow": Row(

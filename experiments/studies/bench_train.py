@@ -51,7 +51,7 @@ def made_up_batch(config: Config, *, image_size: int) -> Batch:
     index=np.arange(count, dtype=np.int32),
     valid=np.ones(count, bool),
     parts=parts if config.semantic else None,
-    found_camera=cameras if config.loss.camera_bank else None,
+    target_camera=cameras if config.loss.target_camera else None,
   )
   return Batch(**arrays)
 
@@ -127,7 +127,7 @@ def measure_step(config: Config, *, round_index: int, repeats: int) -> dict[str,
     state, metrics = compiled.train_step(state, held, sharded, key)
     return metrics
 
-  if config.loss.camera_bank:
+  if config.loss.target_camera:
     views = make_views(
       topology, elevation=config.model.camera_elevation, roll=config.model.camera_roll
     )
@@ -176,7 +176,7 @@ def _stages(
 
   def drawn(prediction: Prediction, held: EMState, texels: Any, batch: Batch) -> jax.Array:
     vertices = assemble_vertices(prediction.half_offsets, held.template, topology)
-    single = batch.found_camera is not None
+    single = batch.target_camera is not None
     cameras = prediction.cameras[:, :1] if single else prediction.cameras
     drawing = draw(
       vertices,

@@ -47,11 +47,11 @@ def test_lists_from_json_become_tuples_and_ints_become_floats():
     ({"data": {"download": True}}, r"It belongs to .*source=cub\|pascal3d\|openimages"),
     ({"render": {"image_size": 40}}, "must divide"),
     ({"model": {"camera_elevation": [50.0, -20.0]}}, "rising angles"),
-    ({"loss": {"camera_posterior": 1.0}}, "and loss.camera_bank are 0"),
+    ({"loss": {"camera_posterior": 1.0}}, "and loss.target_camera are 0"),
     ({"model": {"camera_spread": False, "camera_pose": "upright"}}, "share of the circle"),
     ({"loss": {"camera_prior": 1.0}}, "camera_prior is set, but loss.camera_temperature is 0"),
-    ({"loss": {"deviation": 1.0}}, "loss.deviation_stop need each other"),
-    ({"geometry": {"first": "cube"}}, "geometry.first"),
+    ({"loss": {"shape_variance": 1.0}}, "loss.shape_variance_stop need each other"),
+    ({"geometry": {"init": "cube"}}, "geometry.init"),
     ({"geometry": {"uv_height": 96}}, "power of two"),
     ({"em": {"round_fractions": [0.5]}}, "em.round_fractions"),
     ({"em": {"round_fractions": [0.5, 0.6]}}, "sum to 1"),
@@ -163,12 +163,12 @@ def test_a_setting_that_still_exists_is_not_read_as_a_removed_one(monkeypatch):
 
 
 def test_a_choice_is_read_under_the_name_that_it_had():
-  old = {"geometry": {"first": "egg"}}
-  assert from_dict(old).geometry.first == "sphere"
+  old = {"geometry": {"init": "egg"}}
+  assert from_dict(old).geometry.init == "sphere"
   assert not differences(old, to_dict(Config()))
-  solid = to_dict(from_dict({"geometry": {"first": "silhouettes"}}))
+  solid = to_dict(from_dict({"geometry": {"init": "silhouettes"}}))
   assert differences(old, solid) == [
-    "geometry.first: 'sphere' in the work directory, 'silhouettes' now"
+    "geometry.init: 'sphere' in the work directory, 'silhouettes' now"
   ]
 
 
@@ -206,8 +206,8 @@ def test_probabilities_that_nothing_teaches_are_readable_but_not_trainable():
 
 def test_a_bank_must_teach_the_probabilities():
   """Nothing else does: the hypothesis that answers is not chosen by them."""
-  nested = {"loss": {"camera_bank": 1.0}}
-  with pytest.raises(ValueError, match=r"camera_bank is set.*camera_posterior"):
+  nested = {"loss": {"target_camera": 1.0}}
+  with pytest.raises(ValueError, match=r"target_camera is set.*camera_posterior"):
     config_checks.check_trainable(from_dict(nested))
   nested["loss"]["camera_posterior"] = 1.0
   config_checks.check_trainable(from_dict(nested))
@@ -219,13 +219,13 @@ def test_semantic_terms_without_parts_are_refused():
 
 
 def test_a_free_flow_is_not_kept_near_a_camera():
-  with pytest.raises(ValueError, match=r"loss\.flow_correction.*model\.flow=camera"):
+  with pytest.raises(ValueError, match=r"loss\.flow_correction.*model\.flow=projected"):
     from_dict({"loss": {"flow_correction": 1.0}})
 
 
 def test_a_flow_from_the_camera_looks_through_one_camera():
-  nested = {"model": {"flow": "camera"}, "loss": {"texture_cameras": "all"}}
-  with pytest.raises(ValueError, match=r"model\.flow=camera.*texture_cameras=all"):
+  nested = {"model": {"flow": "projected"}, "loss": {"texture_cameras": "all"}}
+  with pytest.raises(ValueError, match=r"model\.flow=projected.*texture_cameras=all"):
     from_dict(nested)
 
 
@@ -235,3 +235,20 @@ def test_meshes_are_fitted_only_to_silhouettes_that_are_learned():
     from_dict(nested)
   nested["loss"]["segmentation"] = 1.0
   assert from_dict(nested).refine.steps == 10
+
+
+def test_names_of_earlier_versions_are_read_as_the_names_of_now():
+  old = {
+    "geometry": {"first": "volume", "first_parts": True, "volume_turns": 2, "width": 0.4},
+    "model": {"flow": "camera"},
+    "loss": {"camera_bank": 5.0, "part_vertices": 1.0, "deviation": 5.0, "deviation_stop": 3},
+    "em": {"pull_back": "camera", "mean_up": False, "bank_evenness": 0.25},
+  }
+  new = from_dict(old)
+  assert (new.geometry.init, new.geometry.hull_turns) == ("visual_hull", 2)
+  assert (new.geometry.init_parts, new.geometry.init_width) == (True, 0.4)
+  assert new.model.flow == "projected"
+  assert (new.loss.target_camera, new.loss.shape_variance_stop) == (5.0, 3)
+  assert (new.em.uv_projection, new.em.align_to_vertical) == ("camera", False)
+  assert new.em.view_evenness == 0.25
+  assert differences(old, to_dict(new)) == []

@@ -143,7 +143,7 @@ def test_a_bank_of_cameras_follows_the_crops(split):
   bank = [crop.camera for _, crops in evaluation_batches(split, **_EVALUATION) for crop in crops]
   for step in range(4):
     batch = train_batch(split, step=step, **SETTINGS, bank=np.stack(bank))
-    assert batch.found_camera.shape == (4, 7)
+    assert batch.target_camera.shape == (4, 7)
     for row, number in enumerate(batch.index):
       rng = np.random.default_rng((0, step, row))
       square = square_box(split[number].box, padding=0.05, jitter=rng.uniform(-0.05, 0.05, 4))
@@ -151,8 +151,8 @@ def test_a_bank_of_cameras_follows_the_crops(split):
       true = crop(
         split[number], square, image_size=32, mirror=mirrored, keypoint_flip=KEYPOINT_FLIP
       ).camera
-      np.testing.assert_allclose(batch.found_camera[row], true, atol=1e-5)
-  assert train_batch(split, step=0, **SETTINGS).found_camera is None
+      np.testing.assert_allclose(batch.target_camera[row], true, atol=1e-5)
+  assert train_batch(split, step=0, **SETTINGS).target_camera is None
 
 
 def test_a_batch_without_any_part_map_looks_like_the_others(split):

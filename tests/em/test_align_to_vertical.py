@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from umr_jax.em.align_to_vertical import mean_up, stood_up
+from umr_jax.em.align_to_vertical import align_to_vertical, stood_up
 from umr_jax.geometry import camera, quaternion
 from umr_jax.models.camera_heads import upright_rotation
 from umr_jax.types import EMState, Template
@@ -24,28 +24,28 @@ def leaning(rng):
     round=np.int32(1),
     round_start=np.int32(0),
     template=Template(half_vertices=np.asarray(half)),
-    camera_bank=np.asarray(bank),
+    target_cameras=np.asarray(bank),
   )
   return state, np.asarray(rotations)
 
 
 def test_what_photographs_show_as_up_becomes_z(leaning):
   state, rotations = leaning
-  up = mean_up(rotations)
+  up = align_to_vertical(rotations)
   np.testing.assert_allclose(np.arctan2(up[0], up[2]), np.deg2rad(-35.0), atol=0.05)
   stood = stood_up(state, up)
-  now = mean_up(stood.camera_bank[:, 3:])
+  now = align_to_vertical(stood.target_cameras[:, 3:])
   np.testing.assert_allclose(now[0], 0.0, atol=1e-4)
   np.testing.assert_allclose(now[2], np.hypot(up[0], up[2]), rtol=1e-4)
 
 
 def test_pictures_and_the_mirror_plane_stay(leaning):
   state, rotations = leaning
-  stood = stood_up(state, mean_up(rotations))
+  stood = stood_up(state, align_to_vertical(rotations))
 
   def projected(state):
     points = jnp.broadcast_to(jnp.asarray(state.template.half_vertices), (400, 20, 3))
-    return camera.project(points, jnp.asarray(state.camera_bank))
+    return camera.project(points, jnp.asarray(state.target_cameras))
 
   np.testing.assert_allclose(projected(stood), projected(state), atol=1e-5)
   before, after = (s.template.half_vertices[:, 1] for s in (state, stood))
@@ -56,4 +56,4 @@ def test_cameras_that_do_not_agree_turn_nothing(leaning, rng):
   state, _ = leaning
   q = rng.normal(size=(400, 4))
   anywhere = (q / np.linalg.norm(q, axis=-1, keepdims=True)).astype(np.float32)
-  assert stood_up(state, mean_up(anywhere)) is state
+  assert stood_up(state, align_to_vertical(anywhere)) is state

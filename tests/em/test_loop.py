@@ -35,13 +35,13 @@ def test_the_config_says_where_a_run_begins(tmp_path):
   topology, first = first_template(with_geometry(config))
   np.testing.assert_array_equal(first, unit_sphere(topology))
 
-  topology, first = first_template(with_geometry(config, first="silhouettes", width=0.4))
+  topology, first = first_template(with_geometry(config, init="silhouettes", init_width=0.4))
   assert first.shape == (topology.num_half, 3) and np.isfinite(first).all()
   length, height = np.ptp(first[:, 0]), np.ptp(first[:, 2])
   # Crops leave a margin around the longer side of each bird.
   assert 0.5 < max(length, height) < 2.0
   np.testing.assert_allclose(2 * np.abs(first[:, 1]).max(), 0.4 * length, rtol=0.15)
-  _, wide = first_template(with_geometry(config, first="silhouettes", width=0.8))
+  _, wide = first_template(with_geometry(config, init="silhouettes", init_width=0.8))
   np.testing.assert_allclose(wide[:, 1], 2 * first[:, 1], rtol=1e-5)
 
 
@@ -62,7 +62,7 @@ def test_a_finished_loop_is_forgotten(tmp_path):
   [
     ({}, {}, True),
     ({"camera_pose": "upright"}, {}, False),
-    ({}, {"mean_up": False}, False),
+    ({}, {"align_to_vertical": False}, False),
     ({}, {"restart": False, "hypotheses": (2, 2)}, False),
   ],
 )
@@ -87,16 +87,16 @@ def test_the_template_stands_up_for_a_new_network_alone(tmp_path, monkeypatch, m
 
 @pytest.mark.slow
 def test_a_volume_is_template_and_first_bank(tmp_path):
-  config = with_geometry(tiny_config(tmp_path), first="volume", volume_turns=1)
+  config = with_geometry(tiny_config(tmp_path), init="visual_hull", hull_turns=1)
   topology = build_topology_from(config)
   split = load_dataset(config.data).splits["train"]
   with jax.numpy_dtype_promotion("standard"):
     bare = first_em_state(config, topology, split)
-    bank = dataclasses.replace(config, loss=dataclasses.replace(config.loss, camera_bank=1.0))
+    bank = dataclasses.replace(config, loss=dataclasses.replace(config.loss, target_camera=1.0))
     state = first_em_state(bank, topology, split)
-  assert bare.camera_bank is None
-  assert state.camera_bank.shape == (len(split), 7)
+  assert bare.target_cameras is None
+  assert state.target_cameras.shape == (len(split), 7)
   np.testing.assert_array_equal(state.template.half_vertices, bare.template.half_vertices)
   # It is no view of the profile's solid: cells have moved.
-  flat = first_em_state(with_geometry(config, first="silhouettes"), topology, split)
+  flat = first_em_state(with_geometry(config, init="silhouettes"), topology, split)
   assert np.abs(state.template.half_vertices - flat.template.half_vertices).max() > 0.05

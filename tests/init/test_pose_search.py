@@ -217,7 +217,7 @@ def begun(folder, **em):
   config = tiny_config(folder)
   config = dataclasses.replace(
     config,
-    loss=dataclasses.replace(config.loss, camera_bank=1.0),
+    loss=dataclasses.replace(config.loss, target_camera=1.0),
     em=dataclasses.replace(config.em, **em),
   )
   loop = EMLoop(
@@ -236,16 +236,16 @@ def begun(folder, **em):
 def test_a_run_keeps_one_camera_for_every_training_image(tmp_path):
   loop, _, em_state = begun(tmp_path)
   state = loop._search(em_state, 0)
-  assert state.camera_bank.shape == (len(loop.train_split), 7)
-  np.testing.assert_allclose(np.linalg.norm(state.camera_bank[:, 3:], axis=-1), 1.0, rtol=1e-5)
-  assert (state.camera_bank[:, 0] > 0.0).all()
+  assert state.target_cameras.shape == (len(loop.train_split), 7)
+  np.testing.assert_allclose(np.linalg.norm(state.target_cameras[:, 3:], axis=-1), 1.0, rtol=1e-5)
+  assert (state.target_cameras[:, 0] > 0.0).all()
 
 
 def test_a_run_takes_its_evenness_from_the_config(tmp_path):
   banks = []
   for evenness in (0.0, 1.0):
-    loop, _, em_state = begun(tmp_path, bank_evenness=evenness)
-    banks.append(loop._search(em_state, 0).camera_bank)
+    loop, _, em_state = begun(tmp_path, view_evenness=evenness)
+    banks.append(loop._search(em_state, 0).target_cameras)
   assert np.abs(banks[0] - banks[1]).max() > 1e-3
 
 
@@ -254,7 +254,7 @@ def test_a_bank_that_the_run_begins_with_is_not_searched_again(tmp_path, monkeyp
   loop, train_state, em_state = begun(tmp_path)
   if known:
     bank = np.ones((len(loop.train_split), 7), np.float32)
-    em_state = dataclasses.replace(em_state, camera_bank=bank)
+    em_state = dataclasses.replace(em_state, target_cameras=bank)
   loop = dataclasses.replace(loop, monitor=types.SimpleNamespace(record=None))
   searched = []
 

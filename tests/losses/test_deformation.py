@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from umr_jax.losses.deformation import deformation_loss, deviation_loss
+from umr_jax.losses.deformation import deformation_loss, shape_variance_loss
 
 
 def test_matches_the_golden_value(golden_geometry):
@@ -34,13 +34,15 @@ def test_gradient_pulls_every_moved_vertex_equally(rng):
 def test_deviation_does_not_see_what_all_shapes_share(rng):
   offsets = jnp.asarray(rng.normal(size=(4, 9, 3)), jnp.float32)
   shared = jnp.asarray(rng.normal(size=(1, 9, 3)), jnp.float32)
-  np.testing.assert_allclose(deviation_loss(offsets + shared), deviation_loss(offsets), rtol=1e-4)
+  np.testing.assert_allclose(
+    shape_variance_loss(offsets + shared), shape_variance_loss(offsets), rtol=1e-4
+  )
   same = jnp.repeat(shared, 4, axis=0)
-  value, grad = jax.value_and_grad(lambda o: deviation_loss(o).sum())(same)
+  value, grad = jax.value_and_grad(lambda o: shape_variance_loss(o).sum())(same)
   np.testing.assert_allclose(value, 0.0, atol=1e-5)
   assert np.isfinite(grad).all()
 
 
 def test_deviation_is_the_distance_from_the_mean():
   offsets = jnp.stack([jnp.full((5, 3), 0.2), jnp.full((5, 3), -0.2)])
-  np.testing.assert_allclose(deviation_loss(offsets), [0.2 * 3**0.5] * 2, rtol=1e-5)
+  np.testing.assert_allclose(shape_variance_loss(offsets), [0.2 * 3**0.5] * 2, rtol=1e-5)

@@ -139,7 +139,7 @@ def test_a_flow_from_the_camera_starts_where_the_chosen_hypothesis_sees(case, to
   camera = choose_rows(prediction.cameras, chosen)
   residual = prediction.flow_map * 0.1
   seen = camera_flow(vertices, camera, topology, uv_height=residual.shape[1])
-  drawing = call(vertices, residual, early=early, flow="camera")
+  drawing = call(vertices, residual, early=early, flow="projected")
   expected = call(vertices, seen + residual, early=early)
   for found, wanted in zip(*map(jax.tree.leaves, (vars(drawing), vars(expected))), strict=True):
     np.testing.assert_allclose(found, wanted, atol=1e-6)
@@ -149,4 +149,4 @@ def test_a_flow_from_the_camera_starts_where_the_chosen_hypothesis_sees(case, to
 def test_a_flow_from_the_camera_needs_one_camera(case):
   call, vertices, prediction, _ = case
   with pytest.raises(ValueError, match="every_color"):
-    call(vertices, prediction.flow_map, early=False, flow="camera", every_color=True)
+    call(vertices, prediction.flow_map, early=False, flow="projected", every_color=True)

@@ -87,13 +87,13 @@ def objective(topology, em_state, batch):
     em_state=em_state,
     size=S,
     judge=None,
-    found_camera=None,
+    target_camera=None,
     flow="free",
   ):
     return total_loss(
       prediction,
       em_state,
-      dataclasses.replace(batch, found_camera=found_camera),
+      dataclasses.replace(batch, target_camera=target_camera),
       jax.random.key(0),
       round_step=jnp.int32(step),
       topology=topology,
@@ -116,7 +116,7 @@ def judge(images):
 
 def only(name):
   zeros = {f.name: 0.0 for f in dataclasses.fields(LossConfig) if f.type is float}
-  return LossConfig(**{**zeros, name: 1.0}, deviation_stop=2000)
+  return LossConfig(**{**zeros, name: 1.0}, shape_variance_stop=2000)
 
 
 def test_the_total_is_the_sum_of_the_weighted_terms(objective, prediction):
@@ -139,7 +139,7 @@ def test_every_weight_of_the_config_reaches_its_term(objective, prediction, taug
   state = {
     "part_": {"em_state": taught},
     "adver": {"judge": judge},
-    "camera_bank": {"found_camera": FOUND},
+    "target_camera": {"target_camera": FOUND},
     "flow_correction": {"flow": "camera"},
   }
   state = state.get(name, state.get(name[:5], {}))
@@ -194,7 +194,7 @@ def test_gradients_go_where_the_method_sends_them(objective, prediction):
   assert (texture.flow_map != 0.0).any() and (texture.camera_logits == 0.0).all()
   entropy = gradient("camera_entropy")
   assert (entropy.camera_logits != 0.0).any() and (entropy.half_offsets == 0.0).all()
-  for name in ("laplacian", "flatten", "edge", "deformation", "deviation"):
+  for name in ("laplacian", "flatten", "edge", "deformation", "shape_variance"):
     grad = gradient(name)
     assert (grad.half_offsets != 0.0).any() and (grad.cameras == 0.0).all(), name
 
@@ -203,7 +203,7 @@ def test_a_flow_from_the_camera_is_asked_to_stay_there(objective, prediction):
   assert "loss/flow_correction" not in objective(prediction)[1]
 
   def loss(p):
-    return objective(p, weights=only("flow_correction"), flow="camera")
+    return objective(p, weights=only("flow_correction"), flow="projected")
 
   (value, metrics), grad = jax.value_and_grad(loss, has_aux=True)(prediction)
   squared = np.square(np.asarray(prediction.flow_map)).sum(axis=-1).mean()
@@ -244,11 +244,11 @@ def test_terms_begin_and_end_when_the_config_says():
 
 
 def test_the_deviation_term_ends_with_the_first_round_or_before():
-  weights = LossConfig(deviation=3.0, deviation_stop=10)
+  weights = LossConfig(shape_variance=3.0, shape_variance_stop=10)
 
   def at(round_index, step):
     now = term_weights(weights, round_index=jnp.int32(round_index), round_step=jnp.int32(step))
-    return float(now["deviation"])
+    return float(now["shape_variance"])
 
   assert (at(0, 9), at(0, 10), at(1, 5)) == (3.0, 0.0, 0.0)
 
@@ -359,14 +359,14 @@ def test_a_found_camera_calls_the_hypothesis_of_its_side(objective, prediction):
   prediction = prediction.replace(
     cameras=prediction.cameras.at[..., :3].set(prediction.cameras[:, :1, :3])
   )
-  weights = dataclasses.replace(only("camera_bank"), camera_posterior=0.5)
+  weights = dataclasses.replace(only("target_camera"), camera_posterior=0.5)
 
   def loss(prediction, weights=weights):
-    return objective(prediction, weights=weights, found_camera=found)[0]
+    return objective(prediction, weights=weights, target_camera=found)[0]
 
   called = jnp.array([2, 1])
   gap = 1.0 - jnp.square(jnp.sum(prediction.cameras[:, 0, 3:] * turned, axis=-1))
-  np.testing.assert_allclose(loss(prediction, only("camera_bank")), gap.mean(), rtol=1e-4)
+  np.testing.assert_allclose(loss(prediction, only("target_camera")), gap.mean(), rtol=1e-4)
   log_probs = jax.nn.log_softmax(prediction.camera_logits, axis=-1)
   surprise = -log_probs[jnp.arange(B), called].mean()
   np.testing.assert_allclose(loss(prediction), gap.mean() + 0.5 * surprise, rtol=1e-4)
@@ -379,7 +379,7 @@ def test_a_found_camera_calls_the_hypothesis_of_its_side(objective, prediction):
 
 def test_with_a_bank_one_hypothesis_is_drawn(objective, prediction):
   def loops(prediction, found):
-    text = str(jax.make_jaxpr(lambda p: objective(p, found_camera=found)[0])(prediction))
+    text = str(jax.make_jaxpr(lambda p: objective(p, target_camera=found)[0])(prediction))
     return text.count("while[")
 
   alone = prediction.replace(

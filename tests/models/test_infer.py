@@ -77,7 +77,7 @@ def test_the_texture_stem_follows_the_config():
 
 def test_a_flow_from_the_camera_is_seen_by_the_most_probable_one(parts, images):
   infer, *arguments = parts
-  model = dataclasses.replace(CONFIG.model, flow="camera")
+  model = dataclasses.replace(CONFIG.model, flow="projected")
   topology = build_topology_from(CONFIG)
   net = build_net(dataclasses.replace(CONFIG, model=model), hypotheses=4)
   free, found = infer(*arguments, images), jax.jit(make_infer(net, topology))(*arguments, images)

@@ -103,7 +103,7 @@ def test_what_parts_do_not_depend_on_finds_them_again_and_the_content_of_files_c
     prepare.discovered(dataset, config_with(tmp_path, parts=dataclasses.replace(TINY, **parts)))
     return len(calls) > before
 
-  assert anew() and not anew(reliable=0.9)
+  assert anew() and not anew(confident=0.9)
   learned = {"method": "cosegment", "features": "encoder"}
   assert anew(**learned) and not anew(**learned)
   with monkeypatch.context() as patch:

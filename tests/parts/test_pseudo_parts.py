@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from umr_jax.parts.pseudo_parts import inside_mask, reliable
+from umr_jax.parts.pseudo_parts import confident, inside_mask
 
 
 def test_drawn_parts_continue_to_the_edge_of_the_silhouette_and_end_there():
@@ -29,15 +29,15 @@ def test_a_mesh_that_is_not_seen_teaches_nothing():
 def test_low_ranks_in_both_losses_are_reliable():
   probability = np.array([0.1, 0.2, 0.3, 0.4, np.inf], np.float32)
   vertices = np.array([20.0, 10.0, 50.0, 30.0, np.inf], np.float32)
-  chosen = reliable(probability, vertices, share=0.4)
+  chosen = confident(probability, vertices, share=0.4)
   np.testing.assert_array_equal(chosen, [True, True, False, False, False])
-  assert reliable(probability, vertices, share=0.0).sum() == 1
-  assert reliable(probability, vertices, share=1.0).all()
+  assert confident(probability, vertices, share=0.0).sum() == 1
+  assert confident(probability, vertices, share=1.0).all()
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
 def test_units_of_a_loss_do_not_matter(rng, scale):
   first, second = rng.random((2, 30)).astype(np.float32)
   np.testing.assert_array_equal(
-    reliable(first, second, share=0.5), reliable(first * np.float32(scale), second, share=0.5)
+    confident(first, second, share=0.5), confident(first * np.float32(scale), second, share=0.5)
   )

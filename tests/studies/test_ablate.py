@@ -124,7 +124,7 @@ def test_a_setting_newer_than_a_result_does_not_lock_it(study, monkeypatch):
   ablate.ablate(study, rows=("semantics",), seeds=(0,))
   path = study.out / "semantics.json"
   older = json.loads(path.read_text())
-  del older["settings"]["em"]["pull_back"]
+  del older["settings"]["em"]["uv_projection"]
   path.write_text(json.dumps(older))
   ablate.ablate(study, rows=("semantics",), seeds=(0, 1))
   assert len(recorder.asked) == 2
@@ -176,7 +176,7 @@ def test_tables_go_where_they_are_asked_to_or_beside_the_runs(tmp_path, monkeypa
   study = study_flags.study_of("planes", "full", out=str(tmp_path / "afresh"))
   assert study.out == tmp_path / "afresh" and study.workdir.name == "ablate-planes-full"
   assert study.base.train.steps == 2500 and "with" not in study.made_of
-  monkeypatch.setattr(studies, "_RESULTS", tmp_path / "no clone")
+  monkeypatch.setattr(study_flags, "_RESULTS", tmp_path / "no clone")
   study = study_flags.study_of("planes", "small", workdir=str(tmp_path / "runs"))
   assert study.out == study.workdir == tmp_path / "runs"
 

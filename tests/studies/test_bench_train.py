@@ -23,20 +23,22 @@ def complete(tmp_path):
   config = tiny_config(tmp_path)
   return dataclasses.replace(
     config,
-    loss=dataclasses.replace(config.loss, part_vertices=1.0, part_probability=1.0, camera_bank=1.0),
+    loss=dataclasses.replace(
+      config.loss, part_vertices=1.0, part_probability=1.0, target_camera=1.0
+    ),
   )
 
 
 def test_made_up_data_look_like_data(tmp_path):
   config = complete(tmp_path)
   batch = made_up_batch(config, image_size=64)
-  assert batch.image.shape == (4, 64, 64, 3) and batch.found_camera.shape == (4, 7)
+  assert batch.image.shape == (4, 64, 64, 3) and batch.target_camera.shape == (4, 7)
   np.testing.assert_allclose(batch.parts.sum(-1), 1.0)
   assert (batch.parts[..., 1:].sum((1, 2)) > 20).all()
   state = made_up_state(config, build_topology_from(config))
   assert sorted(set(np.asarray(state.part_vertices))) == [1, 2, 3, 4]
   bare = made_up_batch(tiny_config(tmp_path), image_size=64)
-  assert bare.parts is None and bare.found_camera is None
+  assert bare.parts is None and bare.target_camera is None
 
 
 def perceptual(tmp_path):

@@ -160,14 +160,14 @@ def test_found_cameras_turn_with_the_picture(rng):
   spot = ((x - place[0]) ** 2 + (y - place[1]) ** 2 < 0.15**2).astype(np.float32)
   found = jnp.tile(jnp.array([[0.5, 0.1, -0.05, 0.6, 0.0, 0.8, 0.0]]), (8, 1))
   batch = dataclasses.replace(
-    batch, mask=jnp.tile(jnp.asarray(spot)[None], (8, 1, 1)), found_camera=found
+    batch, mask=jnp.tile(jnp.asarray(spot)[None], (8, 1, 1)), target_camera=found
   )
   # The point that the camera puts there, at its origin's depth.
   rotation = np.asarray(camera.rotation(found[:1]))[0]
   point = rotation.T @ np.append((place - np.array([0.1, -0.05])) / 0.5, 0.0)
   moved = slant(batch, jax.random.key(3), rotation=35.0, stretch=0.0)
   points = jnp.tile(jnp.asarray(point, jnp.float32)[None, None], (8, 1, 1))
-  seen = np.asarray(camera.project(points, moved.found_camera))[:, 0, :2]
+  seen = np.asarray(camera.project(points, moved.target_camera))[:, 0, :2]
   for mask, there in zip(np.asarray(moved.mask), seen, strict=True):
     np.testing.assert_allclose(moments(mask)[1], there, atol=0.02)
   assert np.ptp(seen[:, 0]) > 0.1

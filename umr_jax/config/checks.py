@@ -10,7 +10,7 @@ from umr_jax.config.limits import CHOICES, LIMITS
 _BUILT = (
   "segmentation",
   "adversary",
-  "camera_bank",
+  "target_camera",
   "camera_temperature",
   "part_probability",
   "part_vertices",
@@ -48,39 +48,39 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
       "refine.steps fits meshes to silhouettes that the network predicts: set loss.segmentation, "
       "which teaches it to, or refine.steps to 0."
     )
-  if config.model.flow == "camera" and config.loss.texture_cameras == "all":
+  if config.model.flow == "projected" and config.loss.texture_cameras == "all":
     yield (
-      "model.flow=camera looks through one camera: it does not go with loss.texture_cameras=all."
+      "model.flow=projected looks through one camera: it does not go with loss.texture_cameras=all."
     )
-  if config.model.flow != "camera" and config.loss.flow_correction:
-    yield "loss.flow_correction needs model.flow=camera: set it to 0, or that."
+  if config.model.flow != "projected" and config.loss.flow_correction:
+    yield "loss.flow_correction needs model.flow=projected: set it to 0, or that."
   published_resnet = config.model.encoder == "resnet18" and config.model.encoder_weights != "none"
   if published_resnet and config.model.norm != "batch":
     yield "model.encoder_weights were trained with BatchNorm: set model.norm=batch."
   elevation = config.model.camera_elevation
   if len(elevation) != 2 or not -90 <= elevation[0] < elevation[1] <= 90:
     yield f"model.camera_elevation is {elevation}; it must be two rising angles in [-90, 90]."
-  if config.geometry.first_parts and (config.geometry.first == "sphere" or not config.semantic):
+  if config.geometry.init_parts and (config.geometry.init == "sphere" or not config.semantic):
     yield (
-      "geometry.first_parts is set: it needs geometry.first=silhouettes or volume, and "
+      "geometry.init_parts is set: it needs geometry.init=silhouettes or volume, and "
       "loss.part_vertices or loss.part_probability to use them."
     )
-  if bool(config.loss.deviation) != bool(config.loss.deviation_stop):
-    yield "loss.deviation and loss.deviation_stop need each other: set both, or neither."
+  if bool(config.loss.shape_variance) != bool(config.loss.shape_variance_stop):
+    yield "loss.shape_variance and loss.shape_variance_stop need each other: set both, or neither."
   if config.loss.camera_prior and not config.loss.camera_temperature:
     yield "loss.camera_prior is set, but loss.camera_temperature is 0: nothing would use it."
   if not config.model.camera_spread and (
-    config.model.camera_pose == "upright" or config.loss.camera_bank
+    config.model.camera_pose == "upright" or config.loss.target_camera
   ):
     yield (
-      "model.camera_spread=False needs model.camera_pose=free and no loss.camera_bank: these give "
-      "each hypothesis its share of the circle."
+      "model.camera_spread=False needs model.camera_pose=free and no loss.target_camera: these "
+      "give each hypothesis its share of the circle."
     )
   if config.loss.camera_posterior and not (
-    config.loss.camera_temperature or config.loss.camera_bank
+    config.loss.camera_temperature or config.loss.target_camera
   ):
     yield (
-      "loss.camera_posterior is set, but loss.camera_temperature and loss.camera_bank are 0: "
+      "loss.camera_posterior is set, but loss.camera_temperature and loss.target_camera are 0: "
       "nothing would use it."
     )
   if config.data.parts == "none" and config.semantic:
@@ -105,7 +105,7 @@ def check_trainable(config: Any) -> None:
     ValueError: with the reason.
   """
   loss = config.loss
-  for name in ("camera_temperature", "camera_bank"):
+  for name in ("camera_temperature", "target_camera"):
     if getattr(loss, name) and max(config.em.hypotheses) > 1 and not loss.camera_posterior:
       raise ValueError(
         f"loss.{name} is set, so the probabilities of the hypotheses learn from "

@@ -18,17 +18,16 @@ from umr_jax.config import checks as config_checks
 class GeometryConfig:
   """The template mesh and its UV layout."""
 
-  # The first template: sphere (the paper's) | silhouettes (their mean, as a solid) | volume (what
-  # all silhouettes agree on, its cameras and cells found in turns)
-  first: str = "sphere"
-  volume_turns: int = 4  # how often a volume finds the cameras that it is then fitted to
-  # How dear its cells are outside the silhouettes' solid: what no image tells stays as it is there.
-  volume_cost: float = 0.0
-  # With silhouettes or a volume: the first canonical map comes from the parts' mean profile.
-  first_parts: bool = False
-  width: float = (
-    0.5  # y of a template from silhouettes, or of a volume's start, as a share of its x
-  )
+  # The first template: sphere (the paper's) | silhouettes (their mean, as a solid) | visual_hull
+  # (what all silhouettes agree on, its cameras and voxels found in turns)
+  init: str = "sphere"
+  hull_turns: int = 4  # how often a visual hull's cameras are found and its voxels fitted to them
+  # Cost of its voxels outside the silhouettes' solid: what no image constrains stays as there.
+  hull_cost: float = 0.0
+  # With silhouettes or a hull: the first canonical map comes from the parts' mean profile.
+  init_parts: bool = False
+  # y of a template from silhouettes, or of a visual hull's start, as a share of its x
+  init_width: float = 0.5
   level: int = 3  # icosphere subdivisions: 0..4 are 12, 42, 162, 642, 2562 vertices
   texels_per_side: int = 6  # R: a face has R * R texels
   uv_height: int = 128  # the UV map is [uv_height, 2 * uv_height]
@@ -93,7 +92,7 @@ class PartsConfig:
   batch_size: int = 16
   learning_rate: float = 3e-3
   seed: int = 0
-  reliable: float = 0.5  # the share of reconstructions that teach when parts are improved
+  confident: float = 0.5  # the share of reconstructions that give pseudo labels
   # Weights of the losses; the published ones are 10, 1000, 100, 10000 and 0.1. Preset `scops` has
   # those that were tried here.
   supervision: float = 1.0  # of cross-entropy to the factors' maps
@@ -151,15 +150,15 @@ class LossConfig:
   texture_cameras: str = "one"  # one: the drawn or responsible hypothesis | all of them
   texture_dt: float = 3.0
   texture_cycle: float = 0.5
-  flow_correction: float = 0.0  # with model.flow=camera: keeps the head's departures small
+  flow_correction: float = 0.0  # with model.flow=projected: keeps the head's departures small
   laplacian: float = 0.15
   smooth_offsets: bool = False  # the Laplacian is that of the offsets: the template keeps its edges
   flatten: float = 4e-4
   edge: float = 0.0
   deformation: float = 5.0
   deformation_start: int = 0  # the step of the first round at which the term begins
-  deviation: float = 0.0  # keeps all shapes equal while cameras settle
-  deviation_stop: int = 0  # the step of the first round at which the term ends
+  shape_variance: float = 0.0  # keeps all shapes equal while cameras settle
+  shape_variance_stop: int = 0  # the step of the first round at which the term ends
   orientation: float = 0.4
   orientation_stop: int = 300  # the step of the first round at which the term ends
   # Semantic consistency, from the first canonical map on; needs data with part maps.
@@ -170,7 +169,8 @@ class LossConfig:
   adversary: float = 0.0
   adversary_reversal: float = 0.2  # how much of its gradient, reversed, reaches the shape
   adversary_domain: str = "mask"  # mask | color
-  camera_bank: float = 0.0  # of the bank: a camera for every training image, found by search
+  # Distance to the camera that pose search found for the training image.
+  target_camera: float = 0.0
   camera_entropy: float = 0.0  # positive: towards one hypothesis; negative: keeps several alive
   # Hypotheses count by responsibility, softmax(-loss / temperature), and their probabilities learn
   # to be the responsibilities; 0: they count by their probabilities, as in the paper.
@@ -214,14 +214,14 @@ class EMConfig:
   round_fractions: tuple[float, ...] = (0.5, 0.5)  # of train.steps; must sum to 1
   template_every: int = 0  # steps between template updates inside a round; 0: at its end only
   parts_every: int = 0  # the same for the canonical part map
-  pull_back: str = "flow"  # what finds a point's part on an image: flow (the paper's) | camera
+  uv_projection: str = "flow"  # what finds a point's part on an image: flow (the paper's) | camera
   # How much views that suit every image are held back: 0: not; 1: for photographs from all around
-  bank_evenness: float = 0.5
+  view_evenness: float = 0.5
   top_fraction: float = 0.3125  # |Q| and |U| as a share of the training set (5/16)
   restart: bool = True  # a round starts from a new network; False: it continues
   # Before a new network, with model.camera_pose=free: the template is turned so that the mean up of
   # the last round's cameras is the axis about which hypotheses are spread.
-  mean_up: bool = True
+  align_to_vertical: bool = True
   # What is different from the second round on, such as ("loss.mask=2.5",); weights of losses only.
   later: tuple[str, ...] = ()
 
@@ -328,8 +328,40 @@ _REMOVED: dict[str, Any] = {
   "em.render_sizes": (),
 }
 
-# Choices that had another name in earlier versions: the setting, and from the old name to the new.
-_RENAMED_CHOICES = {"geometry.first": {"egg": "sphere"}}
+# Settings and choices that had another name in earlier versions: from the old name to the new.
+_RENAMED = {
+  "geometry.first": "geometry.init",
+  "geometry.first_parts": "geometry.init_parts",
+  "geometry.width": "geometry.init_width",
+  "geometry.volume_turns": "geometry.hull_turns",
+  "geometry.volume_cost": "geometry.hull_cost",
+  "parts.reliable": "parts.confident",
+  "loss.camera_bank": "loss.target_camera",
+  "loss.deviation": "loss.shape_variance",
+  "loss.deviation_stop": "loss.shape_variance_stop",
+  "em.bank_evenness": "em.view_evenness",
+  "em.pull_back": "em.uv_projection",
+  "em.mean_up": "em.align_to_vertical",
+}
+_RENAMED_CHOICES = {
+  "geometry.init": {"egg": "sphere", "volume": "visual_hull"},
+  "model.flow": {"camera": "projected"},
+}
+
+
+def with_new_names(nested: Mapping[str, Any]) -> dict[str, Any]:
+  """Nested settings of an earlier version under the names and choices that they have now."""
+  # A group without settings stays one.
+  new: dict[str, Any] = {name: {} for name, group in nested.items() if isinstance(group, Mapping)}
+  for name, value in flatten(nested).items():
+    name = _RENAMED.get(name, name)
+    choices = _RENAMED_CHOICES.get(name, {})
+    *groups, last = name.split(".")
+    node = new
+    for group in groups:
+      node = node.setdefault(group, {})
+    node[last] = choices.get(value, value) if isinstance(value, str) else value
+  return new
 
 
 def from_dict(nested: Mapping[str, Any]) -> Config:
@@ -341,7 +373,7 @@ def from_dict(nested: Mapping[str, Any]) -> Config:
     ValueError: for an unknown name, a value of the wrong type, a removed setting with another
       value, or a combination that cannot run.
   """
-  return _build(Config, nested, "")
+  return _build(Config, with_new_names(nested), "")
 
 
 def _build(cls: type, nested: Mapping[str, Any], prefix: str) -> Any:
@@ -366,7 +398,7 @@ def _build(cls: type, nested: Mapping[str, Any], prefix: str) -> Any:
         raise ValueError(f"{prefix}{name} is {value!r}; it must be a group of settings.")
       arguments[name] = _build(typing.cast(type, kind), value, f"{prefix}{name}.")
     else:
-      arguments[name] = _renamed(prefix + name, _convert(value, kind, prefix + name))
+      arguments[name] = _convert(value, kind, prefix + name)
   return cls(**arguments)
 
 
@@ -395,9 +427,12 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[A
   """
   known = flatten(to_dict(Config()))
   removed = {name: value for name, value in _REMOVED.items() if name not in known}
-  before, after = known | removed | flatten(old), removed | flatten(new)
+  before, after = (
+    known | removed | flatten(with_new_names(old)),
+    removed | flatten(with_new_names(new)),
+  )
   pairs = {
-    name: tuple(_plain(_renamed(name, flat.get(name, "absent"))) for flat in (before, after))
+    name: tuple(_plain(flat.get(name, "absent")) for flat in (before, after))
     for name in sorted(before | after)
     if not name.startswith(_MAY_DIFFER)
   }
@@ -411,11 +446,6 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     for name, (was, now) in changes(old, new).items()
     if not (name == "train.steps" and isinstance(was, int) and now > was)
   ]
-
-
-def _renamed(name: str, value: Any) -> Any:
-  """The value of a setting under the name that it has now."""
-  return _RENAMED_CHOICES.get(name, {}).get(value, value) if isinstance(value, str) else value
 
 
 def _plain(value: Any) -> Any:

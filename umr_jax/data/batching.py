@@ -91,7 +91,7 @@ def train_batch(
       cameras.append(mirror_camera(camera) if mirrored else camera)
   batch = _stack(crops, indices, len(crops), split.part_channels if parts else 0)
   found: Any = np.stack(cameras) if cameras else None
-  return dataclasses.replace(batch, found_camera=found)
+  return dataclasses.replace(batch, target_camera=found)
 
 
 def evaluation_batches(

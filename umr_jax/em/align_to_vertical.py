@@ -16,7 +16,7 @@ from umr_jax.types import EMState, Template
 _LEAST = 0.3
 
 
-def mean_up(rotations: Float[np.ndarray, "N 4"]) -> np.ndarray:
+def align_to_vertical(rotations: Float[np.ndarray, "N 4"]) -> np.ndarray:
   """What the photographs show as up, in object space.
 
   Args:
@@ -38,7 +38,7 @@ def stood_up(em_state: EMState, up: Float[np.ndarray, "3"]) -> EMState:
 
   Args:
     em_state: at the end of a round; the network that belongs to it must not be used any more.
-    up: `mean_up` of that network's cameras.
+    up: `align_to_vertical` of that network's cameras.
 
   Returns:
     The turned state; the same one where the cameras do not agree on what is up.
@@ -53,11 +53,11 @@ def stood_up(em_state: EMState, up: Float[np.ndarray, "3"]) -> EMState:
   logging.info("The template is turned by %.1f degrees to stand upright.", math.degrees(angle))
   turn = quaternion.from_axis_angle(jnp.array([0.0, 1.0, 0.0]), jnp.float32(angle))
   half = quaternion.rotate(jnp.asarray(em_state.template.half_vertices), turn)
-  bank = em_state.camera_bank
+  bank = em_state.target_cameras
   if bank is not None:
     back = jnp.broadcast_to(quaternion.conjugate(turn), (len(bank), 4))
     turned = quaternion.multiply(jnp.asarray(bank[:, 3:]), back)
     bank = np.concatenate([bank[:, :3], np.asarray(turned)], axis=-1)
   return dataclasses.replace(
-    em_state, template=Template(half_vertices=np.asarray(jax.device_get(half))), camera_bank=bank
+    em_state, template=Template(half_vertices=np.asarray(jax.device_get(half))), target_cameras=bank
   )

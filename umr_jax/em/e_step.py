@@ -92,7 +92,7 @@ def make_round(config: Config, *, index: int) -> Round:
     train_step=parallel.pmap_step(train_step, donate=True),
     measure=parallel.pmap_map(
       make_measure(
-        infer, uv_height=config.geometry.uv_height, pull_back=config.em.pull_back, **shared
+        infer, uv_height=config.geometry.uv_height, uv_projection=config.em.uv_projection, **shared
       )
     ),
     infer=jax.jit(infer),
@@ -101,7 +101,7 @@ def make_round(config: Config, *, index: int) -> Round:
       make_views(topology, elevation=config.model.camera_elevation, roll=config.model.camera_roll)
     ),
     score=parallel.pmap_map(score_views),
-    choose=jax.jit(functools.partial(choose_cameras, evenness=config.em.bank_evenness)),
+    choose=jax.jit(functools.partial(choose_cameras, evenness=config.em.view_evenness)),
   )
 
 
@@ -143,7 +143,7 @@ def training_batches(
       jitter=data.jitter,
       mirror=data.mirror,
       parts=config.semantic and em_state.canonical_uv is not None,
-      bank=em_state.camera_bank,
+      bank=em_state.target_cameras,
       shard=shard,
     )
 

@@ -28,7 +28,7 @@ from umr_jax.models.checkpoint import Snapshot, read_checkpoint
 from umr_jax.parts.crops import learned_crops
 from umr_jax.parts.discover import cut_dataset, taught_cut
 from umr_jax.parts.prepare import with_parts
-from umr_jax.parts.pseudo_parts import inside_mask, make_look, reliable
+from umr_jax.parts.pseudo_parts import confident, inside_mask, make_look
 from umr_jax.predict.test_time import reconstructor
 from umr_jax.viz import panels as viz
 from umr_jax.viz.contact_sheet import write_parts
@@ -166,7 +166,7 @@ def teach(dataset: Dataset, snapshot: Snapshot, config: Config) -> Taught:
       known = crop.parts is not None and crop.parts[..., 1:].any() and drawn.any()
       losses.append((seen.probability[row], seen.vertices[row]) if known else (np.inf, np.inf))
   probability, vertices = np.array(losses, np.float32).T
-  chosen = reliable(probability, vertices, share=config.parts.reliable)
+  chosen = confident(probability, vertices, share=config.parts.confident)
   return Taught(tuple(names), maps, chosen & np.isfinite(probability))
 
 

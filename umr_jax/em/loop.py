@@ -12,7 +12,7 @@ from umr_jax.config.settings import Config, to_dict
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
 from umr_jax.em.aggregate import aggregate
-from umr_jax.em.align_to_vertical import mean_up, stood_up
+from umr_jax.em.align_to_vertical import align_to_vertical, stood_up
 from umr_jax.em.e_step import Round, e_step, make_round, run_key, training_batches
 from umr_jax.em.m_step import m_step
 from umr_jax.em.measure import Measurement, on_host
@@ -100,9 +100,9 @@ class EMLoop:
   ) -> tuple[TrainState, EMState]:
     """The states with which a round begins: its network may be a new one."""
     free = self.config.model.camera_pose == "free"
-    if self.config.em.restart and self.config.em.mean_up and free:
+    if self.config.em.restart and self.config.em.align_to_vertical and free:
       em_state = parallel.of_first_host(
-        stood_up(em_state, mean_up(self._rotations(train_state, em_state, index - 1)))
+        stood_up(em_state, align_to_vertical(self._rotations(train_state, em_state, index - 1)))
       )
     if self.config.em.restart:
       train_state = self.round(index).new_state(int(train_state.step))
@@ -116,7 +116,7 @@ class EMLoop:
     shard = (jax.process_index(), jax.process_count())
     key = run_key(self.config.train)
     begins = int(train_state.step) == start
-    if self.config.loss.camera_bank and begins and em_state.camera_bank is None:
+    if self.config.loss.target_camera and begins and em_state.target_cameras is None:
       em_state = self._search(em_state, index)
     while (step := int(train_state.step)) < stop:
       pause = min(stop, *(step - step % n + n for n in self._pauses()))
@@ -125,7 +125,7 @@ class EMLoop:
       replicated = e_step(
         parallel.replicate(train_state),
         # Its cameras come with the batches.
-        parallel.replicate(dataclasses.replace(em_state, camera_bank=None)),
+        parallel.replicate(dataclasses.replace(em_state, target_cameras=None)),
         train_step=self.round(index).train_step,
         batches=training_batches(
           self.train_split, self.config, em_state, start=step, stop=pause, shard=shard
@@ -208,7 +208,7 @@ class EMLoop:
       values[rows], places[rows] = scores.values[scores.valid], scores.places[scores.valid]
     bank = host(self.round(index).choose(values, places, views.rotations))
     logging.info("Found a camera for each of %d images.", len(bank))
-    return dataclasses.replace(em_state, camera_bank=bank)
+    return dataclasses.replace(em_state, target_cameras=bank)
 
   def _rotations(self, train_state: TrainState, em_state: EMState, index: int) -> np.ndarray:
     """The most probable camera's rotation [M, 4] of some training images."""

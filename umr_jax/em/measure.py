@@ -45,7 +45,7 @@ def make_measure(
   settings: RenderConfig,
   image_size: int,
   uv_height: int,
-  pull_back: str = "flow",
+  uv_projection: str = "flow",
   distance: TextureDistance = texture_distance,
 ) -> Measure:
   """The measurement of a batch, as a pure function; no augmentation, no noise, one camera.
@@ -56,7 +56,7 @@ def make_measure(
     settings: of the rasterizer.
     image_size: pixels per side of the renders.
     uv_height: rows of the maps that parts are pulled back to.
-    pull_back: where a point of the UV map looks for its part: where its "flow" says, as in the
+    uv_projection: where a point of the UV map looks for its part: where its "flow" says, as in the
       paper, or where the "camera" sees it, if it does.
     distance: of a textured render from the image.
 
@@ -79,7 +79,7 @@ def make_measure(
       antialias=settings.antialias,
     )
     parts = None
-    if batch.parts is not None and pull_back == "camera":
+    if batch.parts is not None and uv_projection == "camera":
       fragments = rasterize(faces, texels, **options)
       rgba = fragments.rgba
       parts = parts_in_view(

@@ -43,7 +43,7 @@ def surface_points(
   """
   labels, count = ndimage.label(opacity > level)
   if not count:
-    raise ValueError("the silhouettes agree on no solid: start from geometry.first='silhouettes'")
+    raise ValueError("the silhouettes agree on no solid: start from geometry.init='silhouettes'")
   largest = 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
   # Other pieces are as empty as what surrounds them.
   one = np.where((labels == largest) | (labels == 0), opacity, 0.0)

@@ -40,7 +40,7 @@ def mean_profile(maps: Float[np.ndarray, "N S S C"]) -> Float[np.ndarray, "S S C
   """
   uneven = (maps - maps[:, :, ::-1]).reshape(len(maps), -1).astype(np.float64)
   if not uneven.any():
-    raise ValueError("every mask is its own mirror image: start from geometry.first='sphere'")
+    raise ValueError("every mask is its own mirror image: start from geometry.init='sphere'")
   # The direction in which images differ most from their mirror images, then the mean's own. The
   # images' products with one another are a smaller matrix than theirs with the pixels'.
   direction = np.linalg.eigh(uneven @ uneven.T)[1][:, -1] @ uneven

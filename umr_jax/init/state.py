@@ -23,7 +23,7 @@ def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
   """Where a run begins, from the config or from the silhouettes and parts of the training set.
 
   Args:
-    config: `geometry.first` names how.
+    config: `geometry.init` names how.
     topology: of the template.
     split: the training images.
 
@@ -35,14 +35,14 @@ def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
     ValueError: if the silhouettes do not allow it.
   """
   geometry = config.geometry
-  if geometry.first == "sphere":
+  if geometry.init == "sphere":
     return bare_em_state(unit_sphere(topology))
-  is_volume = geometry.first == "volume"
+  is_volume = geometry.init == "visual_hull"
   maps = _maps(config, split, limit=_VOLUME_IMAGES if is_volume else _PROFILE_IMAGES)
   profile = mean_profile(maps[:: 1 + (len(maps) - 1) // _PROFILE_IMAGES])
-  half = inflate(profile[..., 0], topology, width=geometry.width)
+  half = inflate(profile[..., 0], topology, width=geometry.init_width)
   em_state = bare_em_state(half)
-  if geometry.first_parts:
+  if geometry.init_parts:
     canonical_uv = first_canonical_uv(
       profile[..., 1:], half, topology, uv_height=geometry.uv_height
     )
@@ -51,22 +51,22 @@ def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
     search = ViewSearch(
       elevation=config.model.camera_elevation,
       roll=config.model.camera_roll,
-      evenness=config.em.bank_evenness,
+      evenness=config.em.view_evenness,
     )
     volume, cameras = first_volume(
       maps,
       em_state,
       topology,
       search=search,
-      turns=geometry.volume_turns,
-      cost=geometry.volume_cost,
+      turns=geometry.hull_turns,
+      cost=geometry.hull_cost,
       seed=config.train.seed,
     )
     em_state = with_volume(
       em_state, volume, cameras, maps[..., 0], topology, uv_height=geometry.uv_height
     )
-    if config.loss.camera_bank and len(cameras) == len(split):
-      em_state = dataclasses.replace(em_state, camera_bank=cameras)
+    if config.loss.target_camera and len(cameras) == len(split):
+      em_state = dataclasses.replace(em_state, target_cameras=cameras)
   # What is found by gradients need not be the same to the last bit on every host.
   return parallel.of_first_host(em_state)
 
@@ -92,7 +92,7 @@ def _maps(config: Config, split: Split, *, limit: int) -> np.ndarray:
         batch_size=config.train.batch_size,
         image_size=_SIZE,
         padding=config.data.padding,
-        parts=config.geometry.first_parts,
+        parts=config.geometry.init_parts,
       )
     ]
   )

@@ -178,7 +178,7 @@ def fit_volume(
 
 @jax.jit
 def volume_views(volume: Volume, rotations: Float[Array, "K 4"]) -> Views:
-  """What a volume looks like from everywhere, as `camera_bank.score_views` compares it."""
+  """What a volume looks like from everywhere, as `pose_search.score_views` compares it."""
   parted = volume.parts.shape[-1] > 0
 
   def look(rotation: Float[Array, "4"]) -> tuple[Array, Array, Array]:

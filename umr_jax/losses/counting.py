@@ -49,7 +49,7 @@ def term_weights(
   """
   orienting = (round_index == 0) & (round_step < weights.orientation_stop)
   deforming = (round_index > 0) | (round_step >= weights.deformation_start)
-  settling = (round_index == 0) & (round_step < weights.deviation_stop)
+  settling = (round_index == 0) & (round_step < weights.shape_variance_stop)
   always = (
     "mask",
     "segmentation",
@@ -63,12 +63,12 @@ def term_weights(
     "part_probability",
     "part_vertices",
     "adversary",
-    "camera_bank",
+    "target_camera",
     "camera_entropy",
     "camera_posterior",
   )
   return {name: getattr(weights, name) for name in always} | {
     "deformation": jnp.where(deforming, weights.deformation, 0.0),
-    "deviation": jnp.where(settling, weights.deviation, 0.0),
+    "shape_variance": jnp.where(settling, weights.shape_variance, 0.0),
     "orientation": jnp.where(orienting, weights.orientation, 0.0),
   }

@@ -26,7 +26,7 @@ def deformation_loss(half_offsets: Float[Array, "*B Vh 3"]) -> Float[Array, "*B"
 
 
 @checked
-def deviation_loss(half_offsets: Float[Array, "B Vh 3"]) -> Float[Array, "B"]:
+def shape_variance_loss(half_offsets: Float[Array, "B Vh 3"]) -> Float[Array, "B"]:
   """Mean distance of an instance's offsets from their mean over the batch.
 
   Where it weighs much, all instances share one shape, which is free to change: views must then be

@@ -68,8 +68,8 @@ def draw(
     parts: of every texel, as further channels after the colours.
     part_cameras: parts teach cameras as well as the shape.
     every_color: draws texture under every hypothesis, as the paper does.
-    flow: "free", or "camera": the flow map is added to where the chosen hypothesis sees each point.
-      With `every_color` none is chosen in time, and "free" alone has a meaning.
+    flow: "free", or "projected": the flow map is added to the projection of each point under the
+      chosen hypothesis. With `every_color` none is chosen in time, and "free" alone has a meaning.
     topology: the mesh.
     settings: of the rasterizer.
     image_size: pixels per side.
@@ -93,7 +93,7 @@ def draw(
   def look(seen_by: Float[Array, "B 7"] | None) -> dict[str, Any]:
     """Where texels look, and what is there."""
     seen = flow_map
-    if seen_by is not None and flow == "camera":
+    if seen_by is not None and flow == "projected":
       seen += camera_flow(vertices, seen_by, topology, uv_height=flow_map.shape[1])
     # A left face's texels are its right partner's: what is sampled is sampled once.
     rows = row_flow(seen, topology)

@@ -14,7 +14,7 @@ def correction_loss(correction: Float[Array, "B Hu Wu 2"]) -> Float[Array, "B"]:
   departures that are partly the same for all photographs, and move points that were in their place.
 
   Args:
-    correction: the texture head's output with `model.flow=camera`, in image space.
+    correction: the texture head's output with `model.flow=projected`, in image space.
 
   Returns:
     One value per image, in squared image-space units, over the whole UV map, unseen points

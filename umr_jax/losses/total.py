@@ -9,9 +9,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from umr_jax.config.settings import LossConfig, RenderConfig
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.losses.adversary import adversarial_loss, unseen_cameras
-from umr_jax.losses.camera_bank import camera_bank_loss
 from umr_jax.losses.counting import sample_hypothesis, term_weights, weigh_hypotheses
-from umr_jax.losses.deformation import deformation_loss, deviation_loss
+from umr_jax.losses.deformation import deformation_loss, shape_variance_loss
 from umr_jax.losses.drawing import Drawing, average_pool, choose_rows, draw, project_faces
 from umr_jax.losses.edge import edge_loss
 from umr_jax.losses.entropy import camera_entropy, posterior_loss
@@ -22,6 +21,7 @@ from umr_jax.losses.mask import mask_iou_loss
 from umr_jax.losses.orientation import orientation_loss
 from umr_jax.losses.segmentation import segmentation_loss
 from umr_jax.losses.semantic import probability_term, semantics
+from umr_jax.losses.target_camera import target_camera_loss
 from umr_jax.losses.texture import TextureDistance, texture_distance
 from umr_jax.losses.texture_cycle import texture_cycle_loss
 from umr_jax.losses.texture_dt import texture_dt_loss
@@ -147,7 +147,7 @@ def total_loss(
     image_size: pixels per side of the renders; divides the batch's image size.
     distance: of a textured render from the image.
     judge: of unseen views; without one there is no adversarial term.
-    flow: "free", or "camera" where the network's flow is added to what the camera sees.
+    flow: "free", or "projected" where the network's flow is added to what the camera sees.
 
   Returns:
     The objective, and metrics: `loss/NAME` unweighted, `weighted/NAME`, `loss/total`, `mask_iou`
@@ -162,11 +162,11 @@ def total_loss(
 
   camera_key, parts_key, view_key = jax.random.split(key, 3)
   cameras, bank_values = prediction.cameras, None
-  if batch.found_camera is not None:
+  if batch.target_camera is not None:
     # The search has compared all sides: the hypothesis of the found one answers, and it alone.
-    called = nearest_hypothesis(batch.found_camera[:, 3:], hypotheses=cameras.shape[1])
+    called = nearest_hypothesis(batch.target_camera[:, 3:], hypotheses=cameras.shape[1])
     cameras = choose_rows(cameras, called)[:, None]
-    bank_values = camera_bank_loss(cameras=cameras, found=batch.found_camera)[:, 0]
+    bank_values = target_camera_loss(cameras=cameras, found=batch.target_camera)[:, 0]
     logits = jnp.zeros_like(logits[:, :1])
   parts = semantics(
     em_state, batch, cameras, parts_key, mask=mask, topology=topology, weights=weights
@@ -218,7 +218,7 @@ def total_loss(
     "flatten": flatten_loss(vertices, topology),
     "edge": edge_loss(vertices, topology),
     "deformation": deformation_loss(prediction.half_offsets),
-    "deviation": deviation_loss(prediction.half_offsets),
+    "shape_variance": shape_variance_loss(prediction.half_offsets),
     "orientation": orientation_loss(vertices),
     "camera_entropy": camera_entropy(prediction.camera_logits),
     **texture_terms(
@@ -231,10 +231,10 @@ def total_loss(
       distance=distance,
     ),
   }
-  if flow == "camera":
+  if flow == "projected":
     terms["flow_correction"] = correction_loss(prediction.flow_map)
   if bank_values is not None:
-    terms["camera_bank"] = bank_values
+    terms["target_camera"] = bank_values
   if parts is not None and parts.vertex_values is not None:
     # Probabilities learn from the silhouettes alone, and from responsibilities.
     terms["part_vertices"] = jnp.sum(still * parts.vertex_values, axis=-1)

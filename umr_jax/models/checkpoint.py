@@ -138,6 +138,8 @@ def em_state_of(tree: Tree) -> EMState:
   """The EM state of a checkpoint's nested dicts."""
   # A field that was None was not written.
   fields: Tree = {field.name: tree.get(field.name) for field in dataclasses.fields(EMState)}
+  # Its name before the rooms were.
+  fields["target_cameras"] = tree.get("target_cameras", tree.get("camera_bank"))
   return EMState(**(fields | {"template": Template(**tree["template"])}))
 
 

@@ -30,7 +30,7 @@ class Inference:
   shape_code: Float[Array, "B Z"]
   # The silhouette as pixels, in [0, 1], where the network has a head for it.
   mask: Float[Array, "B h w"] | None = None
-  # With model.flow=camera: what the network adds to `camera_flow`; see `tied_flow`.
+  # With model.flow=projected: what the network adds to `camera_flow`; see `tied_flow`.
   flow_correction: Float[Array, "B Hu Wu 2"] | None = None
   # Whether vertices and camera were fitted to `mask` after the network.
   refined: bool = struct.field(pytree_node=False, default=False)
@@ -94,7 +94,7 @@ def make_infer(net: UMRNet, topology: Topology) -> Infer:
     best = jnp.argmax(prediction.camera_logits, axis=-1)
     camera = jnp.take_along_axis(prediction.cameras, best[:, None, None], axis=1)[:, 0]
     vertices = assemble_vertices(prediction.half_offsets, template, topology)
-    tied = net.flow == "camera"
+    tied = net.flow == "projected"
     found = Inference(
       vertices=vertices,
       cameras=prediction.cameras,
@@ -125,7 +125,7 @@ def trained(config: Config, em_state: EMState, *, step: int) -> tuple[Infer, Top
 
 @checked
 def tied_flow(found: Inference, topology: Topology, *, height: int) -> Float[Array, "B hu wu 2"]:
-  """With model.flow=camera: the flow for a UV map of `height` rows, or of the flow map's if more.
+  """With model.flow=projected: the flow for a UV map of `height` rows, or the flow map's if more.
 
   The network's correction makes up for meshes that lie beside their photograph. A refined one lies
   on it: the correction would move points that are in their place, and is left out; what is beside

@@ -35,7 +35,7 @@ class UMRNet(nn.Module):
   camera_spread: bool = True  # whether they start around the object rather than together
   norm: str = "batch"  # batch | group
   encoder: str = "resnet18"  # resnet18 | efficientnet: frozen
-  flow: str = "free"  # free | camera: what the flow map is added to, by those who know a camera
+  flow: str = "free"  # free | projected: what the flow map is added to, by those who know a camera
   mask_head: bool = False  # whether silhouettes are predicted as pixels, too
 
   @nn.compact

@@ -89,7 +89,7 @@ def _fingerprint(dataset: Dataset, config: Config) -> str:
   """
   parts = dataclasses.asdict(config.parts)
   # Which reconstructions teach is of no interest to discovery. Of files the content counts.
-  for name in ("reliable", "feature_file", "net_weights"):
+  for name in ("confident", "feature_file", "net_weights"):
     del parts[name]
   settings = {
     "version": _VERSION,

@@ -100,7 +100,7 @@ def inside_mask(
 
 
 @checked
-def reliable(
+def confident(
   probability: Float[np.ndarray, "N"], vertices: Float[np.ndarray, "N"], *, share: float
 ) -> np.ndarray:
   """The images whose reconstruction agrees best with their parts, by both losses' ranks together.

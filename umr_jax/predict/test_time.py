@@ -104,7 +104,7 @@ def refine(
     config: `refine` says how long; renders are training's.
 
   Returns:
-    New vertices, most probable camera and, with model.flow=camera, flow (`tied_flow`).
+    New vertices, most probable camera and, with model.flow=projected, flow (`tied_flow`).
     Probabilities, other cameras and the code are the network's.
 
   Raises:

@@ -97,7 +97,7 @@ def slant(batch: Batch, key: PRNGKeyArray, *, rotation: float, stretch: float) -
     shown = moved[..., 5:]
     background = known * (1.0 - jnp.sum(shown, axis=-1, keepdims=True))
     parts = jnp.concatenate([background, shown], axis=-1)
-  found = batch.found_camera
+  found = batch.target_camera
   if found is not None:
     # Stretching has no weak-perspective camera: it is left out.
     zero = jnp.zeros_like(angle)
@@ -108,7 +108,7 @@ def slant(batch: Batch, key: PRNGKeyArray, *, rotation: float, stretch: float) -
     found = jnp.concatenate([found[:, :1], moved_by, turned], axis=-1)
   return dataclasses.replace(
     batch,
-    found_camera=found,
+    target_camera=found,
     image=1.0 - moved[..., :3],
     barrier=1.0 - moved[..., 3],
     mask=moved[..., 4],

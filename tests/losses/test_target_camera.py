@@ -1,10 +1,10 @@
-"""camera_bank_loss: closed forms, and the way back of a mesh that has shrunk to nothing."""
+"""target_camera_loss: closed forms, and the way back of a mesh that has shrunk to nothing."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from umr_jax.losses.camera_bank import camera_bank_loss
+from umr_jax.losses.target_camera import target_camera_loss
 
 FOUND = jnp.array([[0.8, 0.1, -0.2, 1.0, 0.0, 0.0, 0.0]])
 
@@ -15,7 +15,7 @@ def loss(**changes):
   half = jnp.deg2rad(changes.get("degrees", 0.0)) / 2
   camera = camera.at[:, 3].set(changes.get("sign", 1.0) * jnp.cos(half))
   camera = camera.at[:, 5].set(changes.get("sign", 1.0) * jnp.sin(half))
-  return camera_bank_loss(cameras=camera[:, None], found=FOUND)[0, 0]
+  return target_camera_loss(cameras=camera[:, None], found=FOUND)[0, 0]
 
 
 def test_each_difference_has_its_closed_form():

@@ -7,7 +7,7 @@ from umr_jax.types import checked
 
 
 @checked
-def camera_bank_loss(
+def target_camera_loss(
   *, cameras: Float[Array, "B K 7"], found: Float[Array, "B 7"]
 ) -> Float[Array, "B K"]:
   """How far each hypothesis is from the camera that was found.
