@@ -11,7 +11,7 @@ import pytest
 from test_pascal3d import add, make_release
 
 from umr_jax.config import DataConfig
-from umr_jax.data import fetch, pascal3d_files
+from umr_jax.data import download, pascal3d_files
 from umr_jax.data.pascal3d import pascal3d_builder
 from umr_jax.data.sources import make_builder
 
@@ -114,7 +114,7 @@ def test_what_cannot_be_fetched_is_said_with_what_to_do(
   server, ftp_server, tmp_path, monkeypatch, what, which
 ):
   _pack(ftp_server.folder, monkeypatch, ftp_server.url, server.url, server.folder)
-  monkeypatch.setattr(fetch, "PATIENCE", 0.3)
+  monkeypatch.setattr(download, "TIMEOUT", 0.3)
   state, attribute = {"release": (ftp_server, "RELEASE"), "voc": (server, "VOC_2012")}[which]
   archive = getattr(pascal3d_files, attribute)
   if what == "absent":
@@ -128,7 +128,12 @@ def test_what_cannot_be_fetched_is_said_with_what_to_do(
   reason = (
     r"PASCAL3D\+ is not complete in .*cannot be fetched: .*release1\.1\.zip from https.*beside"
   )
-  with pytest.raises(OSError, match=reason):
+  if (what, which) == (
+    "cut",
+    "release",
+  ):  # FTP does not say how long a file is, but a zip file does
+    reason = r"release1\.1\.zip cannot be unpacked"
+  with pytest.raises((OSError, ValueError), match=reason):
     _names(tmp_path / "data")
   assert time.monotonic() - start < 5.0
   # The next time goes on from here.

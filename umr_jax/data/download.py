@@ -1,22 +1,30 @@
-"""Archives of published data sets: from the disk or fetched, and unpacked whole or not at all."""
+"""Files of published data sets: downloaded by pooch, and archives unpacked whole or not at all."""
 
 import dataclasses
-import hashlib
+import ftplib
 import pathlib
 import posixpath
 import shutil
+import socket
 import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
+import pooch
+import requests
 from absl import logging
 
-from umr_jax.data.fetch import Fetcher
-
 Result = TypeVar("Result")
+
+# Seconds without a byte after which a server counts as unreachable.
+TIMEOUT = 20.0
+_CHUNK = 1 << 20
+_ABSENT = (403, 404, 410)  # S3 says 403 where it may not say 404
+# What connections raise that break off; other errors of the system are the disk's.
+_BROKEN = (EOFError, ConnectionError, TimeoutError, socket.gaierror)
 
 # What the readers of damaged archives raise; of an OSError the disk's have a number.
 _DAMAGE = (
@@ -41,11 +49,68 @@ class Archive:
   content: str  # the folder in it that is wanted
 
 
+class UnreachableError(OSError):
+  """A server does not respond, or the connection broke off."""
+
+
+class AbsentError(OSError):
+  """A server responds that it has no such file."""
+
+
+def fetch(
+  url: str,
+  path: pathlib.Path,
+  *,
+  sha256: str = "",
+  begins: Sequence[bytes] = (),
+  progress: bool = False,
+) -> None:
+  """Downloads a file, which appears whole or not at all; may be used by many threads.
+
+  Args:
+    url: http, https or ftp.
+    path: of the file, which must not exist yet; folders are made.
+    sha256: the published checksum; empty where there is none.
+    begins: what such a file may begin with; a network that asks to sign in responds to any request
+      with a web page.
+    progress: whether to show a progress bar.
+
+  Raises:
+    UnreachableError: when the server does not respond, or not to the end.
+    AbsentError: when the server has no such file.
+    OSError: when what arrived is another file or damaged, or the disk cannot be written.
+  """
+  options = {"progressbar": progress, "chunk_size": _CHUNK, "timeout": TIMEOUT}
+  ftp = url.startswith("ftp:")
+  downloader = pooch.FTPDownloader(**options) if ftp else pooch.HTTPDownloader(**options)
+
+  def download(url: str, output_file: str, pooch_instance: object) -> None:
+    # pooch's temporary file is readable by its owner alone: an ordinary one takes its place.
+    pathlib.Path(output_file).unlink()
+    downloader(url, output_file, pooch_instance)
+    with pathlib.Path(output_file).open("rb") as file:
+      start = file.read(20)
+    if begins and not start.startswith(tuple(begins)):
+      raise OSError(f"{url} is another kind of file: it begins with {start!r}")
+
+  pooch.get_logger().setLevel("WARNING")  # by default it logs every single file
+  known_hash = f"sha256:{sha256}" if sha256 else None
+  try:
+    pooch.retrieve(url, known_hash, fname=path.name, path=path.parent, downloader=download)
+  except requests.HTTPError as error:
+    kind: type[OSError] = AbsentError if error.response.status_code in _ABSENT else OSError
+    raise kind(f"{url} cannot be fetched: {error}") from error
+  except (requests.RequestException, ftplib.Error, *_BROKEN) as error:
+    kind = AbsentError if str(error).startswith("550") else UnreachableError
+    raise kind(f"{url} cannot be fetched: {error}") from error
+  except ValueError as error:  # the checksum
+    raise OSError(f"{url} is not the published file: {error}") from error
+
+
 def unpack(
   archive: Archive,
   folder: pathlib.Path,
   *,
-  patience: float | None = None,
   contents: Mapping[str, pathlib.Path] | None = None,
   optional: Iterable[str] = (),
 ) -> None:
@@ -58,8 +123,6 @@ def unpack(
   Args:
     archive: what to unpack.
     folder: where the archive may lie, and where there is room; made if missing.
-    patience: seconds without an answer after which the server counts as unreachable; None takes
-      `fetch.PATIENCE`.
     contents: folders of the archive and what is made of them, on the same disk as `folder`; None
       takes the archive's content, and makes a folder of the same name.
     optional: those of `contents` that the archive need not hold.
@@ -77,7 +140,7 @@ def unpack(
         f"{target} is there, but not complete; move it away, so that it is made anew"
       )
   with tempfile.TemporaryDirectory(dir=folder, prefix=f".{archive.name}-") as scratch:
-    local, label = _find(archive, folder, pathlib.Path(scratch), patience)
+    local, label = _find(archive, folder, pathlib.Path(scratch))
     logging.info("Unpacking %s.", label)
     unpacked = pathlib.Path(scratch) / "unpacked"
     _read(label, lambda: _extract(local, unpacked, contents))
@@ -90,11 +153,7 @@ def unpack(
 
 
 def unpack_files(
-  archive: Archive,
-  folder: pathlib.Path,
-  targets: Mapping[str, pathlib.Path],
-  *,
-  patience: float | None = None,
+  archive: Archive, folder: pathlib.Path, targets: Mapping[str, pathlib.Path]
 ) -> list[str]:
   """Takes single files out of a zip file that lies in a folder already, or is fetched.
 
@@ -104,7 +163,6 @@ def unpack_files(
     archive: the zip file.
     folder: where it may lie, and where there is room.
     targets: names of files in it, without folders, and what they become on the same disk.
-    patience: as of `unpack`.
 
   Returns:
     The names that the zip file lacks.
@@ -114,7 +172,7 @@ def unpack_files(
     ValueError: when it is damaged, by its own checksums.
   """
   with tempfile.TemporaryDirectory(dir=folder, prefix=f".{archive.name}-") as scratch:
-    local, label = _find(archive, folder, pathlib.Path(scratch), patience)
+    local, label = _find(archive, folder, pathlib.Path(scratch))
 
     def extract() -> list[str]:
       with zipfile.ZipFile(local) as opened:
@@ -131,7 +189,7 @@ def unpack_files(
 
 
 def _find(
-  archive: Archive, folder: pathlib.Path, scratch: pathlib.Path, patience: float | None
+  archive: Archive, folder: pathlib.Path, scratch: pathlib.Path
 ) -> tuple[pathlib.Path, str]:
   """An archive on the disk, fetched if it is not in its folder, and its name for messages."""
   local = folder / archive.name
@@ -139,9 +197,9 @@ def _find(
     logging.info("Fetching %s (%s) from %s.", archive.name, archive.size, archive.url)
     local = scratch / archive.name
     begins = [b"PK"] if archive.name.endswith(".zip") else []
-    Fetcher(patience).fetch(archive.url, local, sha256=archive.sha256, begins=begins)
+    fetch(archive.url, local, sha256=archive.sha256, begins=begins, progress=True)
     return local, archive.url
-  if archive.sha256 and _sha256(local) != archive.sha256:
+  if archive.sha256 and pooch.file_hash(str(local)) != archive.sha256:
     raise ValueError(f"{local} is not the published file: it is damaged, or another; fetch it anew")
   return local, str(local)
 
@@ -185,8 +243,3 @@ def _place(source: pathlib.Path, target: pathlib.Path) -> None:
 
 def _is_filled(folder: pathlib.Path) -> bool:
   return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-
-
-def _sha256(path: pathlib.Path) -> str:
-  with path.open("rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
