@@ -18,6 +18,7 @@ from umr_jax.config_checks import check_trainable
 from umr_jax.contact_sheet import write_parts
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, load_dataset, shown_split
+from umr_jax.data.transforms import CropSpec
 from umr_jax.em.loop import EMLoop
 from umr_jax.em.monitor import Monitor
 from umr_jax.eval.evaluate import evaluate
@@ -208,10 +209,7 @@ def watched_images(dataset: Dataset, config: Config) -> Batch:
   """The first test images as one batch for the panels; training images where there are none."""
   split = dataset.splits[shown_split(dataset)]
   batches = evaluation_batches(
-    split,
-    batch_size=min(WATCHED, len(split)),
-    image_size=config.data.image_size,
-    padding=config.data.padding,
+    split, CropSpec.from_config(config.data), batch_size=min(WATCHED, len(split))
   )
   return next(itertools.islice(batches, 1))[0]
 

@@ -10,7 +10,6 @@ import threading
 
 import pytest
 
-
 _FTP_HOST = "ftp.invalid"
 
 

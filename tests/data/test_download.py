@@ -1,4 +1,4 @@
-"""Files arrive and archives are unpacked whole or not at all; servers here stand for the real ones."""
+"""Files arrive and archives are unpacked whole or not at all; local servers stand for the real."""
 
 import dataclasses
 import hashlib
@@ -10,7 +10,6 @@ import pytest
 
 from umr_jax.data import cub, download
 from umr_jax.data.download import AbsentError, Archive, UnreachableError, fetch, unpack
-
 
 CONTENT = bytes(range(256)) * 40
 

@@ -98,7 +98,8 @@ def fetch(
   try:
     pooch.retrieve(url, known_hash, fname=path.name, path=path.parent, downloader=download)
   except requests.HTTPError as error:
-    kind: type[OSError] = AbsentError if error.response.status_code in _ABSENT else OSError
+    absent = error.response is not None and error.response.status_code in _ABSENT
+    kind: type[OSError] = AbsentError if absent else OSError
     raise kind(f"{url} cannot be fetched: {error}") from error
   except (requests.RequestException, ftplib.Error, *_BROKEN) as error:
     kind = AbsentError if str(error).startswith("550") else UnreachableError

@@ -9,6 +9,7 @@ from umr_jax import parallel
 from umr_jax.config import Config
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
+from umr_jax.data.transforms import CropSpec
 from umr_jax.em.first_parts import first_canonical_uv
 from umr_jax.em.first_template import egg, inflate, mean_profile
 from umr_jax.em.first_volume import ViewSearch, first_volume, with_volume
@@ -90,9 +91,8 @@ def _maps(config: Config, split: Split, *, limit: int) -> np.ndarray:
       of_batch(batch)[batch.valid]
       for batch, _ in evaluation_batches(
         split.thinned(limit),
+        CropSpec(image_size=_SIZE, padding=config.data.padding),
         batch_size=config.train.batch_size,
-        image_size=_SIZE,
-        padding=config.data.padding,
         parts=config.geometry.first_parts,
       )
     ]

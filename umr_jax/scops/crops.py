@@ -17,7 +17,7 @@ from jaxtyping import Float
 from umr_jax.config import PartsConfig
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, Split
-from umr_jax.data.transforms import Crop
+from umr_jax.data.transforms import Crop, CropSpec
 from umr_jax.models.encoder import IMAGENET_MEAN
 from umr_jax.scops.cosegment import mirrored_features
 from umr_jax.scops.encoder_features import train_encoder_features
@@ -54,7 +54,7 @@ def learned_crops(dataset: Dataset, settings: PartsConfig, *, padding: float) ->
 def batches(split: Split, image_size: int, padding: float) -> Iterator[tuple[Batch, list[Crop]]]:
   """All pictures of a split, a few at a time, without part maps."""
   return evaluation_batches(
-    split, batch_size=BATCH, image_size=image_size, padding=padding, parts=False
+    split, CropSpec(image_size=image_size, padding=padding), batch_size=BATCH, parts=False
   )
 
 
