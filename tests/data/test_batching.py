@@ -9,7 +9,7 @@ import pytest
 
 from umr_jax.data.batching import evaluation_batches, prefetch, train_batch
 from umr_jax.data.dataset import Split
-from umr_jax.data.synthetic import draw_image
+from umr_jax.data.synthetic import render_image
 from umr_jax.data.synthetic_bird import KEYPOINT_FLIP
 from umr_jax.data.transforms import CropSpec, crop, square_box
 
@@ -20,7 +20,7 @@ FIELDS = ("image", "mask", "barrier", "index", "valid", "parts")
 
 @pytest.fixture(scope="module")
 def split():
-  examples = [draw_image(seed=0, split="train", index=index).example for index in range(6)]
+  examples = [render_image(seed=0, split="train", index=index).example for index in range(6)]
   return Split(examples, range(6), keypoint_flip=KEYPOINT_FLIP)
 
 
@@ -170,7 +170,7 @@ def test_parts_can_be_left_out(split):
 
 
 def test_a_part_map_that_an_image_lacks_is_all_zero():
-  drawn = [draw_image(seed=0, split="train", index=index).example for index in range(3)]
+  drawn = [render_image(seed=0, split="train", index=index).example for index in range(3)]
   drawn[1] = dataclasses.replace(drawn[1], parts=None)
   split = Split(drawn, range(3), keypoint_flip=KEYPOINT_FLIP)
   ((batch, _),) = evaluation_batches(split, SPEC, batch_size=4)

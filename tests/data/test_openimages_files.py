@@ -151,7 +151,7 @@ def test_zip_files_in_the_folder_are_used_and_kept(served, tmp_path):
     ("page", "is another kind of file: it begins with b'<html>"),
   ],
 )
-def test_a_photograph_that_fails_is_skipped_with_its_reason(served, tmp_path, trouble, reason):
+def test_an_image_that_fails_is_skipped_with_its_reason(served, tmp_path, trouble, reason):
   root, photo = tmp_path / "data", served.server.folder / "photos" / "train" / "0a.jpg"
   content = photo.read_bytes()
   if trouble == "absent":
@@ -201,7 +201,7 @@ def test_the_training_boxes_are_compared_with_their_checksum(served, tmp_path):
     _build(tmp_path / "data")
 
 
-def test_a_silent_server_of_photographs_is_one_error_and_the_next_time_goes_on(
+def test_a_silent_server_of_images_is_one_error_and_the_next_time_goes_on(
   served, tmp_path, monkeypatch
 ):
   root = tmp_path / "data"

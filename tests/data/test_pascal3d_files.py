@@ -20,7 +20,7 @@ DEAD = "http://127.0.0.1:9"
 
 
 def _pack(folder, monkeypatch, release_url=DEAD, voc_url=DEAD, voc_folder=None, with_voc=False):
-  """Both archives with a set of two pictures, and the addresses that lead to them."""
+  """Both archives with a set of two images, and the addresses that lead to them."""
   made = make_release(folder / "made" / RELEASE.content)
   add(made, "2008_000003", source="pascal")
   shutil.rmtree(made / "Masks")
@@ -204,8 +204,6 @@ def test_folders_of_silhouettes_that_are_missing_are_said(tmp_path, monkeypatch,
   _pack(data, monkeypatch)
   with caplog.at_level("WARNING", logger="absl"):
     builder = pascal3d_builder(data, category="car", margin=0.25, download=True)
-  assert (
-    "Masks/car_imagenet: pictures of car_imagenet that VOC 2012 has not segmented" in caplog.text
-  )
-  with pytest.raises(ValueError, match="n02814533_1_1: no silhouette: none of VOC 2012"):
+  assert "Masks/car_imagenet: images of car_imagenet that VOC 2012 has not segmented" in caplog.text
+  with pytest.raises(ValueError, match="n02814533_1_1: it has no silhouette: none of VOC 2012"):
     list(builder.examples())

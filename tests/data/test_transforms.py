@@ -8,7 +8,7 @@ import pytest
 from scipy.special import expit
 
 from umr_jax.data.example import Example, frame_square, mask_box
-from umr_jax.data.synthetic import draw_image, project
+from umr_jax.data.synthetic import project, render_image
 from umr_jax.data.synthetic_bird import KEYPOINT_FLIP
 from umr_jax.data.transforms import barrier, crop, mirror_camera, move_camera, square_box
 from umr_jax.geometry.camera import mirror
@@ -16,7 +16,7 @@ from umr_jax.geometry.camera import mirror
 
 @pytest.fixture(scope="module")
 def bird():
-  return draw_image(seed=0, split="train", index=0)
+  return render_image(seed=0, split="train", index=0)
 
 
 def _example(image, mask, **more):

@@ -119,7 +119,7 @@ def unpack(
 
   What was fetched is compared with its checksum, and is not kept. A folder that appears is
   complete: an unpacking that was interrupted leaves nothing, unless the process is killed, which
-  leaves a folder that is called as the archive, behind a dot.
+  leaves a hidden folder with the archive's name.
 
   Args:
     archive: what to unpack.
@@ -206,7 +206,7 @@ def _find(
 
 
 def _read(label: str, reader: Callable[[], Result]) -> Result:
-  """Names the archive where its reader stumbles."""
+  """Runs a reader of an archive, and names the archive where it fails."""
   try:
     return reader()
   except _DAMAGE as error:

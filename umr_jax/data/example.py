@@ -1,11 +1,12 @@
 """One image of a data set as it is stored, and what a builder of a data set must offer."""
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
+Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1, in pixels to the outer pixel edges
 Meshes = dict[str, tuple[np.ndarray, np.ndarray]]  # vertices [V, 3] float32, faces [F, 3] int32
 
@@ -48,11 +49,11 @@ class Source(Protocol):
 
 
 class Builder(Protocol):
-  """Makes a data set. `contents` may be asked for once the examples have been read."""
+  """Makes a data set. `contents` may be read once the examples have been."""
 
   name: str
 
-  def settings(self) -> dict[str, Any]:
+  def settings(self) -> Mapping[str, Json]:
     """Everything that decides what is built, as JSON values: the fingerprint's input."""
     ...
 

@@ -93,7 +93,7 @@ def crop(
     example: the stored image.
     square: x0, y0, side in its pixels.
     image_size: S.
-    mirror: flip left to right, as if the world were seen in a mirror.
+    mirror: flip left to right.
     keypoint_flip: for a mirrored crop, the keypoint whose place each keypoint takes.
 
   Raises:

@@ -90,7 +90,7 @@ def _maps(config: Config, split: Split, *, limit: int) -> np.ndarray:
     [
       of_batch(batch)[batch.valid]
       for batch, _ in evaluation_batches(
-        split.thinned(limit),
+        split.subsample(limit),
         CropSpec(image_size=_SIZE, padding=config.data.padding),
         batch_size=config.train.batch_size,
         parts=config.geometry.first_parts,

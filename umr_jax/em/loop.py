@@ -229,13 +229,13 @@ class EMLoop:
     """The shapes [M, V, 3] that a search looks at: of some training images, or the template."""
     if not self.config.em.bank_shapes:
       return template_vertices(em_state, self.round(index).topology)
-    seen = self.train_split.thinned(self.config.em.bank_shapes)
+    seen = self.train_split.subsample(self.config.em.bank_shapes)
     inferred = self._inferred(train_state, em_state, index, seen)
     return jnp.asarray(np.concatenate([batch.vertices for batch in inferred]))
 
   def _rotations(self, train_state: TrainState, em_state: EMState, index: int) -> np.ndarray:
     """The most probable camera's rotation [M, 4] of some training images."""
-    seen = self.train_split.thinned(_UP_IMAGES)
+    seen = self.train_split.subsample(_UP_IMAGES)
     inferred = self._inferred(train_state, em_state, index, seen)
     return np.concatenate([batch.camera[:, 3:] for batch in inferred])
 

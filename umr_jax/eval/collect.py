@@ -93,7 +93,7 @@ def collect(
   """
   rows: list[list[np.ndarray]] = []
   shapes: list[str | None] = []
-  seen = split.thinned(limit) if limit else split
+  seen = split.subsample(limit) if limit else split
   for batch, crops in evaluation_batches(
     seen, CropSpec(image_size=image_size, padding=padding), batch_size=batch_size, parts=False
   ):

@@ -68,7 +68,7 @@ def part_ious(
     parts = 1 + jnp.argmax(seen[..., 1:-1], axis=-1)
     return jnp.where(seen[..., -1] > 0.5, parts, 0)
 
-  learned = list(_labels(label, train.thinned(_MATCHED), spec, batch_size))
+  learned = list(_labels(label, train.subsample(_MATCHED), spec, batch_size))
   judged = list(_labels(label, split, spec, batch_size))
   if not learned or not judged:
     return np.zeros(0)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from umr_jax.config import Config
-from umr_jax.data.dataset import Dataset, load_dataset, shown_split
+from umr_jax.data.dataset import Dataset, evaluation_split, load_dataset
 from umr_jax.data.transforms import Crop, CropSpec, crop_about_box
 from umr_jax.eval.mask_iou import hard_mask_iou
 from umr_jax.predict import load_predictor
@@ -39,7 +39,7 @@ def load_subjects(workdir: pathlib.Path, *, limit: int) -> Subjects:
   predictor = load_predictor(workdir)
   config = predictor.config
   dataset = load_dataset(config.data)
-  split = dataset.splits[shown_split(dataset)].thinned(limit)
+  split = dataset.splits[evaluation_split(dataset)].subsample(limit)
   examples = [split[i] for i in range(len(split))]
   spec = CropSpec.from_config(config.data)
   crops = [crop_about_box(e, spec, keypoint_flip=dataset.keypoint_flip) for e in examples]

@@ -42,7 +42,7 @@ class Crops(NamedTuple):
 
 def learned_crops(dataset: Dataset, settings: PartsConfig, *, padding: float) -> Crops:
   """The crops of at most 2000 training pictures, without augmentation."""
-  split = dataset.splits["train"].thinned(_LEARNED)
+  split = dataset.splits["train"].subsample(_LEARNED)
   cut = [crop for _, crops in batches(split, settings.image_size, padding) for crop in crops]
   return Crops(
     names=tuple(crop.name for crop in cut),
@@ -103,7 +103,7 @@ def feature_batches(
     Which rows of `learned_crops` they are of, and their features.
   """
   began = time.monotonic()
-  split = dataset.splits["train"].thinned(_LEARNED)
+  split = dataset.splits["train"].subsample(_LEARNED)
   look = alone(features)
   done = 0
   for batch, crops in batches(split, feature_crops(settings), padding):
