@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 
 from experiments import launch
-from experiments.studies import PRESETS, study_of
+from experiments.study_flags import PRESETS, study_of
 from umr_jax.ablate import SEEDS, ablate
 from umr_jax.ablation_rows import ROWS
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from tiny import tiny_config
 
-from experiments import studies
+from experiments import study_flags
 from umr_jax import ablate
 from umr_jax.ablation_rows import ROWS, Row, config_of_row
 from umr_jax.ablation_table import Study, write_table
@@ -49,10 +49,10 @@ class Recorder:
 
 
 @pytest.mark.parametrize("budget", ["small", "full"])
-@pytest.mark.parametrize("dataset", list(studies.PRESETS))
+@pytest.mark.parametrize("dataset", list(study_flags.PRESETS))
 @pytest.mark.parametrize("name", list(ROWS))
 def test_every_row_is_a_run_that_differs_from_the_preset(dataset, budget, name):
-  base = studies.study_of(dataset, budget).base
+  base = study_flags.study_of(dataset, budget).base
   config = config_of_row(base, ROWS[name], seed=0)
   check_trainable(config)
   changed = flatten(to_dict(config))
@@ -62,9 +62,9 @@ def test_every_row_is_a_run_that_differs_from_the_preset(dataset, budget, name):
   assert changed["train.steps"] == full["train.steps"] * (0.5 if name == "one_round_half" else 1)
 
 
-@pytest.mark.parametrize("dataset", list(studies.PRESETS))
+@pytest.mark.parametrize("dataset", list(study_flags.PRESETS))
 def test_the_first_of_two_rounds_alone_is_that_round(dataset):
-  base = studies.study_of(dataset, "small").base
+  base = study_flags.study_of(dataset, "small").base
   alone, both = (
     config_of_row(base, ROWS[name], seed=0) for name in ("one_round_half", "two_rounds_restart")
   )
@@ -153,8 +153,8 @@ def test_one_seed_has_an_interval_over_pictures_where_it_was_kept(study, monkeyp
 def test_a_clone_goes_on_with_its_committed_rows_and_says_what_they_are(tmp_path, monkeypatch):
   monkeypatch.setattr(ablate, "run", Recorder())
   tables = {}
-  for dataset in studies.PRESETS:
-    study = studies.study_of(dataset, "small", workdir=str(tmp_path / "runs"))
+  for dataset in study_flags.PRESETS:
+    study = study_flags.study_of(dataset, "small", workdir=str(tmp_path / "runs"))
     assert study.out.name == f"ablate-{dataset}-small" and (study.out / "semantics.json").is_file()
     # All of them were made as they would be now.
     out = shutil.copytree(study.out, tmp_path / dataset)
@@ -173,11 +173,11 @@ def test_a_clone_goes_on_with_its_committed_rows_and_says_what_they_are(tmp_path
 
 
 def test_tables_go_where_they_are_asked_to_or_beside_the_runs(tmp_path, monkeypatch):
-  study = studies.study_of("planes", "full", out=str(tmp_path / "afresh"))
+  study = study_flags.study_of("planes", "full", out=str(tmp_path / "afresh"))
   assert study.out == tmp_path / "afresh" and study.workdir.name == "ablate-planes-full"
   assert study.base.train.steps == 2500 and "with" not in study.made_of
-  monkeypatch.setattr(studies, "_RESULTS", tmp_path / "no clone")
-  study = studies.study_of("planes", "small", workdir=str(tmp_path / "runs"))
+  monkeypatch.setattr(study_flags, "_RESULTS", tmp_path / "no clone")
+  study = study_flags.study_of("planes", "small", workdir=str(tmp_path / "runs"))
   assert study.out == study.workdir == tmp_path / "runs"
 
 

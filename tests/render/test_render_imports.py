@@ -8,7 +8,7 @@ HEAVY = ("flax", "orbax", "optax", "tensorflow_datasets", "trimesh", "scipy.ndim
 
 def test_importing_the_renderer_loads_no_heavy_package():
   program = (
-    "import sys, umr_jax.render, umr_jax.render.shade, umr_jax.render.reference;"
+    "import sys, umr_jax.render, umr_jax.render.reference;"
     f"print([name for name in {HEAVY} if name in sys.modules])"
   )
   result = subprocess.run(

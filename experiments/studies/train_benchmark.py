@@ -12,6 +12,7 @@ import numpy as np
 import safetensors.numpy
 from jaxtyping import PRNGKeyArray
 
+from experiments.studies.render_benchmark import interleaved, surroundings
 from umr_jax import parallel
 from umr_jax.config import Config
 from umr_jax.data.transforms import barrier
@@ -28,7 +29,6 @@ from umr_jax.models.assemble import assemble_vertices, part_texels
 from umr_jax.models.discriminator import make_judge
 from umr_jax.models.infer import build_net
 from umr_jax.models.perceptual import alexnet_shapes
-from umr_jax.render.benchmark import interleaved, surroundings
 from umr_jax.types import Batch, EMState, Prediction, Topology
 
 _PARTS = 4

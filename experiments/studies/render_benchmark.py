@@ -22,8 +22,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.studies import render_accuracy
 from umr_jax.geometry.icosphere import icosphere
-from umr_jax.render import accuracy, aggregate, soft_rasterize, soft_silhouette
+from umr_jax.render import aggregate, soft_rasterize, soft_silhouette
 from umr_jax.render.aggregate import Settings
 from umr_jax.render.binning import Grid, bin_faces
 from umr_jax.render.rows import over_rows
@@ -102,7 +103,7 @@ def measure(
       for colour the silhouette's two as well, so that their ratio is of times side by side.
     mesh: a file for `read_mesh`, in place of `scene`.
     peer: a module of the same functions by another library, timed in the same rounds.
-    compare: whether to add the `accuracy.errors` of the first image.
+    compare: whether to add the `render_accuracy.errors` of the first image.
 
   Returns:
     What one line of the benchmark says; medians in milliseconds.
@@ -122,9 +123,9 @@ def measure(
     timed["silhouette_forward_ms"] = lambda: silhouette(corners)
     timed["silhouette_forward_backward_ms"] = lambda: outlined(corners)
   if peer:
-    from umr_jax.render import peers
+    from experiments.studies import render_peers
 
-    timed |= peers.functions(peer, case, np.asarray(corners))
+    timed |= render_peers.functions(peer, case, np.asarray(corners))
   times = interleaved(timed, repeats)
   pairs = _count_pairs(corners, case)
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -167,7 +168,7 @@ def surroundings(peak: int) -> dict[str, Any]:
 
 def _compared(case: Case, corners: jax.Array) -> dict[str, float]:
   textures = np.random.default_rng(2).random((case.faces, _TEXELS, 3))
-  found = accuracy.errors(
+  found = render_accuracy.errors(
     np.asarray(corners[0]), textures, image_size=case.image_size, sigma=case.sigma
   )
   return {name: float(f"{value:.3g}") for name, value in found.items()}

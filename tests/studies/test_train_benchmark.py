@@ -8,7 +8,12 @@ import pytest
 from tiny import tiny_config
 
 from experiments.launch import config_of
-from umr_jax.bench_train import made_up_batch, made_up_state, measure_step, with_random_weights
+from experiments.studies.train_benchmark import (
+  made_up_batch,
+  made_up_state,
+  measure_step,
+  with_random_weights,
+)
 from umr_jax.config import flatten, to_dict
 from umr_jax.models.infer import build_topology_from
 from umr_jax.models.perceptual import load_perceptual
