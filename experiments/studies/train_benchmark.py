@@ -35,7 +35,12 @@ _PARTS = 4
 
 
 def made_up_batch(config: Config, *, image_size: int) -> Batch:
-  """Ellipses of several shapes on noise, quartered into parts; with cameras where a bank is set."""
+  """Ellipses of several shapes on noise, quartered into parts; with cameras where a bank is set.
+
+  Args:
+    config: of the run that is meant.
+    image_size: pixels a side.
+  """
   rng = np.random.default_rng(0)
   count, size = config.train.batch_size, image_size
   y, x = (np.mgrid[:size, :size] + 0.5) * 2.0 / size - 1.0
@@ -58,7 +63,12 @@ def made_up_batch(config: Config, *, image_size: int) -> Batch:
 
 
 def made_up_state(config: Config, topology: Topology) -> EMState:
-  """An egg, and for semantic terms a canonical map of four parts."""
+  """An egg, and for semantic terms a canonical map of four parts.
+
+  Args:
+    config: of the run that is meant.
+    topology: the mesh.
+  """
   state = bare_em_state(egg(topology, radii=(0.9, 0.4, 0.5), taper=0.3))
   if not config.semantic:
     return state
