@@ -3,7 +3,6 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from umr_jax.geometry.sampling import axis_centers
 from umr_jax.types import checked
 
 # Mass, as a share of the image, below which a part has no centre to speak of.
@@ -45,7 +44,8 @@ def part_probability_loss(
 def _centres(maps: Float[Array, "*B H W P"]) -> Float[Array, "*B P 2"]:
   """The image positions of the maps' centres of mass; the origin for an empty map."""
   height, width = maps.shape[-3:-1]
-  x, y = (jnp.asarray(axis_centers(n), maps.dtype) for n in (width, height))
+  x = (2.0 * jnp.arange(width, dtype=maps.dtype) + 1.0 - width) / width
+  y = (2.0 * jnp.arange(height, dtype=maps.dtype) + 1.0 - height) / height
   mass = jnp.maximum(jnp.sum(maps, axis=(-3, -2)), 1e-6)
   across = jnp.einsum("...hwp,w->...p", maps, x) / mass
   down = jnp.einsum("...hwp,h->...p", maps, y) / mass

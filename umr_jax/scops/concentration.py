@@ -3,7 +3,6 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from umr_jax.geometry.sampling import axis_centers
 from umr_jax.types import checked
 
 # Added to every pixel: a part that is nowhere lies in the middle, without a division by zero.
@@ -20,7 +19,7 @@ def spread(
   height, width = probs.shape[1:3]
   density = probs + _LEAST
   density = density / jnp.sum(density, axis=(1, 2), keepdims=True)
-  x, y = (jnp.asarray(axis_centers(n), probs.dtype) for n in (width, height))
+  x, y = ((2.0 * jnp.arange(n, dtype=probs.dtype) + 1.0 - n) / n for n in (width, height))
   columns, rows = jnp.sum(density, axis=1), jnp.sum(density, axis=2)
   center, variance = [], []
   for marginal, place in ((columns, x), (rows, y)):
