@@ -52,12 +52,12 @@ def test_nearest_point_is_the_nearest_of_many_on_the_outline(pairs):
     outline = ((1.0 - along) * a + along * b).reshape(-1, 2)
     expected = np.linalg.norm(outline - pixels[f], axis=-1).min()
     np.testing.assert_allclose(np.sqrt(found.squared[f, 0]), expected, atol=1e-3)
-  gap = distance.closest_point(rows, ZERO, ZERO, found.place)
-  xy = np.concatenate([gap.x, gap.y], axis=-1)
+  closest = distance.closest_point(rows, ZERO, ZERO, found.place)
+  xy = np.concatenate([closest.x, closest.y], axis=-1)
   np.testing.assert_allclose((xy**2).sum(axis=-1), found.squared[:, 0], rtol=1e-4, atol=1e-7)
-  shares = np.concatenate(gap.shares, axis=-1)
+  weights = np.concatenate(closest.weights, axis=-1)
   np.testing.assert_allclose(
-    pixels + xy, np.einsum("nk,nkc->nc", shares, faces[..., :2]), atol=1e-6
+    pixels + xy, np.einsum("nk,nkc->nc", weights, faces[..., :2]), atol=1e-6
   )
 
 
