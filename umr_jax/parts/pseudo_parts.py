@@ -50,7 +50,7 @@ def make_look(infer: Infer, *, image_size: int) -> Look:
     if model.canonical_uv is None or model.part_vertices is None or batch.parts is None:
       raise ValueError("found no canonical part map, or no part maps to compare it with")
     topology, found = model.topology, infer(model, batch.image)
-    faces = camera.face_vertices(camera.project(found.vertices, found.camera), topology.faces)
+    faces = camera.project_faces(found.vertices, found.camera, topology.faces)
     texels = part_texels(jnp.asarray(model.canonical_uv), topology)
     painted = jnp.broadcast_to(texels[None], (len(batch.image), *texels.shape))
     maps = rasterize(faces, painted, image_size=image_size, aggr_rgb="hard").rgba[..., :-1]
