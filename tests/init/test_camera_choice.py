@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from umr_jax.geometry import quaternion
-from umr_jax.init.camera_choice import choose_cameras
-from umr_jax.init.pose_search import view_rotations
+from umr_jax.init.pose_search import select_cameras, view_rotations
 
 ROTATIONS = view_rotations((-10.0, 40.0), 0.0)
 
@@ -32,7 +31,7 @@ def places_of(values):
 def test_the_best_view_says_where(rng):
   true, values = scored(rng)
   values = values.at[np.arange(len(true)), true].add(1.0)
-  cameras = np.asarray(choose_cameras(values, places_of(values), ROTATIONS, evenness=0.0))
+  cameras = np.asarray(select_cameras(values, places_of(values), ROTATIONS, evenness=0.0))
   np.testing.assert_array_equal(cameras[:, 1], np.arange(len(true)))
   np.testing.assert_array_equal(cameras[:, 2], true)
   # One far ahead of all others: nothing is averaged.
@@ -44,9 +43,9 @@ def test_views_that_suit_everything_draw_no_more_than_others(rng):
   attraction = np.zeros(len(ROTATIONS))
   attraction[:12] = 0.5
   spoilt = values + jnp.asarray(attraction, jnp.float32)[None]
-  places = places_of(values)
+  scale_shift = places_of(values)
   errors = [
-    np.mean(degrees(choose_cameras(v, places, ROTATIONS, evenness=e)[:, 3:], ROTATIONS[true]))
+    np.mean(degrees(select_cameras(v, scale_shift, ROTATIONS, evenness=e)[:, 3:], ROTATIONS[true]))
     for v, e in ((values, 0.0), (spoilt, 0.0), (spoilt, 0.5), (spoilt, 1.0))
   ]
   assert errors[1] > errors[2] > errors[3] and errors[1] > 1.5 * errors[0]
@@ -61,7 +60,7 @@ def test_around_the_best_view_the_mean_is_nearer_than_the_grid(rng):
   between = quaternion.multiply(ROTATIONS[true], jnp.broadcast_to(turn, (len(true), 4)))
   gaps = degrees(ROTATIONS[None], between[:, None])
   values = jnp.asarray(-((gaps / 20.0) ** 2) * 0.1, jnp.float32)
-  cameras = choose_cameras(values, places_of(values), ROTATIONS, evenness=0.0)
+  cameras = select_cameras(values, places_of(values), ROTATIONS, evenness=0.0)
   nearest = degrees(ROTATIONS[np.argmax(values, axis=1)], between)
   assert np.median(degrees(cameras[:, 3:], between)) < 0.8 * np.median(nearest)
 
@@ -69,14 +68,14 @@ def test_around_the_best_view_the_mean_is_nearer_than_the_grid(rng):
 def test_signs_of_quaternions_do_not_matter(rng):
   _, values = scored(rng)
   signs = jnp.asarray(rng.choice([-1.0, 1.0], (len(ROTATIONS), 1)), jnp.float32)
-  places = places_of(values)
-  one = choose_cameras(values, places, ROTATIONS, evenness=0.5)[:, 3:]
-  other = choose_cameras(values, places, signs * ROTATIONS, evenness=0.5)[:, 3:]
+  scale_shift = places_of(values)
+  one = select_cameras(values, scale_shift, ROTATIONS, evenness=0.5)[:, 3:]
+  other = select_cameras(values, scale_shift, signs * ROTATIONS, evenness=0.5)[:, 3:]
   np.testing.assert_allclose(degrees(one, other), 0.0, atol=0.1)
 
 
 @pytest.mark.parametrize("evenness", [0.0, 0.5, 1.0])
 def test_one_image_alone_has_a_camera(evenness):
   values = jnp.zeros((1, len(ROTATIONS))).at[0, 7].set(1.0)
-  camera = choose_cameras(values, places_of(values), ROTATIONS, evenness=evenness)
+  camera = select_cameras(values, places_of(values), ROTATIONS, evenness=evenness)
   assert camera.shape == (1, 7) and np.isfinite(camera).all()

@@ -7,8 +7,7 @@ import pytest
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.geometry.topology import build_topology
 from umr_jax.geometry.uv import sphere_to_uv, uv_directions
-from umr_jax.init.canonical_map import first_canonical_uv
-from umr_jax.init.silhouettes import inflate, mean_profile
+from umr_jax.init.silhouettes import inflate, init_canonical_uv, mean_profile
 from umr_jax.init.state import bare_em_state
 from umr_jax.models.assemble import with_canonical_uv
 
@@ -36,7 +35,7 @@ def topology():
 def test_each_vertex_has_the_part_that_the_profile_shows_there(topology, rng):
   profile = mean_profile(maps(rng))
   half = inflate(profile[..., 0], topology, width=0.4)
-  canonical = first_canonical_uv(profile[..., 1:], half, topology, uv_height=32)
+  canonical = init_canonical_uv(profile[..., 1:], half, topology, uv_height=32)
   assert canonical.shape == (32, 64, 3) and canonical.dtype == np.float32
   np.testing.assert_allclose(canonical.sum(-1), 1.0, atol=1e-4)
   assert (canonical[..., 0] == 0.0).all()

@@ -16,15 +16,15 @@ from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.symmetry import halve
 from umr_jax.geometry.topology import build_topology
 from umr_jax.geometry.uv import uv_directions
-from umr_jax.init.camera_choice import choose_cameras
 from umr_jax.init.pose_search import (
   Views,
   make_views,
   score_views,
+  select_cameras,
   template_vertices,
   view_rotations,
 )
-from umr_jax.init.state import bare_em_state, first_em_state
+from umr_jax.init.state import bare_em_state, init_em_state
 from umr_jax.models.assemble import uv_parts_to_texels, with_canonical_uv
 from umr_jax.models.camera_heads import upright_rotation
 from umr_jax.render import soft_rasterize, soft_silhouette
@@ -79,14 +79,14 @@ def views(em_state, topology, azimuth, elevation):
 def find(topology):
   """The cameras that a search with the template, or with other shapes, finds."""
   draw = jax.jit(make_views(topology, elevation=(-10.0, 40.0), roll=20.0))
-  score, choose = jax.jit(score_views), jax.jit(choose_cameras, static_argnames="evenness")
+  score, choose = jax.jit(score_views), jax.jit(select_cameras, static_argnames="evenness")
 
   def found(em_state, batch, shapes=None, *, evenness=0.0):
     shapes = template_vertices(em_state, topology) if shapes is None else shapes
     drawn = draw(shapes, em_state.canonical_uv)
     scores = score(drawn, batch)
     np.testing.assert_array_equal(scores.index, batch.index)
-    return choose(scores.values, scores.places, drawn.rotations, evenness=evenness)
+    return choose(scores.values, scores.scale_shift, drawn.rotations, evenness=evenness)
 
   return found
 
@@ -229,7 +229,7 @@ def begun(folder, **em):
   return (
     loop,
     loop.round(0).new_state(0),
-    first_em_state(loop.config, loop.round(0).topology, loop.train_split),
+    init_em_state(loop.config, loop.round(0).topology, loop.train_split),
   )
 
 

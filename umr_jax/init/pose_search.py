@@ -18,9 +18,10 @@ import numpy as np
 from flax import struct
 from jaxtyping import Bool, Float, Int
 
-from umr_jax.geometry import camera
+from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.sampling import bilinear_sample
 from umr_jax.geometry.symmetry import symmetrize
+from umr_jax.losses.drawing import choose_rows
 from umr_jax.models.assemble import uv_parts_to_texels
 from umr_jax.models.camera_heads import upright_rotation
 from umr_jax.render import rasterize
@@ -38,6 +39,11 @@ HALF_FRAME = 1.7
 _SILHOUETTE, _FLOOR = 0.25, 0.05
 # A part that covers less than this many pixels of the frame is not seen.
 _LEAST = 1.0
+# A view fits about this share of all images: what it reaches there is what it usually reaches.
+_FITTING = 0.3
+# The views within so many degrees of the best one share in the camera; who lies so much of a
+# logarithm behind has a share smaller by e.
+_NEIGHBORS, _SHARPNESS = 40.0, 0.05
 
 
 @struct.dataclass
@@ -52,13 +58,13 @@ class Views:
 
 
 @struct.dataclass
-class Scores:
+class ViewScores:
   """How well each view explains each image of a batch."""
 
   index: Int[Array, "B"]
   valid: Bool[Array, "B"]  # False for rows that only pad the batch
   values: Float[Array, "B K"]  # logarithms
-  places: Float[Array, "B K 3"]  # the camera's scale and translation, if it were this view
+  scale_shift: Float[Array, "B K 3"]  # the camera's scale and translation, if it were this view
 
 
 def template_vertices(em_state: EMState, topology: Topology) -> Float[Array, "1 V 3"]:
@@ -117,7 +123,7 @@ def make_views(
   return views
 
 
-def score_views(views: Views, batch: Batch) -> Scores:
+def score_views(views: Views, batch: Batch) -> ViewScores:
   """How well each view explains each image, whichever of the shapes it shows.
 
   A view's score is the logarithm of the mean IoU over the parts that the image shows, and a little
@@ -145,8 +151,46 @@ def score_views(views: Views, batch: Batch) -> Scores:
   scale = side[:, None] / jnp.take_along_axis(views.sides, best, axis=0)
   centers = jnp.take_along_axis(views.centers, best[..., None], axis=0)
   shift = center[:, None] - scale[..., None] * centers
-  places = jnp.concatenate([scale[..., None], shift], axis=-1)
-  return Scores(index=batch.index, valid=batch.valid, values=values, places=places)
+  scale_shift = jnp.concatenate([scale[..., None], shift], axis=-1)
+  return ViewScores(index=batch.index, valid=batch.valid, values=values, scale_shift=scale_shift)
+
+
+@checked
+def select_cameras(
+  values: Float[Array, "N K"],
+  scale_shift: Float[Array, "N K 3"],
+  rotations: Float[Array, "K 4"],
+  *,
+  evenness: float,
+) -> Float[Array, "N 7"]:
+  """The camera of each image, once all images have been compared with all views.
+
+  Some views suit every image a little, and draw what belongs to their neighbours; the shapes are
+  then learned under them, which makes them suit even more. So a score counts by how much better it
+  is than what the view usually reaches where it fits. Around the best view the rotation is the mean
+  of the views, weighted by their scores: the grid is coarse.
+
+  Args:
+    values: logarithms of scores, of all images.
+    scale_shift: scale and translation in each view.
+    rotations: quaternions of the views.
+    evenness: how much of what a view usually reaches is taken off. 0: nothing; 1: all of it, which
+      suits photographs from all around alone: of photographs from one side (embedded birds) it
+      turned many around.
+
+  Returns:
+    Cameras.
+  """
+  count = max(1, round(_FITTING * values.shape[0]))
+  usual = jnp.mean(jax.lax.top_k(values.T, count)[0], axis=1)
+  values = values - evenness * usual[None]
+  view = jnp.argmax(values, axis=1)
+  # q and -q are one rotation: all are turned to the best one's side.
+  alike = rotations @ rotations.T
+  around = 2.0 * jnp.arccos(jnp.clip(jnp.abs(alike), 0.0, 1.0)) < jnp.deg2rad(_NEIGHBORS)
+  weights = jax.nn.softmax(jnp.where(around[view], values / _SHARPNESS, -jnp.inf), axis=1)
+  mean = quaternion.normalize((weights * jnp.sign(alike)[view]) @ rotations)
+  return jnp.concatenate([choose_rows(scale_shift, view), mean], axis=-1)
 
 
 def view_rotations(elevation: tuple[float, ...], roll: float) -> Float[Array, "K 4"]:

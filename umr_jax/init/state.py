@@ -8,9 +8,8 @@ from jaxtyping import Float
 from umr_jax.config.settings import Config
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
-from umr_jax.init.canonical_map import first_canonical_uv
-from umr_jax.init.hull_and_cameras import ViewSearch, first_volume, with_volume
-from umr_jax.init.silhouettes import inflate, mean_profile, unit_sphere
+from umr_jax.init.hull_search import PoseSearch, fit_hull_and_cameras, with_hull_template
+from umr_jax.init.silhouettes import inflate, init_canonical_uv, mean_profile, unit_sphere
 from umr_jax.models.assemble import with_canonical_uv
 from umr_jax.train import parallel
 from umr_jax.types import Batch, EMState, Template, Topology
@@ -19,7 +18,7 @@ from umr_jax.types import Batch, EMState, Template, Topology
 _PROFILE_IMAGES, _VOLUME_IMAGES, _SIZE = 1000, 4000, 64
 
 
-def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
+def init_em_state(config: Config, topology: Topology, split: Split) -> EMState:
   """Where a run begins, from the config or from the silhouettes and parts of the training set.
 
   Args:
@@ -43,17 +42,15 @@ def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
   half = inflate(profile[..., 0], topology, width=geometry.init_width)
   em_state = bare_em_state(half)
   if geometry.init_parts:
-    canonical_uv = first_canonical_uv(
-      profile[..., 1:], half, topology, uv_height=geometry.uv_height
-    )
+    canonical_uv = init_canonical_uv(profile[..., 1:], half, topology, uv_height=geometry.uv_height)
     em_state = with_canonical_uv(em_state, canonical_uv, topology=topology)
   if is_volume:
-    search = ViewSearch(
+    search = PoseSearch(
       elevation=config.model.camera_elevation,
       roll=config.model.camera_roll,
       evenness=config.em.view_evenness,
     )
-    volume, cameras = first_volume(
+    volume, cameras = fit_hull_and_cameras(
       maps,
       em_state,
       topology,
@@ -62,7 +59,7 @@ def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
       cost=geometry.hull_cost,
       seed=config.train.seed,
     )
-    em_state = with_volume(
+    em_state = with_hull_template(
       em_state, volume, cameras, maps[..., 0], topology, uv_height=geometry.uv_height
     )
     if config.loss.target_camera and len(cameras) == len(split):

@@ -24,7 +24,7 @@ from umr_jax.init.pose_search import FRAME, HALF_FRAME, MEASURED, Views, center_
 from umr_jax.types import checked
 
 # Cells per side, and half the side in object space: the first template lies within 1.
-CELLS, HALF = 40, 1.25
+RESOLUTION, HALF = 40, 1.25
 # Samples along each ray, between these depths of a camera of scale 1: about a cell apart.
 _SAMPLES, _DEPTH = 40, 1.3
 # No cell is quite opaque: its logarithm would be infinite.
@@ -52,18 +52,18 @@ class Volume:
 
 def empty_logits(parts: int) -> Float[Array, "R R R P1"]:
   """Where a fit begins: nearly nothing anywhere."""
-  cells = (CELLS, CELLS, CELLS)
+  cells = (RESOLUTION, RESOLUTION, RESOLUTION)
   return jnp.concatenate([jnp.full((*cells, 1), _EMPTY), jnp.zeros((*cells, parts))], axis=-1)
 
 
-def volume_of(logits: Float[Array, "R R R P1"]) -> Volume:
+def volume_from_logits(logits: Float[Array, "R R R P1"]) -> Volume:
   """The symmetric volume of numbers without bounds: opacity first, then the parts."""
   both = 0.5 * (logits + logits[:, ::-1])
   return Volume(_OPAQUE * jax.nn.sigmoid(both[..., 0]), jax.nn.softmax(both[..., 1:], axis=-1))
 
 
 @checked
-def draw_volume(
+def render_volume(
   volume: Volume, cameras: Float[Array, "B 7"], *, size: int
 ) -> tuple[Float[Array, "B S S"], Float[Array, "B S S P"]]:
   """The silhouettes of a volume, and its parts in front of one another.
@@ -104,7 +104,7 @@ def overlap_loss(
   Returns:
     The sum of both; and both IoU, the second 0 without parts.
   """
-  alpha, drawn = draw_volume(volume, cameras, size=masks.shape[-1])
+  alpha, drawn = render_volume(volume, cameras, size=masks.shape[-1])
   both = jnp.sum(alpha * masks, axis=(1, 2))
   outline = jnp.mean(both / (jnp.sum(alpha + masks, axis=(1, 2)) - both))
   shown = (jnp.sum(parts, axis=(1, 2)) > _LEAST).astype(parts.dtype)
@@ -131,7 +131,7 @@ def fit_volume(
   search leaves them wings come out too short.
 
   Args:
-    logits: see `volume_of`; where to begin.
+    logits: see `volume_from_logits`; where to begin.
     cameras: of the images; right within some ten degrees.
     masks: silhouettes.
     parts: part maps without background, zero outside of the silhouette.
@@ -153,7 +153,7 @@ def fit_volume(
   rows = jnp.concatenate(order)[: steps * size].reshape(steps, size)
 
   def loss_of(state: tuple[Array, Array], row: Int[Array, "B"]) -> tuple[Array, Array]:
-    volume = volume_of(state[0])
+    volume = volume_from_logits(state[0])
     loss, overlaps = overlap_loss(volume, state[1], masks[row], parts[row])
     return loss + jnp.sum(cost * volume.opacity), overlaps
 
@@ -183,12 +183,12 @@ def volume_views(volume: Volume, rotations: Float[Array, "K 4"]) -> Views:
 
   def look(rotation: Float[Array, "4"]) -> tuple[Array, Array, Array]:
     whole = jnp.concatenate([jnp.array([1.0 / HALF, 0.0, 0.0]), rotation])
-    alpha, _ = draw_volume(volume, whole[None], size=MEASURED)
+    alpha, _ = render_volume(volume, whole[None], size=MEASURED)
     center, side = center_and_side((alpha > _STOPPED).astype(jnp.float32))
     center, side = HALF * center[0], HALF * side[0]
     scale = 1.0 / (HALF_FRAME * jnp.maximum(side, 1e-3))
     close = jnp.concatenate([scale[None], -scale * center, rotation])
-    alpha, drawn = draw_volume(volume, close[None], size=FRAME)
+    alpha, drawn = render_volume(volume, close[None], size=FRAME)
     part = jnp.argmax(drawn[0], axis=-1) + 1 if parted else jnp.zeros(alpha.shape[1:], jnp.int32)
     return jnp.where(alpha[0] > _STOPPED, part, -1).astype(jnp.int8), center, side
 

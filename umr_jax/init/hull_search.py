@@ -16,24 +16,24 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from umr_jax.geometry.voxels import Mesh, occupancy
-from umr_jax.init.camera_choice import choose_cameras
 from umr_jax.init.pose_search import (
   Views,
   make_views,
   score_views,
+  select_cameras,
   template_vertices,
   view_rotations,
 )
-from umr_jax.init.shrink_wrap import surface_points, volume_canonical_uv, wrap
+from umr_jax.init.shrink_wrap import hull_canonical_uv, shrink_wrap, surface_points
 from umr_jax.init.visual_hull import (
-  CELLS,
   FIT_BATCH,
   HALF,
+  RESOLUTION,
   Volume,
   empty_logits,
   fit_volume,
   surface_level,
-  volume_of,
+  volume_from_logits,
   volume_views,
 )
 from umr_jax.models.assemble import with_canonical_uv
@@ -51,7 +51,7 @@ _JUDGED = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class ViewSearch:
+class PoseSearch:
   """How cameras are searched; the same as in training."""
 
   elevation: tuple[float, ...]
@@ -59,12 +59,12 @@ class ViewSearch:
   evenness: float
 
 
-def first_volume(
+def fit_hull_and_cameras(
   maps: Float[np.ndarray, "N S S C"],
   start: EMState,
   topology: Topology,
   *,
-  search: ViewSearch,
+  search: PoseSearch,
   turns: int,
   cost: float,
   seed: int,
@@ -90,12 +90,12 @@ def first_volume(
   draw = jax.jit(make_views(topology, elevation=search.elevation, roll=search.roll))
   rotations = view_rotations(search.elevation, search.roll)
   logits = empty_logits(small.shape[-1] - 1)
-  costs = jnp.asarray(cost / CELLS**2 * _distances(start, topology))
+  costs = jnp.asarray(cost / RESOLUTION**2 * _distances(start, topology))
   key = jax.random.key(seed)
   last = max(_LAST_STEPS, _VISITS * len(maps) // FIT_BATCH)
   for turn in range(turns):
     views = (
-      volume_views(volume_of(logits), rotations)
+      volume_views(volume_from_logits(logits), rotations)
       if turn
       else draw(template_vertices(start, topology), start.canonical_uv)
     )
@@ -112,10 +112,10 @@ def first_volume(
     logging.info(
       "Volume, turn %d of %d: mask IoU %.3f, part IoU %.3f.", turn + 1, turns, *overlaps.tolist()
     )
-  return volume_of(logits), np.asarray(cameras)
+  return volume_from_logits(logits), np.asarray(cameras)
 
 
-def with_volume(
+def with_hull_template(
   start: EMState,
   volume: Volume,
   cameras: Float[np.ndarray, "N 7"],
@@ -139,20 +139,20 @@ def with_volume(
   """
   some = np.linspace(0, len(masks) - 1, min(len(masks), _JUDGED)).astype(int)
   level = surface_level(volume, cameras[some], _resized(masks[some, ..., None])[..., 0])
-  half = wrap(*surface_points(np.asarray(volume.opacity), level=level), topology)
+  half = shrink_wrap(*surface_points(np.asarray(volume.opacity), level=level), topology)
   logging.info("The template is the surface of the volume at an opacity of %.1f.", level)
   state = dataclasses.replace(start, template=Template(half_vertices=half))
   if not volume.parts.shape[-1]:
     return state
-  canonical_uv = volume_canonical_uv(volume, half, topology, uv_height=uv_height)
+  canonical_uv = hull_canonical_uv(volume, half, topology, uv_height=uv_height)
   return with_canonical_uv(state, canonical_uv, topology=topology)
 
 
 def _distances(start: EMState, topology: Topology) -> np.ndarray:
   """[R, R, R] float32: how far each cell of the volume is from the first template's inside."""
   mesh = Mesh(np.asarray(template_vertices(start, topology)[0]), np.asarray(topology.faces))
-  voxel = 2.0 * HALF / CELLS
-  solid = occupancy(mesh, origin=np.full(3, -HALF), voxel=voxel, resolution=CELLS)
+  voxel = 2.0 * HALF / RESOLUTION
+  solid = occupancy(mesh, origin=np.full(3, -HALF), voxel=voxel, resolution=RESOLUTION)
   return (voxel * ndimage.distance_transform_edt(~solid)).astype(np.float32)
 
 
@@ -162,14 +162,14 @@ def _resized(maps: np.ndarray) -> jax.Array:
 
 def _search(views: Views, masks: np.ndarray, parts: np.ndarray, *, evenness: float) -> jax.Array:
   """The camera of each image: `EMLoop` does the same for a whole training set in its batches."""
-  values, places = [], []
+  values, scale_shift = [], []
   for start in range(0, len(masks), _BATCH):
     rows = slice(start, start + _BATCH)
     found = _scored(views, masks[rows], parts[rows] if parts.shape[-1] else None)
     values.append(found[0])
-    places.append(found[1])
-  choose = jax.jit(functools.partial(choose_cameras, evenness=evenness))
-  return choose(jnp.concatenate(values), jnp.concatenate(places), views.rotations)
+    scale_shift.append(found[1])
+  choose = jax.jit(functools.partial(select_cameras, evenness=evenness))
+  return choose(jnp.concatenate(values), jnp.concatenate(scale_shift), views.rotations)
 
 
 @jax.jit
@@ -184,4 +184,4 @@ def _scored(views: Views, masks: jax.Array, parts: jax.Array | None) -> tuple[ja
     parts=parts,
   )
   scores = score_views(views, batch)
-  return scores.values, scores.places
+  return scores.values, scores.scale_shift
