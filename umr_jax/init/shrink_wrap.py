@@ -1,4 +1,4 @@
-"""A template mesh around a visual hull: the sphere, fitted to the surface of its largest component."""
+"""A template mesh around a visual hull: the sphere fitted to its largest component's surface."""
 
 import functools
 
@@ -27,10 +27,10 @@ _POINTS = 3000
 # Barycentric samples of a face that are compared with the surface: near each corner, and central.
 _ON_FACE = np.array([[4, 1, 1], [1, 4, 1], [1, 1, 4], [2, 2, 2]], np.float32) / 6.0
 # Weight of normals beside positions in the Chamfer distance: opposite normals are as far apart as
-# points at twice this distance. Without it, thin parts were covered by the wrong side of the sphere.
+# points at twice this distance. Without it, the wrong side of the sphere covered thin parts.
 _NORMAL = 0.2
-# Blur in voxels: of the parts, so that every voxel of the surface has some, and of the opacity whose
-# gradient is the surface normal.
+# Blur in voxels: of the parts, so that every voxel of the surface has some, and of the opacity,
+# whose gradient is the surface normal.
 _BLUR = 1.0
 
 
