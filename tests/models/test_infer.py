@@ -11,7 +11,7 @@ from umr_jax.config.settings import Config, EMConfig, GeometryConfig, ModelConfi
 from umr_jax.models.assemble import finer_flow
 from umr_jax.models.checkpoint import Snapshot
 from umr_jax.models.clamped_flow import move_inside
-from umr_jax.models.infer import build_net, build_topology_from, fine_flow, infer, model_of
+from umr_jax.models.infer import build_net, build_topology_from, infer, model_of, upsampled_flow
 from umr_jax.models.initialize import initialize
 from umr_jax.models.projected_flow import camera_flow
 from umr_jax.types import EMState, Model, Template
@@ -85,16 +85,18 @@ def test_a_flow_from_the_camera_is_seen_by_the_most_probable_one(model, images):
   np.testing.assert_allclose(found.flow_map, free.flow_map + seen, atol=1e-5)
   np.testing.assert_allclose(found.vertices, free.vertices, atol=1e-6)
   # A finer texture knows what the camera sees at every pixel, and interpolates the rest.
-  np.testing.assert_allclose(fine_flow(found, topology, height=16), found.flow_map, atol=1e-5)
+  np.testing.assert_allclose(upsampled_flow(found, topology, height=16), found.flow_map, atol=1e-5)
   fine = camera_flow(found.vertices, found.camera, topology, uv_height=32)
   wanted = fine + finer_flow(free.flow_map, 32)
-  np.testing.assert_allclose(fine_flow(found, topology, height=32), wanted, atol=1e-5)
-  np.testing.assert_array_equal(fine_flow(free, topology, height=32), finer_flow(free.flow_map, 32))
+  np.testing.assert_allclose(upsampled_flow(found, topology, height=32), wanted, atol=1e-5)
+  np.testing.assert_array_equal(
+    upsampled_flow(free, topology, height=32), finer_flow(free.flow_map, 32)
+  )
   # A mesh that was fitted to a silhouette needs no correction, and looks at nothing else.
   mask = jnp.zeros((len(images), 8, 8)).at[:, 3:6, 3:6].set(1.0)
-  fitted = dataclasses.replace(found, mask=mask, refined=True)
+  fitted = dataclasses.replace(found, mask=mask, optimized=True)
   np.testing.assert_allclose(
-    fine_flow(fitted, topology, height=32), move_inside(fine, mask), atol=1e-6
+    upsampled_flow(fitted, topology, height=32), move_inside(fine, mask), atol=1e-6
   )
 
 
@@ -113,7 +115,7 @@ def test_a_checkpoint_s_network_is_that_of_its_round(model, start, index, heads)
 
 
 def test_a_model_is_a_pytree_of_its_arrays_and_compiles_once(model, images):
-  count = jax.jit(infer)
+  count = jax.jit(lambda *arguments: infer(*arguments))
   count(model, images)
   count(jax.tree.map(lambda leaf: leaf + 0, model), images)
   assert count._cache_size() == 1

@@ -1,6 +1,7 @@
 """Prediction: any pictures in, reconstructions out, from a checkpoint alone."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 
@@ -27,7 +28,7 @@ from umr_jax.models.assemble import uv_texture
 from umr_jax.models.checkpoint import Snapshot, read_checkpoint
 from umr_jax.models.infer import TrainedModel, build_net, build_topology_from, model_of
 from umr_jax.models.initialize import initialize
-from umr_jax.predict.inputs import photograph
+from umr_jax.predict.inputs import as_example
 from umr_jax.predict.predictor import Predictor, load_predictor, predict
 from umr_jax.train.checkpoint import Checkpointer
 from umr_jax.types import EMState, Template, TrainState
@@ -117,7 +118,7 @@ def test_the_texture_is_read_from_the_photograph(predictor, rng):
   photo = rng.integers(0, 256, (300, 300, 3)).astype(np.uint8)
   rec = predictor(photo)
   x0, y0, x1, _ = rec.box
-  sharp = crop(photograph(photo), (x0, y0, x1 - x0), image_size=256).image
+  sharp = crop(as_example(photo), (x0, y0, x1 - x0), image_size=256).image
   expected = 255.0 * uv_texture(jnp.asarray(sharp)[None], jnp.asarray(rec.flow)[None])[0]
   np.testing.assert_allclose(rec.texture, expected, atol=1.5)
 
@@ -169,11 +170,42 @@ def test_a_known_mask_is_what_a_mesh_is_fitted_to(images):
 
   def overlap(rec):
     x0, y0, side = rec.box[0], rec.box[1], rec.box[2] - rec.box[0]
-    wanted = crop(photograph(image, mask=mask), (x0, y0, side), image_size=SIZE).mask > 0.5
+    wanted = crop(as_example(image, mask=mask), (x0, y0, side), image_size=SIZE).mask > 0.5
     drawn = rec.silhouette > 0.5
     return (wanted & drawn).sum() / (wanted | drawn).sum()
 
   assert overlap(told) > overlap(seen) + 0.1
+
+
+def test_a_mask_of_the_whole_image_is_honoured_and_a_missing_one_is_none(images):
+  predictor = Predictor(make_trained(config=FITTED), refine_steps=60)
+  image = images[1]
+  box = (8, 8, 56, 56)
+  seen = predictor(image, box=box)
+  opaque = np.concatenate([image, np.full((*image.shape[:2], 1), 255, np.uint8)], -1)
+  assert_alike(predictor(opaque, box=box), seen)
+  full = predictor(image, mask=np.ones(image.shape[:2], bool), box=box)
+  assert full.silhouette.mean() > seen.silhouette.mean() + 0.1
+
+
+def test_prediction_makes_no_nan_on_its_way():
+  program = """
+import numpy as np
+from tests.predict.test_predictor import FITTED, Predictor, make_trained
+predictor = Predictor(make_trained(config=FITTED), batch_size=2)
+image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+mask = np.zeros((64, 64), bool)
+mask[20:50, 10:40] = True
+recs = predictor.batch([image, image], masks=[None, mask])
+assert np.abs(recs[0].vertices - recs[1].vertices).max() > 1e-4
+"""
+  done = subprocess.run(
+    [sys.executable, "-c", program],
+    capture_output=True,
+    text=True,
+    env={**os.environ, "JAX_DEBUG_NANS": "1"},
+  )
+  assert done.returncode == 0, done.stderr
 
 
 def test_the_box_is_the_padded_square_around_the_object(predictor, images):
@@ -228,7 +260,7 @@ def test_masks_and_boxes_go_with_their_images(predictor, images):
   ("call", "complaint"),
   [
     (lambda p, i: p(i[0].astype(np.float32)), "divide by"),
-    (lambda p, i: p(i[0][None]), "one picture"),
+    (lambda p, i: p(i[0][None]), "one image"),
     (lambda p, i: p(np.full((9, 9, 3), np.nan)), "NaN"),
     (lambda p, i: p.batch([i[0], np.zeros((3, 3, 3), np.int16)]), "image 1 is of int16"),
     (lambda p, i: p.batch(i[0]), "wrap it in a list"),

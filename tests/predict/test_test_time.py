@@ -16,7 +16,7 @@ from umr_jax.models.clamped_flow import move_inside
 from umr_jax.models.infer import Inference, build_topology_from
 from umr_jax.models.projected_flow import camera_flow
 from umr_jax.predict import test_time
-from umr_jax.predict.test_time import make_infer, refine
+from umr_jax.predict.test_time import make_infer, optimize
 from umr_jax.render import soft_silhouette
 from umr_jax.types import Template
 
@@ -53,6 +53,7 @@ def prediction(*, mask, cameras, **more):
   others = jnp.asarray([0.3, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0], jnp.float32)
   every = jnp.stack([jnp.broadcast_to(others[None], cameras.shape), cameras], axis=1)
   return Inference(
+    half_offsets=jnp.zeros((count, *HALF.shape)),
     vertices=vertices,
     cameras=every,
     camera_probs=jnp.broadcast_to(jnp.array([[0.2, 0.8]]), (count, 2)),
@@ -66,7 +67,7 @@ def prediction(*, mask, cameras, **more):
 
 @pytest.fixture(scope="module")
 def fit():
-  return jax.jit(lambda found: refine(found, TEMPLATE, TOPOLOGY, config=CONFIG))
+  return jax.jit(lambda found: optimize(found, TEMPLATE, TOPOLOGY, config=CONFIG))
 
 
 def test_a_mesh_goes_where_the_network_sees_the_object(fit):
@@ -124,7 +125,7 @@ def test_a_silhouette_of_nothing_or_of_everything_is_survived(fit, level):
 
 def test_a_network_that_sees_no_silhouette_is_refused():
   with pytest.raises(ValueError, match="predicts no silhouettes"):
-    refine(prediction(mask=None, cameras=[(0.45, 0.0, 0.0)]), TEMPLATE, TOPOLOGY, config=CONFIG)
+    optimize(prediction(mask=None, cameras=[(0.45, 0.0, 0.0)]), TEMPLATE, TOPOLOGY, config=CONFIG)
 
 
 def test_a_run_without_refinement_reconstructs_in_one_pass(monkeypatch):

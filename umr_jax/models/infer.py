@@ -7,7 +7,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from umr_jax.config.settings import Config, from_dict
 from umr_jax.geometry.topology import build_topology
@@ -23,6 +23,7 @@ from umr_jax.types import EMState, Model, Network, Topology, TrainState, checked
 class Inference:
   """What a model predicts of B images."""
 
+  half_offsets: Float[Array, "B Vh 3"]  # of the learned half, from the template
   vertices: Float[Array, "B V 3"]  # object space
   cameras: Float[Array, "B K 7"]
   camera_probs: Float[Array, "B K"]
@@ -31,16 +32,24 @@ class Inference:
   shape_code: Float[Array, "B Z"]
   # The silhouette as pixels, in [0, 1], where the network has a head for it.
   mask: Float[Array, "B h w"] | None = None
-  # With model.flow=projected: what the network adds to `camera_flow`; see `tied_flow`.
+  # With model.flow=projected: what the network adds to `camera_flow`; see `projected_flow`.
   flow_correction: Float[Array, "B Hu Wu 2"] | None = None
   # Whether vertices and camera were fitted to `mask` after the network.
-  refined: bool = struct.field(pytree_node=False, default=False)
+  optimized: bool = struct.field(pytree_node=False, default=False)
+
+
+@struct.dataclass
+class KnownMasks:
+  """Silhouettes of B crops that are known without the network, of those images that have one."""
+
+  values: Float[Array, "B S S"]
+  known: Bool[Array, "B"]  # where not, `values` mean nothing
 
 
 class Infer(Protocol):
   """Reconstructs images: `infer`, or `predict.test_time.make_infer`'s, which optimizes after it."""
 
-  def __call__(self, model: Model, images: Array, masks: Array | None = None) -> Inference:
+  def __call__(self, model: Model, images: Array, masks: KnownMasks | None = None) -> Inference:
     """Pure, and ready to be jitted."""
     ...
 
@@ -142,7 +151,7 @@ def model_of(snapshot: Snapshot) -> TrainedModel:
 
 @checked
 def infer(
-  model: Model, images: Float[Array, "B H W 3"], masks: Float[Array, "B S S"] | None = None
+  model: Model, images: Float[Array, "B H W 3"], masks: KnownMasks | None = None
 ) -> Inference:
   """Reconstructs images in one pass through the network.
 
@@ -152,55 +161,75 @@ def infer(
   Args:
     model: with any parameters.
     images: RGB in [0, 1], square crops.
-    masks: of the same crops, NaN where an image's is not known; the network alone reads none.
+    masks: of the same crops; the network alone reads none.
   """
   del masks
   prediction = model.network.apply(model.variables, images, train=False)
   best = jnp.argmax(prediction.camera_logits, axis=-1)
   camera = jnp.take_along_axis(prediction.cameras, best[:, None, None], axis=1)[:, 0]
   vertices = assemble_vertices(prediction.half_offsets, model.template, model.topology)
-  tied = model.network.flow == "projected"
+  projected = model.network.flow == "projected"
   found = Inference(
+    half_offsets=prediction.half_offsets,
     vertices=vertices,
     cameras=prediction.cameras,
     camera_probs=jax.nn.softmax(prediction.camera_logits, axis=-1),
     camera=camera,
     flow_map=prediction.flow_map,
     shape_code=prediction.shape_code,
-    flow_correction=prediction.flow_map if tied else None,
+    flow_correction=prediction.flow_map if projected else None,
     mask=None if prediction.mask_logits is None else jax.nn.sigmoid(prediction.mask_logits),
   )
-  return with_tied_flow(found, model.topology) if tied else found
+  return with_projected_flow(found, model.topology) if projected else found
 
 
 @checked
-def tied_flow(found: Inference, topology: Topology, *, height: int) -> Float[Array, "B hu wu 2"]:
+def projected_flow(
+  found: Inference, topology: Topology, *, height: int
+) -> Float[Array, "B hu wu 2"]:
   """With model.flow=projected: the flow for a UV map of `height` rows, or the flow map's if more.
 
-  The network's correction makes up for meshes that lie beside their photograph. A refined one lies
-  on it: the correction would move points that are in their place, and is left out; what is beside
-  the silhouette all the same looks at its nearest pixel.
+  The network's correction makes up for meshes that lie beside their image. One that was optimized
+  at test time lies on it: the correction would move points that are in their place, and is left
+  out; what is beside the silhouette all the same takes its nearest pixel.
+
+  Args:
+    found: with a `flow_correction`.
+    topology: of the meshes.
+    height: rows of the UV map.
   """
   height = max(height, found.flow_map.shape[1])
   seen = camera_flow(found.vertices, found.camera, topology, uv_height=height)
-  if found.refined:
+  if found.optimized:
     return move_inside(seen, jnp.asarray(found.mask))
   return seen + finer_flow(jnp.asarray(found.flow_correction), height)
 
 
-def with_tied_flow(found: Inference, topology: Topology) -> Inference:
-  """The prediction with the flow that belongs to its mesh and camera."""
-  flow_map = tied_flow(found, topology, height=found.flow_map.shape[1])
+def with_projected_flow(found: Inference, topology: Topology) -> Inference:
+  """The prediction with the flow that belongs to its mesh and camera.
+
+  Args:
+    found: with a `flow_correction`.
+    topology: of the meshes.
+  """
+  flow_map = projected_flow(found, topology, height=found.flow_map.shape[1])
   return dataclasses.replace(found, flow_map=flow_map)
 
 
 @checked
-def fine_flow(found: Inference, topology: Topology, *, height: int) -> Float[Array, "B hu wu 2"]:
+def upsampled_flow(
+  found: Inference, topology: Topology, *, height: int
+) -> Float[Array, "B hu wu 2"]:
   """The flow for a texture of `height` rows, or of as many as the flow map has, if that has more.
 
-  What a network says of the flow is smooth and is interpolated; what the camera sees is known at
-  every pixel of the texture.
+  What a network predicts of the flow is smooth and is interpolated; the camera's projection is
+  known at every pixel of the texture.
+
+  Args:
+    found: of any images.
+    topology: of the meshes.
+    height: rows of the texture.
   """
   if found.flow_correction is None:
     return finer_flow(found.flow_map, height)
-  return tied_flow(found, topology, height=height)
+  return projected_flow(found, topology, height=height)
