@@ -65,7 +65,7 @@ def make_measure(
   """
 
   def measure(model: Model, batch: Batch) -> Measurement:
-    template, inferred = model.template, infer(model, batch.image)
+    inferred = infer(model, batch.image)
     projected = camera.project(inferred.vertices, inferred.camera)
     faces = camera.face_vertices(projected, topology.faces)
     texels = sample_texels(batch.image, face_flow(inferred.flow_map, topology))
@@ -88,7 +88,6 @@ def make_measure(
       if batch.parts is not None:
         parts = uv_texture(batch.parts, inferred.flow_map)
     alpha, mask = rgba[..., 3], average_pool(batch.mask, image_size)
-    half = template.half_vertices.shape[0]
     return Measurement(
       index=batch.index,
       valid=batch.valid,
@@ -97,7 +96,7 @@ def make_measure(
         rendered=rgba[..., :3], alpha=alpha, image=average_pool(batch.image, image_size), mask=mask
       ),
       silhouette=alpha,
-      half_offsets=inferred.vertices[:, :half] - template.half_vertices[None],
+      half_offsets=inferred.half_offsets,
       uv_parts=parts,
     )
 
