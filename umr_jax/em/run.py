@@ -20,6 +20,7 @@ from umr_jax.em.loop import EMLoop
 from umr_jax.em.monitor import Monitor
 from umr_jax.eval.evaluate import evaluate
 from umr_jax.eval.part_quality import part_report
+from umr_jax.eval.predictions import Protocol
 from umr_jax.eval.references import references
 from umr_jax.eval.summary import format_table
 from umr_jax.files import write_text
@@ -139,16 +140,13 @@ def evaluate_workdir(
   evaluation = evaluate(
     trained.model,
     dataset,
-    split=split,
-    infer=make_infer(config.at_round(trained.round)),
-    image_size=config.data.image_size,
-    padding=config.data.padding,
-    batch_size=config.train.batch_size,
-    seed=config.train.seed,
+    split,
+    _protocol(config),
     step=trained.step,
+    infer=make_infer(config.at_round(trained.round)),
   )
   if steps := config.refine.steps:
-    evaluation["protocol"] += f"; fitted in {steps} steps to the silhouettes that the network sees"
+    evaluation["protocol"] += f"; test-time optimisation, {steps} steps"
   evaluation["refine_steps"] = steps
   if jax.process_index() == 0:
     write_text(workdir / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
@@ -189,17 +187,20 @@ def references_workdir(workdir: pathlib.Path, *, split: str) -> dict[str, Any]:
   """
   config = from_dict(read_checkpoint(workdir).config)
   found = references(
-    load_dataset(config.data),
-    topology=build_topology_from(config),
-    split=split,
-    image_size=config.data.image_size,
-    padding=config.data.padding,
-    batch_size=config.train.batch_size,
-    seed=config.train.seed,
+    load_dataset(config.data), build_topology_from(config), split, _protocol(config)
   )
   if jax.process_index() == 0:
     write_text(workdir / "references.json", json.dumps(found, indent=2) + "\n")
   return found
+
+
+def _protocol(config: Config) -> Protocol:
+  """How a run's model is evaluated."""
+  return Protocol(
+    spec=CropSpec.from_config(config.data),
+    batch_size=config.train.batch_size,
+    seed=config.train.seed,
+  )
 
 
 def watched_images(dataset: Dataset, config: Config) -> Batch:

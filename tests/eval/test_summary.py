@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from umr_jax.eval.bootstrap import bootstrap_interval
+from umr_jax.eval.summary import bootstrap_interval
 
 
 def test_the_interval_of_a_mean_is_that_of_the_normal_law(rng):
@@ -36,7 +36,7 @@ def test_one_value_is_its_own_interval():
 
 
 def test_many_values_are_drawn_in_pieces(rng, monkeypatch):
-  monkeypatch.setattr("umr_jax.eval.bootstrap._RESAMPLES", 300)
+  monkeypatch.setattr("umr_jax.eval.summary._RESAMPLES", 300)
   low, high = bootstrap_interval(rng.normal(size=30000), statistic="mean", seed=0)
   assert -0.05 < low < high < 0.05
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from umr_jax.eval.chamfer import sample_surface, surface_errors
+from umr_jax.eval.shape_error import sample_surface, surface_errors
 from umr_jax.geometry.icosphere import icosphere
 from umr_jax.geometry.voxels import Mesh
 
@@ -39,7 +39,7 @@ def test_concentric_spheres_are_the_gap_of_their_radii_apart():
 
 
 def test_distances_match_a_loop_over_points(monkeypatch):
-  monkeypatch.setattr("umr_jax.eval.chamfer.POINTS", 60)
+  monkeypatch.setattr("umr_jax.eval.shape_error.POINTS", 60)
   a, b = sphere(0.8), sphere()
   first, second = (sample_surface(mesh, points=60, seed=3) for mesh in (a, b))
   there = np.mean([min(np.linalg.norm(p - q) for q in second) for p in first])
