@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from tests.models import numpy_net
-from umr_jax.models.layers import BatchNorm, constant, convolve, max_pool, normal, uniform
+from umr_jax.models.layers import (
+  BatchNorm,
+  GroupNorm,
+  constant,
+  convolve,
+  max_pool,
+  normal,
+  uniform,
+)
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 9])
@@ -67,6 +75,35 @@ def test_batch_norm_normalizes_and_remembers_the_unbiased_variance(rng):
   np.testing.assert_allclose(stats["var"], expected, rtol=1e-5)
 
 
+def test_batch_norm_of_a_channel_far_from_zero_has_its_variance(rng):
+  x = rng.normal(1000.0, 0.1, size=(16, 12, 12, 3)).astype(np.float32)
+  layer = BatchNorm()
+  variables = layer.init(jax.random.key(0), jnp.asarray(x), train=True)
+  y, updates = layer.apply(variables, jnp.asarray(x), train=True, mutable=["batch_stats"])
+  exact = x.astype(np.float64)
+  variance = exact.var((0, 1, 2), ddof=1)
+  stats = updates["batch_stats"]
+  # float32 resolves 1000 to 6e-5.
+  np.testing.assert_allclose((stats["var"] - 0.9) / 0.1, variance, atol=1e-5)
+  expected = (exact - exact.mean((0, 1, 2))) / np.sqrt(exact.var((0, 1, 2)) + 1e-5)
+  np.testing.assert_allclose(y, expected, atol=5e-3)
+  # With its running statistics, the same: it is the subtraction that loses digits.
+  running = {"mean": exact.mean((0, 1, 2)).astype(np.float32), "var": exact.var((0, 1, 2))}
+  running = {name: jnp.asarray(value, jnp.float32) for name, value in running.items()}
+  y = layer.apply({**variables, "batch_stats": running}, jnp.asarray(x), train=False)
+  np.testing.assert_allclose(y, expected, atol=5e-3)
+
+
+def test_group_norm_of_groups_far_from_zero_has_their_variance(rng):
+  x = rng.normal(1000.0, 0.1, size=(2, 12, 12, 32)).astype(np.float32)
+  layer = GroupNorm()
+  y = layer.apply(layer.init(jax.random.key(0), jnp.asarray(x), train=True), x, train=True)
+  groups = x.astype(np.float64).reshape(2, 144, 2, 16)
+  mean = groups.mean((1, 3), keepdims=True)
+  expected = (groups - mean) / np.sqrt(groups.var((1, 3), keepdims=True) + 1e-5)
+  np.testing.assert_allclose(y, expected.reshape(x.shape), atol=5e-3)
+
+
 def test_evaluation_batch_norm_treats_every_image_alone(rng):
   x = jnp.asarray(rng.normal(size=(3, 2, 5)), jnp.float32)
   layer = BatchNorm(channel_axes=2)
@@ -87,7 +124,7 @@ def test_batch_norm_of_one_constant_row_has_finite_gradients():
 
 
 @pytest.mark.parametrize(
-  ("start", "shape_variance"), [(normal(0.3), 0.3), (uniform(0.6), 0.6 / np.sqrt(3.0))]
+  ("start", "deviation"), [(normal(0.3), 0.3), (uniform(0.6), 0.6 / np.sqrt(3.0))]
 )
 def test_starts_have_their_deviation_in_jax_and_on_the_host(start, deviation):
   for draw in (

@@ -198,14 +198,15 @@ class BatchNorm(nn.Module):
     """Normalizes with the batch's statistics in training, with the running ones otherwise."""
     shape = x.shape[-self.channel_axes :]
     axes = tuple(range(x.ndim - self.channel_axes))
+    leading = (1,) * len(axes) + shape  # for broadcasting
     scale = self.param("scale", constant(1.0), shape)
     bias = self.param("bias", constant(0.0), shape)
     running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
     running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
     if train:
       mean = jnp.mean(x, axis=axes)
-      # Rounding must not make a constant channel's variance negative.
-      var = jnp.maximum(jnp.mean(jnp.square(x), axis=axes) - jnp.square(mean), 0.0)
+      # In two passes: of a channel far from zero, E[x^2] - E[x]^2 keeps no digit in float32.
+      var = jnp.mean(jnp.square(x - mean.reshape(leading)), axis=axes)
       if not self.is_initializing():
         count = math.prod(x.shape[: len(axes)])
         unbiased = var * (count / max(count - 1, 1))
@@ -214,9 +215,8 @@ class BatchNorm(nn.Module):
     else:
       mean, var = running_mean.value, running_var.value
     gain = scale * lax.rsqrt(var + _EPSILON)
-    shift = bias - mean * gain
-    leading = (1,) * len(axes)
-    return x * gain.reshape(*leading, *shape) + shift.reshape(*leading, *shape)
+    # The mean is subtracted first, for the same reason.
+    return (x - mean.reshape(leading)) * gain.reshape(leading) + bias.reshape(leading)
 
   def _follow(self, running: Array, current: Array) -> Array:
     return _MOMENTUM * running + (1.0 - _MOMENTUM) * current
@@ -239,13 +239,10 @@ class GroupNorm(nn.Module):
     channels = x.shape[-1]
     scale = self.param("scale", constant(1.0), (channels,))
     bias = self.param("bias", constant(0.0), (channels,))
-    mean = self._over_groups(jnp.mean(x, axis=(1, 2)))
-    square = self._over_groups(jnp.mean(jnp.square(x), axis=(1, 2)))
-    # Rounding must not make a constant group's variance negative.
-    var = jnp.maximum(square - jnp.square(mean), 0.0)
+    centered = x - self._over_groups(jnp.mean(x, axis=(1, 2)))[:, None, None]
+    var = self._over_groups(jnp.mean(jnp.square(centered), axis=(1, 2)))
     gain = scale[None] * lax.rsqrt(var + _EPSILON)
-    shift = bias[None] - mean * gain
-    return x * gain[:, None, None] + shift[:, None, None]
+    return centered * gain[:, None, None] + bias.reshape(1, 1, 1, -1)
 
   def _over_groups(self, statistics: Float[Array, "B C"]) -> Float[Array, "B C"]:
     """The mean over each channel's group. (Over pixels first: sums along channels are slow.)"""
