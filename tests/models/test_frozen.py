@@ -83,7 +83,7 @@ def test_it_has_no_parameters_and_training_leaves_its_weights(filled, rng):
 def test_a_run_s_network_starts_with_the_file_s_weights(filled, weight_file):
   config = from_dict({"model": {"encoder": "efficientnet", "encoder_weights": str(weight_file)}})
   net = build_net(config, hypotheses=8)
-  _, stats = start.first_variables(net, config, seed=0)
+  _, stats = start.init_variables(net, config, seed=0)
   found, expected = leaves(stats["encoder"]["frozen"]), leaves(filled[1]["frozen"])
   assert found.keys() == expected.keys()
   for name, value in expected.items():

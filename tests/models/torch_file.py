@@ -88,3 +88,12 @@ def write_old_torch_file(path, state, *, extra=None):
     for value in state.values():
       file.write(value.size.to_bytes(8, "little"))
       file.write(value.tobytes(order="A"))
+
+
+def write_weights(path, state):
+  """Writes a .pth or a .safetensors file."""
+  if path.suffix == ".pth":
+    write_torch_file(path, state)
+  else:
+    safetensors.numpy.save_file(state, path)
+  return path

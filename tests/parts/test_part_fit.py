@@ -11,8 +11,8 @@ from umr_jax.config.settings import PartsConfig
 from umr_jax.parts.fit import (
   FitResult,
   _make_optimizer,
-  first_variables,
   fit_parts,
+  init_variables,
   make_net,
   segment,
 )
@@ -106,7 +106,7 @@ def test_the_same_seed_gives_the_same_network(shapes):
 def test_segmenting_does_not_depend_on_the_batch_and_knows_no_sides(shapes):
   images = shapes[0][:5]
   net = make_net(SETTINGS, num_parts=PARTS)
-  variables = first_variables(net, SETTINGS, image_size=SIZE, features=None)
+  variables = init_variables(net, SETTINGS, image_size=SIZE, features=None)
   result = FitResult(net, variables)
   probs = segment(result, images, batch_size=4)
   np.testing.assert_allclose(segment(result, images[4:], batch_size=4), probs[4:], atol=1e-5)

@@ -19,8 +19,7 @@ from umr_jax.init.pose_search import Scores, Views, make_views, score_views
 from umr_jax.losses.texture import texture_distance_from
 from umr_jax.models.discriminator import Discriminator
 from umr_jax.models.infer import Infer, build_net, build_topology_from, make_infer
-from umr_jax.models.init_variables import first_variables
-from umr_jax.models.initialize import draw_variables
+from umr_jax.models.initialize import draw_variables, init_variables
 from umr_jax.predict.test_time import refining
 from umr_jax.train import parallel
 from umr_jax.train.augment import Strengths
@@ -71,7 +70,7 @@ def make_round(config: Config, *, index: int) -> Round:
   infer = make_infer(net, topology)
 
   def new_state(step: int) -> TrainState:
-    params, batch_stats = first_variables(net, config, seed=config.train.seed + index)
+    params, batch_stats = init_variables(net, config, seed=config.train.seed + index)
     judge = _first_judge(config, seed=config.train.seed + index)
     return host(new_train_state(params, batch_stats, optimizer, step=step, discriminator=judge))
 

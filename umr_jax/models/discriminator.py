@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
 
-from umr_jax.models.layers import Conv, Dense, Start, uniform
+from umr_jax.models.layers import Conv, Dense, Initializer, uniform
 from umr_jax.types import checked
 
 _CHANNELS = (32, 64, 32, 32)
@@ -16,7 +16,7 @@ _CHANNELS = (32, 64, 32, 32)
 Judge = Callable[[Array], Any]
 
 
-def _torch_start(inputs: int) -> Start:
+def _torch_start(inputs: int) -> Initializer:
   """The start of a layer with so many inputs in the framework of the released code."""
   return uniform(1.0 / math.sqrt(inputs))
 

@@ -12,8 +12,7 @@ from jaxtyping import Array, Float
 from umr_jax.config.settings import Config
 from umr_jax.geometry.topology import build_topology
 from umr_jax.models.assemble import assemble_vertices, finer_flow
-from umr_jax.models.clamped_flow import move_inside
-from umr_jax.models.projected_flow import camera_flow
+from umr_jax.models.flow import camera_flow, move_inside
 from umr_jax.models.umr_net import UMRNet
 from umr_jax.types import EMState, Template, Topology, checked, network_round
 

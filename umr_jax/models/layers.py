@@ -17,10 +17,10 @@ _SMALL_MAP = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Start:
-  """What a parameter starts at: independent draws, or constants.
+class Initializer:
+  """How a parameter is initialized: independent samples, or constants.
 
-  A flax initializer, and one that can also draw on the host: compiling a network's initialization
+  A flax initializer that can also sample on the host: compiling a network's initialization
   takes longer than everything else at start-up (`initialize.initialize`).
   """
 
@@ -29,15 +29,15 @@ class Start:
   values: tuple[float, ...] = (0.0,)  # for constants; repeated over the leading axes
 
   def __call__(self, key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
-    """Draws with JAX."""
+    """Samples with JAX."""
     if self.kind == "normal":
       return self.scale * jax.random.normal(key, shape, dtype)
     if self.kind == "uniform":
       return jax.random.uniform(key, shape, dtype, -self.scale, self.scale)
     return jnp.asarray(np.broadcast_to(np.array(self.values), shape), dtype)
 
-  def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Draws with NumPy; same distribution, other numbers."""
+  def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Samples with NumPy: the same distribution, other numbers."""
     if self.kind == "normal":
       return rng.standard_normal(shape, np.float32) * np.float32(self.scale)
     if self.kind == "uniform":
@@ -45,19 +45,19 @@ class Start:
     return np.broadcast_to(np.array(self.values, np.float32), shape).copy()
 
 
-def normal(deviation: float) -> Start:
-  """Independent normal draws of mean zero."""
-  return Start("normal", deviation)
+def normal(deviation: float) -> Initializer:
+  """Independent normal samples of mean zero."""
+  return Initializer("normal", deviation)
 
 
-def uniform(largest: float) -> Start:
-  """Independent uniform draws from [-largest, largest]."""
-  return Start("uniform", largest)
+def uniform(largest: float) -> Initializer:
+  """Independent uniform samples from [-largest, largest]."""
+  return Initializer("uniform", largest)
 
 
-def constant(*values: float) -> Start:
+def constant(*values: float) -> Initializer:
   """The same numbers in every row."""
-  return Start("constant", values=values)
+  return Initializer("constant", values=values)
 
 
 def leaky_relu(x: Float[Array, "*B"], slope: float) -> Float[Array, "*B"]:
@@ -138,8 +138,8 @@ class Conv(nn.Module):
   stride: int = 1
   padding: int = 0
   use_bias: bool = True
-  kernel_init: Start = normal(0.02)
-  bias_init: Start = constant(0.0)
+  kernel_init: Initializer = normal(0.02)
+  bias_init: Initializer = constant(0.0)
   dilation: int = 1
 
   @nn.compact
@@ -165,8 +165,8 @@ class Dense(nn.Module):
 
   features: int
   stacked: bool = False
-  kernel_init: Start = normal(0.02)
-  bias_init: Start = constant(0.0)
+  kernel_init: Initializer = normal(0.02)
+  bias_init: Initializer = constant(0.0)
 
   @nn.compact
   def __call__(self, x: Float[Array, "B *K C"]) -> Float[Array, "B *K D"]:
@@ -192,8 +192,8 @@ class BatchNorm(nn.Module):
   """
 
   channel_axes: int = 1  # how many trailing axes tell channels apart
-  scale_init: Start = constant(1.0)
-  bias_init: Start = constant(0.0)
+  scale_init: Initializer = constant(1.0)
+  bias_init: Initializer = constant(0.0)
 
   @nn.compact
   def __call__(self, x: Float[Array, "B *N C"], *, train: bool) -> Float[Array, "B *N C"]:
@@ -234,8 +234,8 @@ class GroupNorm(nn.Module):
   Source: Wu and He 2018.
   """
 
-  scale_init: Start = constant(1.0)
-  bias_init: Start = constant(0.0)
+  scale_init: Initializer = constant(1.0)
+  bias_init: Initializer = constant(0.0)
 
   @nn.compact
   def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B H W C"]:
@@ -277,7 +277,7 @@ def map_norm(kind: str, *, name: str) -> nn.Module:
 def normed_conv(
   x: Float[Array, "B H W C"], features: int, *, size: int, norm: str, name: str, train: bool
 ) -> Float[Array, "B H W D"]:
-  """A convolution with He's start and without a bias, and its normalization, `NAME_bn`.
+  """A convolution without a bias, by He's initialization, and its normalization, `NAME_bn`.
 
   Called inside a compact module, whose layers these become. Maps keep their size; `size` is the
   kernel's, and odd.

@@ -5,10 +5,7 @@ from jaxtyping import Array, Float
 
 from umr_jax.models.camera_heads import CameraHeads
 from umr_jax.models.encoder import Encoder
-from umr_jax.models.mask_decoder import MaskDecoder
-from umr_jax.models.mask_head import MaskHead
-from umr_jax.models.shape_head import ShapeHead
-from umr_jax.models.texture_head import TextureHead
+from umr_jax.models.heads import MaskDecoder, MaskHead, ShapeHead, TextureHead
 from umr_jax.types import Prediction, checked
 
 SMALLEST_IMAGE = 64

@@ -75,7 +75,7 @@ def fit_parts(
   """
   _check(images, targets, features, num_parts=num_parts, settings=settings)
   net = make_net(settings, num_parts=num_parts)
-  variables = first_variables(net, settings, image_size=images.shape[1], features=features)
+  variables = init_variables(net, settings, image_size=images.shape[1], features=features)
   frozen = _published(settings)
   optimizer = _make_optimizer(settings, frozen=frozen)
   step = _make_step(net, optimizer, _weights(settings), WarpRanges(), frozen=frozen)
@@ -126,7 +126,7 @@ def make_net(settings: PartsConfig, *, num_parts: int) -> PartNet:
   return PartNet(num_parts=num_parts, kind=settings.net, width=settings.net_width, norm=norm)
 
 
-def first_variables(
+def init_variables(
   net: PartNet,
   settings: PartsConfig,
   *,

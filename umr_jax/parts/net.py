@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from umr_jax.models.encoder import IMAGENET_MEAN, IMAGENET_STD
+from umr_jax.models.encoder import IMAGENET_MEAN, IMAGENET_STD, BasicBlock
 from umr_jax.models.frozen import FrozenEfficientNet
 from umr_jax.models.layers import BatchNorm, Conv, enlarged, normal, normed_conv
-from umr_jax.models.resnet import BasicBlock
 from umr_jax.parts.resnet50 import ResNet50
 from umr_jax.types import checked
 

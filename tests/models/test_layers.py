@@ -1,4 +1,4 @@
-"""The layers: their NumPy twins, tiny maps, and starts."""
+"""The layers: their NumPy twins, tiny maps, normalizations and initializers."""
 
 import jax
 import jax.numpy as jnp
@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from tests.models import numpy_net
+from umr_jax.models.initialize import draw_variables
 from umr_jax.models.layers import (
   BatchNorm,
   GroupNorm,
   constant,
   convolve,
+  map_norm,
   max_pool,
   normal,
   uniform,
@@ -124,21 +126,39 @@ def test_batch_norm_of_one_constant_row_has_finite_gradients():
 
 
 @pytest.mark.parametrize(
-  ("start", "deviation"), [(normal(0.3), 0.3), (uniform(0.6), 0.6 / np.sqrt(3.0))]
+  ("initializer", "deviation"), [(normal(0.3), 0.3), (uniform(0.6), 0.6 / np.sqrt(3.0))]
 )
-def test_starts_have_their_deviation_in_jax_and_on_the_host(start, deviation):
-  for draw in (
-    start(jax.random.key(0), (100, 100)),
-    start.draw(np.random.default_rng(0), (100, 100)),
+def test_initializers_have_their_deviation_in_jax_and_on_the_host(initializer, deviation):
+  for sample in (
+    initializer(jax.random.key(0), (100, 100)),
+    initializer.sample(np.random.default_rng(0), (100, 100)),
   ):
-    assert draw.dtype == np.float32
-    np.testing.assert_allclose(np.std(draw), deviation, rtol=0.03)
-    np.testing.assert_allclose(np.mean(draw), 0.0, atol=0.03 * deviation * 3)
+    assert sample.dtype == np.float32
+    np.testing.assert_allclose(np.std(sample), deviation, rtol=0.03)
+    np.testing.assert_allclose(np.mean(sample), 0.0, atol=0.03 * deviation * 3)
 
 
-def test_a_constant_start_repeats_its_numbers():
-  for draw in (
+def test_a_constant_initializer_repeats_its_numbers():
+  for sample in (
     constant(1.0, 2.0)(jax.random.key(0), (3, 2)),
-    constant(1.0, 2.0).draw(np.random.default_rng(0), (3, 2)),
+    constant(1.0, 2.0).sample(np.random.default_rng(0), (3, 2)),
   ):
-    np.testing.assert_array_equal(draw, [[1.0, 2.0]] * 3)
+    np.testing.assert_array_equal(sample, [[1.0, 2.0]] * 3)
+
+
+def test_group_norm_is_each_images_own(rng):
+  x = rng.normal(size=(3, 4, 5, 32)).astype(np.float32) * 3 + 1
+  layer = GroupNorm()
+  variables = draw_variables(layer, jnp.asarray(x), seed=0, train=True)
+  got = layer.apply(variables, jnp.asarray(x), train=True)
+  groups = x.reshape(3, 20, 2, 16).astype(np.float64)
+  mean, var = groups.mean((1, 3), keepdims=True), groups.var((1, 3), keepdims=True)
+  expected = ((groups - mean) / np.sqrt(var + 1e-5)).reshape(x.shape)
+  np.testing.assert_allclose(got, expected, atol=1e-4)
+  alone = layer.apply(variables, jnp.asarray(x[:1]), train=False)
+  np.testing.assert_allclose(alone[0], got[0], atol=1e-6)
+
+
+def test_an_unknown_normalization_is_refused():
+  with pytest.raises(ValueError, match=r"layer.*batch, group"):
+    map_norm("layer", name="bn")

@@ -1,6 +1,7 @@
-"""From the feature to the texture flow: where on the photograph each point of the UV map looks."""
+"""The heads of shape, texture flow and silhouette; those of cameras are in `camera_heads`."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -11,11 +12,35 @@ from umr_jax.models.layers import (
   Dense,
   constant,
   convolve,
+  enlarged,
   leaky_relu,
   map_norm,
   normal,
+  normed_conv,
 )
 from umr_jax.types import checked
+
+
+class ShapeHead(nn.Module):
+  """One fully connected layer.
+
+  It stays a single layer with a bias, `offsets`: an M-step moves the mean shape from that bias into
+  the template without changing any instance.
+
+  Source: Li et al. 2020, supplementary 2.2.
+    Departs: the bias starts at zero, so that the first shapes are the template. The released code
+    leaves its framework's default, a fixed jitter of about 0.03 object units.
+  """
+
+  num_half: int
+
+  @nn.compact
+  @checked
+  def __call__(self, code: Float[Array, "B Z"]) -> Float[Array, "B Vh 3"]:
+    """The offsets of the learned half of the vertices, in object units."""
+    x = Dense(3 * self.num_half, kernel_init=normal(1e-4), name="offsets")(code)
+    return x.reshape(-1, self.num_half, 3)
+
 
 STEMS = ("conv", "dense")
 _STEM_HEIGHT = 4
@@ -122,3 +147,83 @@ def _phase_kernel(kernel: Array) -> Array:
       taps[phase, cell + (0 if half == 0 else 2), k] += 0.25
   joint = jnp.einsum("aik,bjl,klcd->ijcabd", taps, taps, kernel, precision="highest")
   return joint.reshape(3, 3, kernel.shape[2], -1)
+
+
+# Every cell of the map, 32 pixels of the photograph wide, says this many rows and columns.
+BLOCK = 16
+
+
+class MaskHead(nn.Module):
+  """Each cell of the encoder's map predicts its own block of the silhouette, by one linear layer.
+
+  No other head reads the prediction. Through the mesh, a pixel of the silhouette teaches the
+  encoder by way of a vertex, a camera and the outline that both give; here it teaches the cell that
+  saw it.
+
+  Departs: the paper's network has no such head.
+  """
+
+  @nn.compact
+  @checked
+  def __call__(self, layout: Float[Array, "B h w C"]) -> Float[Array, "B H W"]:
+    """Predicts silhouettes.
+
+    Args:
+      layout: the encoder's last map.
+
+    Returns:
+      Logits; H is 16 h, half the photograph's size where that is a multiple of 32.
+    """
+    batch, rows, columns, _ = layout.shape
+    x = Conv(BLOCK * BLOCK, 1, name="conv")(layout)
+    x = x.reshape(batch, rows, columns, BLOCK, BLOCK).swapaxes(2, 3)
+    return x.reshape(batch, rows * BLOCK, columns * BLOCK)
+
+
+# Channels where the maps are finest; twice as many at each coarser one.
+_WIDTH = 16
+
+
+class MaskDecoder(nn.Module):
+  """Coarse maps know what the object is, fine ones where it ends: from the former to the latter.
+
+  Each step enlarges what is known and adds the next finer map to it. No other head reads the
+  prediction; meshes are fitted to it after training (`umr_jax.predict.test_time`).
+
+  Source: Lin et al. 2017, "Feature Pyramid Networks". Departs: the paper of UMR has no such head.
+  """
+
+  norm: str = "group"  # batch | group
+
+  @nn.compact
+  @checked
+  def __call__(
+    self, maps: tuple[Float[Array, "B _ _ _"], ...], *, train: bool
+  ) -> Float[Array, "B H W"]:
+    """Predicts silhouettes.
+
+    Args:
+      maps: square ones of the backbone, the finest first.
+      train: whether BatchNorm uses the batch's statistics.
+
+    Returns:
+      Logits of a pixel being the object's, as many as the finest map has places.
+    """
+    *finer, x = maps
+    level = len(finer)
+    x = self._convolved(x, level, train=train)
+    for level, skip in reversed(list(enumerate(finer))):
+      wide = _WIDTH << level
+      # Channels of the frozen network have scales of their own.
+      skip = BatchNorm(name=f"map{level}_bn")(skip, train=train)
+      skip = normed_conv(skip, wide, size=1, norm=self.norm, name=f"lateral{level}", train=train)
+      x = normed_conv(x, wide, size=1, norm=self.norm, name=f"above{level}", train=train)
+      x = self._convolved(jax.nn.relu(skip + enlarged(x, skip.shape[1])), level, train=train)
+    # Undecided at first, but with a gradient for all that lies below.
+    return Conv(1, 1, kernel_init=normal(0.1), name="logits")(x)[..., 0]
+
+  def _convolved(self, x: Array, level: int, *, train: bool) -> Array:
+    name = f"smooth{level}"
+    return jax.nn.relu(
+      normed_conv(x, _WIDTH << level, size=3, norm=self.norm, name=name, train=train)
+    )
