@@ -6,6 +6,8 @@ import zipfile
 from collections import OrderedDict
 from typing import ClassVar
 
+import safetensors.numpy
+
 
 class _Global:
   """Stands for a name that the pickle refers to and that does not exist here."""

@@ -14,7 +14,7 @@ from umr_jax.data.part_store import to_bytes
 from umr_jax.data.transforms import CropSpec
 from umr_jax.parts import discover
 from umr_jax.parts.crops import feature_batches
-from umr_jax.parts.discover import learn_cut, taught_cut
+from umr_jax.parts.discover import fit_pseudo_labels, fit_segmenter
 from umr_jax.parts.features import Features
 
 PADDING = 0.05
@@ -32,7 +32,7 @@ def cell_colors(images):
 @pytest.fixture(autouse=True)
 def colors(monkeypatch):
   features = Features(cell_colors, "efficientnet", "fingerprint")
-  monkeypatch.setattr(discover, "make_or_train", lambda *_, **__: features)
+  monkeypatch.setattr(discover, "load_features", lambda *_, **__: features)
   return features
 
 
@@ -55,9 +55,9 @@ def test_of_many_pictures_some_cells_are_kept(dataset, monkeypatch):
     return real(cells, **options)
 
   monkeypatch.setattr(discover, "find_factors", counted)
-  learn_cut(dataset, SMALL, num_parts=3, padding=PADDING)
+  fit_segmenter(dataset, SMALL, num_parts=3, padding=PADDING)
   monkeypatch.setattr(discover, "_CELLS", 24)
-  learn_cut(dataset, SMALL, num_parts=3, padding=PADDING)
+  fit_segmenter(dataset, SMALL, num_parts=3, padding=PADDING)
   every, some = kept
   assert len(every) > 100 and len(some) == 24
   # Of each batch its share.
@@ -107,7 +107,7 @@ def test_what_some_pictures_teach_is_found_in_the_others(steps, standard_promoti
 
   targets = to_bytes(crops(48).parts)
   targets[20:] = 0
-  cut = taught_cut(dataset, settings, targets, padding=PADDING)
+  cut = fit_pseudo_labels(dataset, settings, targets, padding=PADDING)
   seen = crops(cut.size)
   found = cut.maps(seen.image, seen.mask)
   assert found.shape == seen.parts.shape

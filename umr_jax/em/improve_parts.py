@@ -25,10 +25,11 @@ from umr_jax.em.run import final_evaluation, run
 from umr_jax.eval.part_quality import part_report
 from umr_jax.files import write_text
 from umr_jax.models.checkpoint import Snapshot, read_checkpoint
-from umr_jax.parts.crops import learned_crops
-from umr_jax.parts.discover import cut_dataset, taught_cut
+from umr_jax.parts.crops import training_crops
+from umr_jax.parts.discover import fit_pseudo_labels
 from umr_jax.parts.prepare import with_parts
-from umr_jax.parts.pseudo_parts import confident, inside_mask, make_look
+from umr_jax.parts.pseudo_labels import confident, inside_mask, make_look
+from umr_jax.parts.segmenter import segment_dataset
 from umr_jax.predict.test_time import reconstructor
 from umr_jax.viz import panels as viz
 from umr_jax.viz.contact_sheet import write_parts
@@ -129,13 +130,13 @@ def _improve_parts(workdir: pathlib.Path, folder: pathlib.Path) -> None:
   dataset, _ = with_parts(load_dataset(config.data), config)
   taught = teach(dataset, snapshot, config)
   logging.info("%d of %d reconstructions teach parts.", taught.chosen.sum(), len(taught.chosen))
-  crops = learned_crops(dataset, config.parts, padding=config.data.padding)
+  crops = training_crops(dataset, config.parts, padding=config.data.padding)
   rows = {name: row for row, name in enumerate(taught.names)}
   order = [rows[name] for name in crops.names]
   maps = taught.maps[order]
   maps[~taught.chosen[order]] = 0
-  cut = taught_cut(dataset, config.parts, maps, padding=config.data.padding)
-  store = cut_dataset(cut, dataset, config.parts, padding=config.data.padding)
+  cut = fit_pseudo_labels(dataset, config.parts, maps, padding=config.data.padding)
+  store = segment_dataset(cut, dataset, config.parts, padding=config.data.padding)
   # The store last: it says that the turn's parts are complete.
   viz.save_png(folder / "parts" / "improvement.png", _panel(dataset, config, taught, store))
   write_parts(folder, dataset, store)

@@ -1,8 +1,8 @@
-"""Training of the part network, and what a trained one says."""
+"""Training of the part network, and the probabilities of a trained one."""
 
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -16,10 +16,8 @@ from umr_jax.config.settings import PartsConfig
 from umr_jax.models.frozen import published_file, with_efficientnet
 from umr_jax.models.initialize import initialize
 from umr_jax.models.pretrained import read_torch_file, weight_file
-from umr_jax.parts.batches import part_batches
-from umr_jax.parts.net import STRIDE, PartNet
-from umr_jax.parts.objective import PartBatch, PartWeights, part_objective
-from umr_jax.parts.pretrained import RESNET50_FILES, resnet50_variables
+from umr_jax.parts.losses import PartBatch, PartWeights, part_objective
+from umr_jax.parts.network import RESNET50_FILES, STRIDE, PartNet, resnet50_variables
 from umr_jax.parts.warp import WarpRanges
 from umr_jax.types import checked, host
 
@@ -283,3 +281,37 @@ def _check_finite(values: dict[str, float], *, step: int) -> None:
       f"the part network's loss is not finite by step {step} ({listed}). Look for inputs that are "
       "not, or lower parts.learning_rate"
     )
+
+
+def part_batches(
+  images: np.ndarray,
+  masks: np.ndarray,
+  targets: np.ndarray | None,
+  features: np.ndarray | None,
+  *,
+  settings: PartsConfig,
+) -> Iterator[PartBatch]:
+  """Batches without end; every epoch shows each image once, in another order."""
+  count, size = images.shape[0], images.shape[1] // STRIDE
+  small = masks.reshape(count, size, STRIDE, size, STRIDE).mean(axis=(2, 4), dtype=np.float32)
+  maps = None if targets is None or not settings.supervision else _resized(targets, size)
+  rng = np.random.default_rng(settings.seed)
+  batch_size, order = min(settings.batch_size, count), np.zeros(0, np.int32)
+  while True:
+    if len(order) < batch_size:
+      order = np.concatenate([order, rng.permutation(count).astype(np.int32)])
+    index, order = order[:batch_size], order[batch_size:]
+    yield PartBatch(
+      images=images[index].astype(np.float32),
+      mask=small[index],
+      index=index,
+      targets=None if maps is None else maps[index],
+      features=None if features is None else features[index].astype(np.float32),
+    )
+
+
+def _resized(maps: np.ndarray, size: int) -> np.ndarray:
+  """Maps at the size of the logits; averages where they are larger."""
+  shape = (size, size, maps.shape[-1])
+  resize = jax.jit(lambda x: jax.image.resize(x, shape, "linear"))
+  return np.stack([np.asarray(resize(one.astype(np.float32))) for one in maps])

@@ -1,9 +1,9 @@
-"""A linear head on frozen features: what learns parts from maps of some pictures, in seconds.
+"""Multinomial logistic regression on frozen features: parts from maps of some images, in seconds.
 
-The features know what heads and tails look like; all that is left to learn is which is which.
+The features already separate heads from tails: what is fitted is a linear layer.
 
-Departs: reconstructions teach SCOPS anew in the paper (supplementary 1). Here they do so where
-  parts.steps is set; by default they teach this head, in seconds.
+Departs: in the paper reconstructions supervise SCOPS anew (supplementary 1). Here they do so where
+  parts.steps is set; by default they supervise this head.
 """
 
 from typing import NamedTuple
@@ -32,7 +32,7 @@ class Head(NamedTuple):
 
 
 class Cells(NamedTuple):
-  """What a head learns from."""
+  """What a head is fitted to."""
 
   features: Float[np.ndarray, "M C"]
   shares: Float[np.ndarray, "M P"]  # of the parts, without background; not yet summing to 1
@@ -71,7 +71,7 @@ def fit_head(cells: Cells) -> Head:
   """
   rows, shares = cells
   if not len(rows):
-    raise ValueError("no part map has a cell that belongs to a part: there is nothing to learn")
+    raise ValueError("no part map has a cell that belongs to a part: there is nothing to fit")
   mean, deviation = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-6)
   shares = shares / shares.sum(axis=-1, keepdims=True)
   kernel, bias = _fit(jnp.asarray((rows - mean) / deviation), jnp.asarray(shares))

@@ -10,9 +10,7 @@ from flax import traverse_util
 from umr_jax.models.initialize import initialize
 from umr_jax.models.layers import convolve
 from umr_jax.models.pretrained import read_torch_file
-from umr_jax.parts.net import PartNet, _aligned
-from umr_jax.parts.pretrained import _layer_names, resnet50_variables
-from umr_jax.parts.resnet50 import ResNet50
+from umr_jax.parts.network import PartNet, ResNet50, _aligned, _layer_names, resnet50_variables
 
 PUBLISHED = PartNet(num_parts=4, kind="resnet50", width=4, norm="batch")
 

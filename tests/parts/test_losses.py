@@ -6,10 +6,16 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from umr_jax.parts.concentration import concentration_loss, spread
-from umr_jax.parts.equivariance import equivariance_loss, landmark_loss
-from umr_jax.parts.semantic_basis import orthonormality_loss, semantic_loss
-from umr_jax.parts.supervision import silhouette_loss, supervision_loss
+from umr_jax.parts.losses import (
+  concentration_loss,
+  equivariance_loss,
+  landmark_loss,
+  orthonormality_loss,
+  semantic_loss,
+  silhouette_loss,
+  spread,
+  supervision_loss,
+)
 
 B, S, P1, C = 2, 6, 4, 5
 

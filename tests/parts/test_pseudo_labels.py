@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from umr_jax.parts.pseudo_parts import confident, inside_mask
+from umr_jax.parts.pseudo_labels import confident, inside_mask
 
 
 def test_drawn_parts_continue_to_the_edge_of_the_silhouette_and_end_there():

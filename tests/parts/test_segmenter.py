@@ -6,8 +6,7 @@ import pytest
 from tests.tiny import tiny_config
 from umr_jax.config.settings import PartsConfig
 from umr_jax.data.dataset import load_dataset
-from umr_jax.parts.discover import Cut, cut_dataset
-from umr_jax.parts.mirror import mirror_agreement
+from umr_jax.parts.segmenter import Segmenter, mirror_agreement, segment_dataset
 
 
 def _halves(images, masks, *, by_row):
@@ -22,8 +21,8 @@ def _halves(images, masks, *, by_row):
 @pytest.mark.parametrize(("by_row", "agreement"), [(True, 1.0), (False, 0.0)])
 def test_the_mirror_shows_whether_parts_have_a_side(tmp_path, by_row, agreement):
   dataset = load_dataset(tiny_config(tmp_path).data)
-  cut = Cut(32, lambda images, masks: _halves(images, masks, by_row=by_row))
-  store = cut_dataset(cut, dataset, PartsConfig(image_size=32), padding=0.05)
+  cut = Segmenter(32, lambda images, masks: _halves(images, masks, by_row=by_row))
+  store = segment_dataset(cut, dataset, PartsConfig(image_size=32), padding=0.05)
   assert store.mirror_agreement == agreement
   assert len(store.names) == sum(len(split) for split in dataset.splits.values())
   assert store.maps.shape[1:] == (16, 16, 3)
