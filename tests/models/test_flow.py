@@ -23,7 +23,7 @@ def mesh():
 
 def _looking(azimuth, elevation=0.2):
   """A camera at an azimuth from the object's right side (y > 0), a little from above."""
-  # Rows: the picture's right, down, and into the scene, in the object's frame.
+  # Rows: the image's right, down, and into the scene, in the object's frame.
   a, e = np.radians(azimuth), elevation
   to_eye = np.array([np.sin(a) * np.cos(e), np.cos(a) * np.cos(e), np.sin(e)])
   right = np.cross([0.0, 0.0, 1.0], to_eye)
@@ -83,7 +83,7 @@ def test_a_point_and_its_mirror_image_share_the_flow_of_the_nearer_one(mesh):
   left = camera_flow(vertices, _looking(180.0), mesh, uv_height=HEIGHT)
   for flow in (right, left):
     np.testing.assert_allclose(flow, flow[:, :, mirrored_columns(HEIGHT)], atol=1e-6)
-  # From the right, x = 1 lies on the picture's left.
+  # From the right, x = 1 lies on the image's left.
   corners, weights = uv_corners(mesh, HEIGHT)
   x = np.einsum("hwk,hwk->hw", weights, mesh.sphere[corners][..., 0])
   for flow, sign in ((right, -1.0), (left, 1.0)):
@@ -111,7 +111,7 @@ def test_with_a_texture_of_each_side_only_hidden_points_take_their_mirror_images
     np.testing.assert_allclose(flow[members], places, atol=1e-5)
 
 
-def test_it_stays_on_the_photograph_and_teaches_nobody(mesh):
+def test_it_stays_on_the_image_and_teaches_nobody(mesh):
   vertices = jnp.asarray(mesh.sphere[None])
 
   def total(vertices, eye):

@@ -13,7 +13,7 @@ from tests.models.torch_file import write_old_torch_file
 from umr_jax.config.settings import PartsConfig, from_dict
 from umr_jax.em import run as pipeline
 from umr_jax.models import frozen
-from umr_jax.models import init_variables as start
+from umr_jax.models import initialize as start
 from umr_jax.models.efficientnet import efficientnet_pyramid, load_efficientnet
 from umr_jax.models.encoder import Encoder
 from umr_jax.models.infer import build_net

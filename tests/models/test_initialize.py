@@ -8,7 +8,8 @@ import pytest
 from tests.models.numpy_net import resnet18, resnet18_state
 from tests.models.torch_file import write_weights
 from umr_jax.models.encoder import ResNet18
-from umr_jax.models.pretrained import read_torch_file, resnet18_variables
+from umr_jax.models.initialize import resnet18_variables
+from umr_jax.models.pretrained import read_torch_file
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Pictures whose parts are known: a body of two halves and a head, either way round."""
+"""Images whose parts are known: a body of two halves and a head, either way round."""
 
 import numpy as np
 

@@ -55,7 +55,7 @@ def test_degenerate_rows_give_finite_factors():
   assert np.isfinite(left)
 
 
-def test_features_follow_a_mirrored_picture(rng):
+def test_features_follow_a_mirrored_image(rng):
   images = jnp.asarray(rng.random((2, 8, 8, 3)), jnp.float32)
 
   def lopsided(x):

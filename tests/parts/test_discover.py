@@ -1,4 +1,4 @@
-"""Learning to cut: how much of the features is kept, and cuts that maps of some pictures teach."""
+"""Learning to cut: how much of the features is kept, and cuts that maps of some images teach."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -41,13 +41,13 @@ def dataset(tmp_path):
   return load_dataset(tiny_config(tmp_path).data)
 
 
-def test_features_come_a_few_pictures_at_a_time_in_the_order_of_the_crops(dataset, colors):
+def test_features_come_a_few_images_at_a_time_in_the_order_of_the_crops(dataset, colors):
   looked = list(feature_batches(colors, dataset, SMALL, padding=PADDING))
   assert [(rows.start, rows.stop) for rows, _ in looked] == [(0, 8), (8, 12)]
   assert [found.shape for _, found in looked] == [(8, 8, 8, 6), (4, 8, 8, 6)]
 
 
-def test_of_many_pictures_some_cells_are_kept(dataset, monkeypatch):
+def test_of_many_images_some_cells_are_kept(dataset, monkeypatch):
   kept, real = [], discover.find_factors
 
   def counted(cells, **options):
@@ -92,7 +92,7 @@ def shapes(count):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [0, 100])
-def test_what_some_pictures_teach_is_found_in_the_others(steps, standard_promotion):
+def test_what_some_images_teach_is_found_in_the_others(steps, standard_promotion):
   """By a linear head on features, and by the network."""
   dataset = shapes(32)
   settings = PartsConfig(

@@ -10,7 +10,7 @@ from flax import traverse_util
 from umr_jax.models.initialize import initialize
 from umr_jax.models.layers import convolve
 from umr_jax.models.pretrained import read_torch_file
-from umr_jax.parts.network import PartNet, ResNet50, _aligned, _layer_names, resnet50_variables
+from umr_jax.parts.network import PartNet, ResNet50, _aligned, _resnet50_layers, resnet50_variables
 
 PUBLISHED = PartNet(num_parts=4, kind="resnet50", width=4, norm="batch")
 
@@ -93,7 +93,7 @@ def state(published):
   params, _ = published
   flat = traverse_util.flatten_dict(params["resnet"])
   rng, tensors = np.random.default_rng(3), {"fc.weight": np.zeros((10, 128), np.float32)}
-  for source, target in _layer_names().items():
+  for source, target in _resnet50_layers().items():
     if (*target, "kernel") in flat:
       kernel = np.transpose(flat[(*target, "kernel")], (3, 2, 0, 1)).shape
       tensors[f"{source}.weight"] = rng.normal(size=kernel).astype(np.float32) * 0.1
@@ -109,7 +109,7 @@ def test_a_file_fills_every_tensor_of_the_network_and_nothing_else(tmp_path, pub
   safetensors.numpy.save_file(state, tmp_path / "resnet50.safetensors")
   found = read_torch_file(tmp_path / "resnet50.safetensors")
   new_params, new_stats = resnet50_variables(found, params, stats)
-  assert len(_layer_names()) == 2 * 53
+  assert len(_resnet50_layers()) == 2 * 53
   for new, old in ((new_params["resnet"], params["resnet"]), (new_stats, stats)):
     new, old = traverse_util.flatten_dict(new), traverse_util.flatten_dict(old)
     assert new.keys() == old.keys()

@@ -1,4 +1,4 @@
-"""Cutting a data set into parts: maps for all its pictures, and what a mirror does to them."""
+"""Cutting a data set into parts: maps for all its images, and what a mirror does to them."""
 
 import numpy as np
 import pytest

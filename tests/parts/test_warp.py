@@ -24,14 +24,14 @@ def test_a_certain_mirror_turns_left_to_right(rng):
   np.testing.assert_allclose(warp_images(images, matrix), images[:, :, ::-1], atol=1e-5)
 
 
-def test_half_of_the_pictures_are_mirrored_and_sizes_stay_in_their_range():
+def test_half_of_the_images_are_mirrored_and_sizes_stay_in_their_range():
   matrix = np.asarray(draw_warps(jnp.arange(2000), jax.random.key(3), WarpRanges()))
   determinant = np.linalg.det(matrix[:, :, :2])
   assert 0.45 < (determinant < 0).mean() < 0.55
   size = 1.0 / np.sqrt(np.abs(determinant))
   assert size.min() > 0.7 - 1e-4 and size.max() < 2.0 + 1e-4
   assert size.min() < 0.72 and size.max() > 1.95
-  # The centre of the old picture is seen at most a tenth of the size off the new one's.
+  # The centre of the old image is seen at most a tenth of the size off the new one's.
   back = np.linalg.solve(matrix[:, :, :2], -matrix[:, :, 2:])[..., 0]
   assert 0.19 < np.abs(back).max() <= 0.2 + 1e-4
   turn = np.degrees(np.arctan2(matrix[:, 0, 1], np.abs(matrix[:, 1, 1])))

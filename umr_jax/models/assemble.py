@@ -34,7 +34,7 @@ def assemble_vertices(
 
 @checked
 def face_flow(flow_map: Float[Array, "B Hu Wu 2"], topology: Topology) -> Float[Array, "B F T 2"]:
-  """Where on the photograph each texel of each face takes its colour.
+  """Where on the image each texel of each face takes its colour.
 
   Args:
     flow_map: the network's flow.
@@ -70,14 +70,14 @@ def expand_rows(rows: Float[Array, "B U T C"], topology: Topology) -> Float[Arra
 def sample_texels(
   image: Float[Array, "B H W C"], flow: Float[Array, "B F T 2"]
 ) -> Float[Array, "B F T C"]:
-  """The colours that a flow picks from a photograph.
+  """The colours that a flow picks from an image.
 
   Args:
-    image: RGB in [0, 1], or any other map of the photograph.
+    image: RGB in [0, 1], or any other map of it.
     flow: image positions of every texel.
 
   Returns:
-    Texel values; black where the flow leaves the photograph.
+    Texel values; black where the flow leaves the image.
 
   Source: Li et al. 2020, section 3.1 (texture flow, after Kanazawa et al. 2018).
   """
@@ -90,10 +90,10 @@ def sample_texels(
 def uv_texture(
   image: Float[Array, "B H W C"], flow_map: Float[Array, "B Hu Wu 2"]
 ) -> Float[Array, "B Hu Wu C"]:
-  """The texture as a map: what each pixel of the UV map sees on the photograph.
+  """The texture as a UV map: each pixel's colour, sampled from the image by the flow.
 
   Args:
-    image: RGB in [0, 1], or any other map of the photograph, such as part probabilities.
+    image: RGB in [0, 1], or any other map of it, such as part probabilities.
     flow_map: the network's flow.
 
   Returns:

@@ -19,10 +19,10 @@ def camera_flow(
   *,
   uv_height: int,
 ) -> Float[Array, "B Hu Wu 2"]:
-  """Where each point of the surface, or its mirror image, lies on the photograph.
+  """Where each point of the surface, or its mirror image, is projected.
 
-  With a symmetric texture a point and its mirror image share one flow: the place of the one on the
-  camera's side of the mirror plane. Otherwise each has its own place, but for a point that faces
+  With a symmetric texture a point and its mirror image share one flow: the position of that on the
+  camera's side of the mirror plane. Otherwise each has its own position, but for a point that faces
   away while its mirror image faces the camera: it takes that one's.
 
   Args:
@@ -32,8 +32,8 @@ def camera_flow(
     uv_height: rows of the flow map, which has twice as many columns.
 
   Returns:
-    Image positions (x, y), held within [-1, 1]. No gradient passes: shapes and cameras are not bent
-    to find better colours.
+    Image positions (x, y), held within [-1, 1]. No gradient passes: no term changes shapes or
+    cameras to find better colours.
 
   Departs: Li et al. 2020 (section 3.1) let a network predict the whole flow; this is the part that
     shape and camera determine.
@@ -74,19 +74,20 @@ _COVERED = 0.5
 def move_inside(
   flow: Float[Array, "B Hu Wu 2"], mask: Float[Array, "B h w"]
 ) -> Float[Array, "B Hu Wu 2"]:
-  """Moves the places that lie outside of a silhouette to the nearest ones within it.
+  """Moves positions outside of a silhouette to the nearest ones within it.
 
-  A mesh never ends where the object does, to the pixel: without this it wears a rim of background.
+  A mesh never ends where the object does, to the pixel: without this its texture has a rim of
+  background.
 
   Args:
-    flow: places (x, y) in the image.
+    flow: positions (x, y) in the image.
     mask: the object's silhouette in the same image, small: every pixel is compared with every
       other.
 
   Returns:
     The flow, unchanged between pixels that are covered (half or more) and, in an image where none
-    is, everywhere. Continuous in `flow`: a place between a covered pixel and one that is not moves
-    by a share of what the latter does.
+    is, everywhere. Continuous in `flow`: a position between a covered pixel and one that is not
+    moves by a share of what the latter does.
 
   Source: not in Li et al. 2020, whose network predicts the whole flow.
   """

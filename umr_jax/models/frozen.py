@@ -21,8 +21,8 @@ from umr_jax.models.efficientnet import (
 from umr_jax.models.pretrained import weight_file
 from umr_jax.types import checked
 
-# Pixels per side of what the network is shown, whatever the photograph's size: from 96 its maps of
-# 6 x 6 cells told views apart less well than the 12 x 12 of 192, and those of 256 no better.
+# Pixels per side of the network's input, whatever the image's size: from 96 its maps of 6 x 6 cells
+# separated views less well than the 12 x 12 of 192, and those of 256 no better.
 SEEN = 192
 _WEIGHTS = "efficientnet"
 
@@ -46,7 +46,7 @@ class FrozenEfficientNet(nn.Module):
       images: RGB in [0, 1], of any size.
 
     Returns:
-      Maps of 48 x 48 places with 24 channels, of 24 x 24 with 40, and of 12 x 12 with 112.
+      Maps of 48 x 48 cells with 24 channels, of 24 x 24 with 40, and of 12 x 12 with 112.
     """
     weights = self.variable("batch_stats", _WEIGHTS, _zeros).value
     shape = (images.shape[0], SEEN, SEEN, 3)
@@ -101,13 +101,13 @@ def with_efficientnet(batch_stats: Mapping[str, Any], *, file: pathlib.Path) -> 
   new = traverse_util.flatten_dict(batch_stats)
   above = next(path[: path.index(_WEIGHTS)] for path in new if _WEIGHTS in path)
   for name, value in traverse_util.flatten_dict(weights).items():
-    place = (*above, _WEIGHTS, *name)
-    if new[place].shape != value.shape:
+    target = (*above, _WEIGHTS, *name)
+    if new[target].shape != value.shape:
       raise ValueError(
-        f"{file}: {'/'.join(name)} has shape {value.shape}; expected {new[place].shape}. Give "
+        f"{file}: {'/'.join(name)} has shape {value.shape}; expected {new[target].shape}. Give "
         f"{EFFICIENTNET_FILE}"
       )
-    new[place] = value
+    new[target] = value
   return traverse_util.unflatten_dict(new)
 
 

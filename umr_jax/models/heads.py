@@ -51,8 +51,8 @@ class TextureHead(nn.Module):
   """A stem that lays the feature out as a 4 x 8 map, and up-convolutions to the UV map's size.
 
   Each up-convolution doubles the size and halves the channels, down to 8; a UV height of 128 takes
-  five, from 256 channels. The start is a flow near zero: every point looks at the centre of the
-  photograph, and losses must spread it.
+  five, from 256 channels. It is initialized to a flow near zero: every point samples the centre of
+  the image, and losses must spread it.
 
   Source: Li et al. 2020, supplementary 2.2; Kanazawa et al. 2018, section 3.2.
     Departs: the "conv" stem leaves out the second of the paper's two fully connected layers, three
@@ -69,7 +69,7 @@ class TextureHead(nn.Module):
     """Predicts the flow map.
 
     Args:
-      feature: of the photograph.
+      feature: of the image.
       train: whether BatchNorm uses the batch's statistics.
 
     Returns:
@@ -149,16 +149,16 @@ def _phase_kernel(kernel: Array) -> Array:
   return joint.reshape(3, 3, kernel.shape[2], -1)
 
 
-# Every cell of the map, 32 pixels of the photograph wide, says this many rows and columns.
+# Every cell of the map, 32 pixels of the image wide, predicts this many rows and columns.
 BLOCK = 16
 
 
 class MaskHead(nn.Module):
   """Each cell of the encoder's map predicts its own block of the silhouette, by one linear layer.
 
-  No other head reads the prediction. Through the mesh, a pixel of the silhouette teaches the
-  encoder by way of a vertex, a camera and the outline that both give; here it teaches the cell that
-  saw it.
+  No other head reads the prediction. Through the mesh, the loss of a pixel
+  backpropagates to the encoder by way of a vertex, a camera and the outline that both give; here to
+  the cell whose receptive field holds it.
 
   Departs: the paper's network has no such head.
   """
@@ -172,7 +172,7 @@ class MaskHead(nn.Module):
       layout: the encoder's last map.
 
     Returns:
-      Logits; H is 16 h, half the photograph's size where that is a multiple of 32.
+      Logits; H is 16 h, half the image's size where that is a multiple of 32.
     """
     batch, rows, columns, _ = layout.shape
     x = Conv(BLOCK * BLOCK, 1, name="conv")(layout)
@@ -185,9 +185,9 @@ _WIDTH = 16
 
 
 class MaskDecoder(nn.Module):
-  """Coarse maps know what the object is, fine ones where it ends: from the former to the latter.
+  """A feature pyramid: coarse maps locate the object, fine ones its outline.
 
-  Each step enlarges what is known and adds the next finer map to it. No other head reads the
+  Each step enlarges the map and adds the next finer one to it. No other head reads the
   prediction; meshes are fitted to it after training (`umr_jax.predict.test_time`).
 
   Source: Lin et al. 2017, "Feature Pyramid Networks". Departs: the paper of UMR has no such head.
@@ -207,12 +207,12 @@ class MaskDecoder(nn.Module):
       train: whether BatchNorm uses the batch's statistics.
 
     Returns:
-      Logits of a pixel being the object's, as many as the finest map has places.
+      Logits of a pixel being the object's, as many as the finest map has cells.
     """
-    *finer, x = maps
-    level = len(finer)
+    *skips, x = maps
+    level = len(skips)
     x = self._convolved(x, level, train=train)
-    for level, skip in reversed(list(enumerate(finer))):
+    for level, skip in reversed(list(enumerate(skips))):
       wide = _WIDTH << level
       # Channels of the frozen network have scales of their own.
       skip = BatchNorm(name=f"map{level}_bn")(skip, train=train)

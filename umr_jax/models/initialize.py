@@ -1,4 +1,4 @@
-"""What a network starts from: random draws on the host, and published weights where asked."""
+"""Initialization: random parameters, drawn on the host, and published weights where asked."""
 
 import pathlib
 import zlib
@@ -24,7 +24,7 @@ def encoder_file(model: ModelConfig) -> pathlib.Path | None:
   """The weight file that an encoder starts from, found before anything expensive happens.
 
   Returns:
-    None where it starts from random draws.
+    None where it starts from random parameters.
 
   Raises:
     FileNotFoundError: where the config needs a file and there is none.
@@ -40,7 +40,12 @@ def encoder_file(model: ModelConfig) -> pathlib.Path | None:
 
 
 def init_variables(net: UMRNet, config: Config, *, seed: int) -> tuple[Any, Any]:
-  """A network's first parameters and statistics.
+  """A network's initial parameters and statistics.
+
+  Args:
+    net: the network.
+    config: of the run; names weight files.
+    seed: of the random parameters.
 
   Raises:
     FileNotFoundError: as `encoder_file`.
@@ -61,7 +66,7 @@ Path = tuple[str, ...]
 def initialize(
   net: nn.Module, *, image_size: int, seed: int
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-  """Draws a network's parameters from the distributions that its layers name.
+  """Samples a network's parameters from the distributions that its layers name.
 
   Args:
     net: takes images and `train`, and is built from the layers of `models.layers`.
@@ -72,7 +77,7 @@ def initialize(
     Parameters and BatchNorm statistics (mean 0, variance 1): nested dicts of float32 NumPy arrays.
 
   Raises:
-    ValueError: for a parameter that no layer says how to start.
+    ValueError: for a parameter whose layer names no initializer.
   """
   images = jax.ShapeDtypeStruct((2, image_size, image_size, 3), jnp.float32)
   variables = draw_variables(net, images, seed=seed, train=True)
@@ -97,7 +102,7 @@ def draw_variables(
     The module's variables, as NumPy arrays.
 
   Raises:
-    ValueError: for a parameter that no layer says how to start.
+    ValueError: for a parameter whose layer names no initializer.
   """
   modules: dict[Path, nn.Module] = {}
 

@@ -282,9 +282,9 @@ def normed_conv(
   Called inside a compact module, whose layers these become. Maps keep their size; `size` is the
   kernel's, and odd.
   """
-  start = normal(math.sqrt(2.0 / (size * size * x.shape[-1])))
+  initializer = normal(math.sqrt(2.0 / (size * size * x.shape[-1])))
   padding = (size - 1) // 2
-  conv = Conv(features, size, 1, padding, use_bias=False, kernel_init=start, name=name)
+  conv = Conv(features, size, 1, padding, use_bias=False, kernel_init=initializer, name=name)
   return map_norm(norm, name=f"{name}_bn")(conv(x), train=train)
 
 

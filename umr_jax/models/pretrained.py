@@ -1,6 +1,6 @@
 """Published weights from files: safetensors and both formats of PyTorch, without PyTorch.
 
-A .pth file is a pickle, which can run any program when it is loaded. The unpickler here knows
+A .pth file is a pickle, which can run any program when it is loaded. The unpickler here allows
 tensors and refuses all else."""
 
 import io
@@ -33,8 +33,8 @@ def weight_file(
 
   Args:
     path: the file; `~` and environment variables are expanded.
-    obtain: what to say to someone whose file is missing.
-    otherwise: what to tell them to do if they cannot get it.
+    obtain: where the file can be downloaded, for the error.
+    otherwise: what to do without it, for the error.
 
   Raises:
     FileNotFoundError: where there is no such file.
@@ -53,12 +53,12 @@ def read_torch_file(
 ) -> dict[str, np.ndarray]:
   """Reads a PyTorch state dict: a .safetensors file, or a .pth file of any PyTorch.
 
-  A .pth file is a pickle, which can run any program when it is loaded. This reader knows the names
+  A .pth file is a pickle, which can run any program when it is loaded. This reader allows the names
   that a state dict of tensors needs and refuses every other.
 
   Args:
     path: the file; `~` and environment variables are expanded.
-    **missing: what `weight_file` says to someone whose file is missing.
+    **missing: `obtain` and `otherwise` of `weight_file`.
 
   Returns:
     Arrays by name, without a leading "module." or "model." that training scripts leave.
@@ -105,7 +105,7 @@ def fill(
   value = convolution_kernel(value) if value.ndim == 4 else np.array(value, np.float32)
   if value.shape != tree[path].shape:
     raise ValueError(
-      f"tensor {name!r} has shape {state[name].shape}; its place {'/'.join(path)} takes "
+      f"tensor {name!r} has shape {state[name].shape}; its path {'/'.join(path)} takes "
       f"{tree[path].shape} (PyTorch's kernels are transposed). Is it a {network}?"
     )
   if not np.isfinite(value).all():
@@ -304,7 +304,7 @@ class _Unpickler(pickle.Unpickler):
 def _rebuild_tensor(
   storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
 ) -> np.ndarray:
-  """A view of a tensor's place in a storage; what PyTorch pickles a tensor as."""
+  """A view of a tensor's part of a storage; what PyTorch pickles a tensor as."""
   steps = [(n - 1) * s for n, s in zip(size, stride, strict=True)]
   empty = 0 in size
   if offset < 0 or min(steps, default=0) < (-1 if empty else 0):

@@ -16,10 +16,10 @@ from scipy.cluster.vq import kmeans2
 from umr_jax.data.example import mask_box
 from umr_jax.types import checked
 
-# Rows, over all images, that the factors are found on, iterations, and how often it begins anew.
-_ROWS, _ITERATIONS, _STARTS = 16_000, 150, 3
+# Rows, over all images, that the factors are found on; iterations; and initializations.
+_ROWS, _ITERATIONS, _INITIALIZATIONS = 16_000, 150, 3
 _EPSILON = 1e-8
-# The smallest weight that counts: where no factor is felt, all parts are equally likely.
+# The smallest weight that counts: where no factor has any, all parts are equally likely.
 _LEAST = 1e-3
 # The power of the weights by which parts share a pixel: targets that a network can be sure of.
 _SHARPNESS = 4
@@ -28,7 +28,7 @@ Extract = Callable[[Array], Array]
 
 
 def mirrored_features(extract: Extract, images: Float[Array, "B H W 3"]) -> Float[Array, "B h w C"]:
-  """Features that a mirrored picture has mirrored: the mean of both, so that parts have no side."""
+  """Features that are equivariant to mirroring: the mean of both, so that parts have no side."""
   return 0.5 * (extract(images) + extract(images[:, :, ::-1])[:, :, ::-1])
 
 
@@ -41,11 +41,11 @@ def factorize(
   Args:
     rows: non-negative features.
     num_parts: P.
-    seed: of the sample of rows and of the starts.
+    seed: of the sample of rows and of the initializations.
 
   Returns:
-    The basis of the best start, each factor of unit length, and the share of the rows' squares that
-    it leaves unexplained.
+    The basis of the best initialization, each factor of unit length, and the share of the rows'
+    squares that it leaves unexplained.
 
   Source: Lee and Seung 2001; as a way to co-segment, Collins et al. 2018 ("Deep Feature
     Factorization").
@@ -54,8 +54,8 @@ def factorize(
   chosen = rng.permutation(len(rows))[:_ROWS]
   sample = jnp.asarray(rows[chosen])
   found = []
-  for _ in range(_STARTS):
-    # A start from rows: factors far from all data would die at once.
+  for _ in range(_INITIALIZATIONS):
+    # Initialized with rows: factors far from all data would vanish at once.
     basis = rows[rng.choice(len(rows), num_parts, replace=False)]
     found.append(_descend(sample, jnp.asarray(basis) + 1e-3 * float(rows.mean())))
   losses = [float(loss) for _, loss in found]
@@ -67,7 +67,7 @@ def factorize(
 def _descend(
   rows: Float[Array, "M C"], basis: Float[Array, "P C"]
 ) -> tuple[Float[Array, "P C"], Float[Array, ""]]:
-  """The updates from one start."""
+  """The updates from one initialization."""
 
   def update(_: int, both: tuple[Array, Array]) -> tuple[Array, Array]:
     weights, basis = both
@@ -118,8 +118,8 @@ def object_cells(
   Args:
     features: of a frozen network.
     masks: silhouettes at the features' size.
-    most: how many are taken; drawn where there are more, and then in their order.
-    rng: of the draw.
+    most: how many are taken; sampled where there are more, in their order.
+    rng: of the sample.
   """
   inside = np.flatnonzero(masks >= 0.5)
   if len(inside) > most:

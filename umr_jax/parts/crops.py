@@ -43,11 +43,12 @@ class Crops(NamedTuple):
 def training_crops(dataset: Dataset, settings: PartsConfig, *, padding: float) -> Crops:
   """The crops of at most 2000 training images, without augmentation."""
   split = dataset.splits["train"].subsample(_LEARNED)
-  cut = [crop for _, crops in batches(split, settings.image_size, padding) for crop in crops]
+  split_batches = batches(split, settings.image_size, padding)
+  every = [crop for _, crops in split_batches for crop in crops]
   return Crops(
-    names=tuple(crop.name for crop in cut),
-    images=np.stack([crop.image for crop in cut]),
-    masks=np.stack([crop.mask for crop in cut]),
+    names=tuple(crop.name for crop in every),
+    images=np.stack([crop.image for crop in every]),
+    masks=np.stack([crop.mask for crop in every]),
   )
 
 

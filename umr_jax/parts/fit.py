@@ -25,7 +25,7 @@ from umr_jax.types import checked, host
 _CLIP = 5.0
 # The parts' features are learned this many times faster than the network.
 _BASIS_RATE = 10.0
-# Steps between two looks at the losses: each look waits for the device.
+# Steps between two readings of the losses: each waits for the device.
 _RECORD_EVERY = 25
 
 Record = Callable[[int, dict[str, float]], None]
@@ -49,7 +49,7 @@ def fit_parts(
   settings: PartsConfig,
   record: Record | None = None,
 ) -> FitResult:
-  """Trains a network that cuts photographs of one category into the same parts.
+  """Trains a network that segments images of one category into the same parts.
 
   Args:
     images: RGB in [0, 1]; S is a multiple of 4.
@@ -98,12 +98,12 @@ def fit_parts(
 def segment(
   result: FitResult, images: Float[np.ndarray, "N S S 3"], *, batch_size: int
 ) -> Float[np.ndarray, "N S S P1"]:
-  """Part probabilities of photographs: means over each photograph and its mirror image.
+  """Part probabilities of images: means over each image and its mirrored copy.
 
   Args:
     result: a trained network.
     images: RGB in [0, 1]; S is a multiple of 4.
-    batch_size: photographs at a time; changes only memory and time.
+    batch_size: images at a time; changes only memory and time.
 
   Returns:
     Probabilities, background first, which sum to 1 at every pixel.
@@ -131,7 +131,14 @@ def init_variables(
   image_size: int,
   features: np.ndarray | None,
 ) -> dict[str, Any]:
-  """What training starts from: published weights, or random draws."""
+  """Initial variables: published weights, or random ones.
+
+  Args:
+    net: the network.
+    settings: name the weight file and the seed.
+    image_size: of the crops.
+    features: of the semantic loss, whose basis is initialized where there are any.
+  """
   params, stats = initialize(net, image_size=image_size, seed=settings.seed)
   file = net_weight_file(settings)
   if file is not None and settings.net == "efficientnet":
@@ -147,7 +154,7 @@ def init_variables(
 
 
 def net_weight_file(settings: PartsConfig) -> pathlib.Path | None:
-  """The file of the weights that the network starts from; None where it starts from random draws.
+  """The file of the weights that the network starts from; None where it starts from random ones.
 
   Raises:
     FileNotFoundError: where it is not there.
@@ -291,7 +298,18 @@ def part_batches(
   *,
   settings: PartsConfig,
 ) -> Iterator[PartBatch]:
-  """Batches without end; every epoch shows each image once, in another order."""
+  """Batches without end; every epoch has each image once, in another order.
+
+  Args:
+    images: as in `fit_parts`.
+    masks: likewise.
+    targets: likewise.
+    features: likewise.
+    settings: of the batch size and the seed.
+
+  Yields:
+    Batches, with masks and targets at the size of the logits.
+  """
   count, size = images.shape[0], images.shape[1] // STRIDE
   small = masks.reshape(count, size, STRIDE, size, STRIDE).mean(axis=(2, 4), dtype=np.float32)
   maps = None if targets is None or not settings.supervision else _resized(targets, size)

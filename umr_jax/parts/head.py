@@ -51,8 +51,8 @@ def part_cells(
   Args:
     features: of a frozen network.
     targets: part maps at the features' size, background first; all zeros for an image without.
-    most: how many are taken, drawn where there are more.
-    rng: of the draw.
+    most: how many are taken, sampled where there are more.
+    rng: of the sample.
   """
   inside = np.flatnonzero(targets[..., 1:].sum(axis=-1) >= 0.5)
   inside = rng.permutation(inside)[:most]

@@ -60,11 +60,11 @@ def concentration_loss(probs: Float[Array, "B h w P1"]) -> Float[Array, "B"]:
 def equivariance_loss(
   *, logits: Float[Array, "B h w P1"], target: Float[Array, "B h w P1"]
 ) -> Float[Array, "B"]:
-  """How much the prediction on a warped picture differs from the warped prediction.
+  """How much the prediction on a warped image differs from the warped prediction.
 
   Args:
-    logits: predicted on the warped and recoloured picture.
-    target: predicted on the picture itself, then warped. No gradient flows into it.
+    logits: predicted on the warped and recoloured image.
+    target: predicted on the image itself, then warped. No gradient flows into it.
 
   Returns:
     The Kullback-Leibler divergence from softmax(target) to softmax(logits), averaged over pixels
@@ -84,8 +84,8 @@ def landmark_loss(
   """How far the parts' centres lie apart in the two predictions of `equivariance_loss`.
 
   Args:
-    logits: predicted on the warped and recoloured picture.
-    warped: predicted on the picture itself, then warped. Gradients flow into both.
+    logits: predicted on the warped and recoloured image.
+    warped: predicted on the image itself, then warped. Gradients flow into both.
 
   Returns:
     The squared gap, in half images squared, averaged over parts, x and y.
@@ -161,8 +161,8 @@ def supervision_loss(
     The weighted cross-entropy, averaged over the pixels of which something is known; zero for an
     image without any.
 
-  Source: Li et al. 2020, supplementary 1, where parts of reconstructions teach the part network;
-    its loss is not given.
+  Source: Li et al. 2020, supplementary 1, where parts of reconstructions supervise the network; its
+    loss is not given.
   """
   mass = jnp.sum(targets, axis=(1, 2, 3))
   entropy = -jnp.sum(targets * jax.nn.log_softmax(logits, axis=-1), axis=(1, 2, 3))
@@ -183,7 +183,7 @@ def silhouette_loss(
     One value per image, averaged over pixels.
 
   Source: Li et al. 2020, supplementary 1, give SCOPS the silhouettes in place of saliency, which
-    enters by the features alone. Departs: here it also teaches the network directly.
+    enters by the features alone. Departs: here they also supervise the network directly.
   """
   inside = jax.nn.logsumexp(logits[..., 1:], axis=-1)
   margin = inside - logits[..., 0]
@@ -197,7 +197,7 @@ COLOR = 0.3
 
 @struct.dataclass
 class PartBatch:
-  """B photographs, and what is known of them at the size of the logits; JAX's arrays or NumPy's."""
+  """B images, and what is known of them at the size of the logits; JAX's arrays or NumPy's."""
 
   images: Float[Any, "B S S 3"]
   mask: Float[Any, "B h h"]
@@ -226,21 +226,21 @@ def part_objective(
   weights: PartWeights,
   ranges: WarpRanges,
 ) -> tuple[Float[Array, ""], tuple[dict[str, Float[Array, ""]], Any]]:
-  """The weighted sum of the terms, over the photographs and a warped, recoloured copy of each.
+  """The weighted sum of the terms, over the images and a warped, recoloured copy of each.
 
   Args:
-    predict: photographs -> logits, and whatever the network changed beside them.
-    batch: photographs.
+    predict: images -> logits, and whatever the network changed beside them.
+    batch: images.
     basis: the features that the parts have, where there are features.
     key: of the step.
     weights: of the terms.
     ranges: of the warps.
 
   Returns:
-    The sum; the terms by name, unweighted and averaged over images; what `predict` gave.
+    The sum; the terms by name, unweighted and averaged over images; and what `predict` returned
+    beside the logits.
 
-  Source: Hung et al. 2019 (SCOPS), section 3. Departs: what is known of the parts is asked of both
-    copies.
+  Source: Hung et al. 2019 (SCOPS), section 3. Departs: both copies are supervised.
   """
   warp_key, color_key = jax.random.split(key)
   matrix = draw_warps(batch.index, warp_key, ranges)

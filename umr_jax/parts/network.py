@@ -88,7 +88,7 @@ class ResNet50(nn.Module):
 
 
 def _conv(features: int, size: int, name: str, *, stride: int = 1, dilation: int = 1) -> Conv:
-  """A convolution as this network has them: no bias, "same" padding, He's start."""
+  """A convolution as this network has them: no bias, "same" padding, He's initialization."""
   return Conv(
     features,
     size,
@@ -102,7 +102,7 @@ def _conv(features: int, size: int, name: str, *, stride: int = 1, dilation: int
 
 
 NETS = ("small", "resnet50", "efficientnet")
-# Pixels of the photograph per pixel of the logits, for every network.
+# Pixels of the image per pixel of the logits, for every network.
 STRIDE = 4
 # Of the four parallel convolutions that read the published network's last map.
 _DILATIONS = (6, 12, 18, 24)
@@ -113,14 +113,14 @@ _STAGES = (1, 2, 4, 8)
 class PartNet(nn.Module):
   """Part logits for every pixel.
 
-  "small" learns from nothing, from a few hundred photographs, on a CPU: four residual stages and
+  "small" is trained from scratch on a few hundred images, on a CPU: four residual stages and
   a decoder that adds each stage's map to the enlarged one of the stage below. "resnet50" is the
   published network, for which there are ImageNet weights. "efficientnet" is a decoder that reads
   ImageNet's features, frozen.
 
   Source: Hung et al. 2019 (SCOPS), section 4.1: a DeepLab with a ResNet-50. Departs: "small" and
     "efficientnet" are ours; the published network's map, whose first pixel is centred on the
-    photograph's first, is read at stride 4 and at the project's pixel centres, so that one rule
+    image's first, is read at stride 4 and at the project's pixel centres, so that one rule
     serves all networks.
   """
 
@@ -196,14 +196,14 @@ class PartNet(nn.Module):
 
   def _logits(self, x: Array, name: str, *, size: int, padding: int, dilation: int) -> Array:
     # Logits of order one: Adam takes long to get there from tiny kernels.
-    start = normal(1.0 / (size * math.sqrt(x.shape[-1])))
+    initializer = normal(1.0 / (size * math.sqrt(x.shape[-1])))
     return Conv(
-      self.num_parts + 1, size, 1, padding, kernel_init=start, dilation=dilation, name=name
+      self.num_parts + 1, size, 1, padding, kernel_init=initializer, dilation=dilation, name=name
     )(x)
 
 
 def _aligned(x: Array, size: int) -> Array:
-  """A map whose corner pixels are centred on the photograph's, at `size` pixels by our rule."""
+  """A map whose corner pixels are centred on the image's, at `size` pixels by our rule."""
   old = x.shape[1]
   # The published network enlarges with aligned corners: from the first pixel's centre, 0, to the
   # last one's, S - 1.

@@ -1,4 +1,4 @@
-"""What reconstructions say of parts: the canonical map, drawn on each photograph's own mesh."""
+"""Pseudo labels: the canonical part map, rendered on each image's reconstruction."""
 
 from collections.abc import Callable
 from typing import Any
@@ -85,7 +85,11 @@ def make_look(infer: Infer, *, topology: Topology, image_size: int) -> Look:
 def inside_mask(
   maps: Float[np.ndarray, "S S P"], mask: Float[np.ndarray, "S S"]
 ) -> Float[np.ndarray, "S S P1"]:
-  """A drawing's parts, on all of the silhouette and nowhere else; background first.
+  """Rendered parts, extended to all of the silhouette and nowhere else; background first.
+
+  Args:
+    maps: rendered parts, without background.
+    mask: the silhouette.
 
   Where the mesh does not reach, the object continues the nearest part. Nothing, not even
   background, where the mesh has no part at all.
