@@ -1,4 +1,4 @@
-"""The locks say what pyproject.toml says: every dependency, both stacks, and the lowest versions."""
+"""The locks say what pyproject.toml says: dependencies, both stacks and the lowest versions."""
 
 import pathlib
 import re
