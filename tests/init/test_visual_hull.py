@@ -159,7 +159,7 @@ def test_the_views_of_a_volume_find_its_own_cameras(plane, shown):
   scores = jax.jit(score_views)(views, batch)
   best = jnp.argmax(scores.values, axis=1)
   assert np.median(_degrees(views.rotations[best], cameras[:, 3:])) < 12.0
-  places = np.asarray(scores.places)[np.arange(64), np.asarray(best)]
+  places = np.asarray(scores.scale_shift)[np.arange(64), np.asarray(best)]
   np.testing.assert_allclose(np.median(places, axis=0), [0.9, 0.05, -0.03], atol=0.05)
 
 
