@@ -59,7 +59,7 @@ def make_score(topology: Topology, *, image_size: int, sigma: float, antialias: 
   def score(
     vertices: Float[Array, "B V 3"], cameras: Float[Array, "B 7"], mask: Float[Array, "B H W"]
   ) -> tuple[Array, Array, Array]:
-    faces = camera.face_vertices(camera.project(vertices, cameras), topology.faces)
+    faces = camera.project_faces(vertices, cameras, topology.faces)
     alpha = soft_silhouette(faces, image_size=image_size, sigma=sigma, antialias=antialias)
     folds = inside_out(vertices, cameras, topology, image_size=image_size)
     return soft_mask_iou(alpha=alpha, mask=mask), hard_mask_iou(alpha=alpha, mask=mask), folds

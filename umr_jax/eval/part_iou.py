@@ -62,7 +62,7 @@ def part_ious(
   @jax.jit
   def label(images: jax.Array) -> jax.Array:
     found = infer(params, batch_stats, template, images)
-    corners = camera.face_vertices(camera.project(found.vertices, found.camera), topology.faces)
+    corners = camera.project_faces(found.vertices, found.camera, topology.faces)
     painted = jnp.broadcast_to(texels, (len(images), *texels.shape))
     seen = soft_rasterize(corners, painted, image_size=image_size, aggr_rgb="hard")
     parts = 1 + jnp.argmax(seen[..., 1:-1], axis=-1)

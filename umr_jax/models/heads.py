@@ -10,6 +10,7 @@ from umr_jax.models.layers import (
   BatchNorm,
   Conv,
   Dense,
+  Initializer,
   constant,
   convolve,
   enlarged,
@@ -104,13 +105,15 @@ class UpConv(nn.Module):
   """
 
   features: int
+  kernel_init: Initializer = normal(0.02)
+  bias_init: Initializer = constant(0.0)
 
   @nn.compact
   def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 D"]:
     """The convolved map of twice the size."""
     shape = (3, 3, x.shape[-1], self.features)
-    kernel = jnp.asarray(self.param("kernel", normal(0.02), shape))
-    bias = self.param("bias", constant(0.0), (self.features,))
+    kernel = jnp.asarray(self.param("kernel", self.kernel_init, shape))
+    bias = self.param("bias", self.bias_init, (self.features,))
     x = convolve(x, _phase_kernel(kernel), padding=1) + jnp.tile(bias, 4).reshape(1, 1, 1, -1)
     return depth_to_space(x)
 
