@@ -110,7 +110,12 @@ def saved_steps(directory: pathlib.Path) -> dict[int, pathlib.Path]:
 def newest_whole(
   steps: Mapping[int, pathlib.Path], *, items: tuple[str, ...]
 ) -> tuple[int, tuple[Tree, dict[str, Tree]], list[pathlib.Path]]:
-  """The newest step that passes every check, its content, and the damaged ones passed over."""
+  """The newest step that passes every check, its content, and the damaged ones passed over.
+
+  Args:
+    steps: folders by step.
+    items: of each step, what is read beside the manifest.
+  """
   reasons: dict[pathlib.Path, str] = {}
   for step in sorted(steps, reverse=True):
     try:
@@ -145,6 +150,10 @@ def em_state_of(tree: Tree) -> EMState:
 
 def read_step(path: pathlib.Path, items: tuple[str, ...]) -> tuple[Tree, dict[str, Tree]]:
   """Reads the manifest and the named items of one step's folder.
+
+  Args:
+    path: of the step.
+    items: what is read beside the manifest.
 
   Raises:
     Exception: of whatever kind, on any damage: orbax and tensorstore raise bare ones.

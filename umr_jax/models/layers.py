@@ -61,7 +61,12 @@ def constant(*values: float) -> Initializer:
 
 
 def leaky_relu(x: Float[Array, "*B"], slope: float) -> Float[Array, "*B"]:
-  """x where it is positive, slope x where it is not."""
+  """x where it is positive, slope x where it is not.
+
+  Args:
+    x: any array.
+    slope: of the negative side.
+  """
   return jnp.where(x > 0.0, x, slope * x)
 
 
@@ -266,6 +271,10 @@ def map_norm(kind: str, *, name: str) -> nn.Module:
 
   Vectors keep BatchNorm: it takes out what all images share, and nothing else in the heads does.
 
+  Args:
+    kind: batch | group.
+    name: of the layer.
+
   Raises:
     ValueError: for another kind.
   """
@@ -281,6 +290,14 @@ def normed_conv(
 
   Called inside a compact module, whose layers these become. Maps keep their size; `size` is the
   kernel's, and odd.
+
+  Args:
+    x: maps.
+    features: channels of the result.
+    size: of the kernel; odd.
+    norm: batch | group.
+    name: of the convolution.
+    train: whether BatchNorm uses the batch's statistics.
   """
   initializer = normal(math.sqrt(2.0 / (size * size * x.shape[-1])))
   padding = (size - 1) // 2
@@ -289,5 +306,10 @@ def normed_conv(
 
 
 def enlarged(x: Float[Array, "B h w C"], size: int) -> Float[Array, "B H W C"]:
-  """Square maps of `size` pixels a side: bilinear, by pixel centres."""
+  """Square maps of `size` pixels a side: bilinear, by pixel centres.
+
+  Args:
+    x: square maps.
+    size: pixels per side of the result.
+  """
   return jax.image.resize(x, (x.shape[0], size, size, x.shape[-1]), "linear", antialias=False)

@@ -97,6 +97,10 @@ class UMRNet(nn.Module):
 def check_image_size(height: int, width: int) -> None:
   """Refuses images that the network cannot read.
 
+  Args:
+    height: in pixels.
+    width: in pixels.
+
   Raises:
     ValueError: for images that are not square, or smaller than 64 or larger than 256 pixels.
   """

@@ -28,7 +28,12 @@ Extract = Callable[[Array], Array]
 
 
 def mirrored_features(extract: Extract, images: Float[Array, "B H W 3"]) -> Float[Array, "B h w C"]:
-  """Features that are equivariant to mirroring: the mean of both, so that parts have no side."""
+  """Features that are equivariant to mirroring: the mean of both, so that parts have no side.
+
+  Args:
+    extract: from images to features.
+    images: RGB in [0, 1].
+  """
   return 0.5 * (extract(images) + extract(images[:, :, ::-1])[:, :, ::-1])
 
 
@@ -86,7 +91,12 @@ def _descend(
 def factor_weights(
   rows: Float[np.ndarray, "M C"], basis: Float[np.ndarray, "P C"]
 ) -> Float[np.ndarray, "M P"]:
-  """The non-negative weights of fixed factors in each row."""
+  """The non-negative weights of fixed factors in each row.
+
+  Args:
+    rows: non-negative features.
+    basis: from `factorize`.
+  """
   target, factors = jnp.asarray(rows), jnp.asarray(basis)
   gram, shares = factors @ factors.T, target @ factors.T
 
@@ -215,7 +225,12 @@ def find_clusters(masks: Float[np.ndarray, "N S S"], *, num_parts: int, seed: in
 def cluster_maps(
   clusters: Clusters, masks: Float[np.ndarray, "N S S"]
 ) -> Float[np.ndarray, "N S S P1"]:
-  """Part maps, background first: inside the mask each pixel is the part of the nearest centre."""
+  """Part maps, background first: inside the mask each pixel is the part of the nearest centre.
+
+  Args:
+    clusters: from `find_clusters`.
+    masks: silhouettes.
+  """
   pixels = (_places(masks) - clusters.mean) / clusters.deviation
   distance = np.sum(np.square(pixels[..., None, :] - clusters.centers), axis=-1)
   nearest = np.argmin(distance, axis=-1)

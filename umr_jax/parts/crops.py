@@ -41,7 +41,13 @@ class Crops(NamedTuple):
 
 
 def training_crops(dataset: Dataset, settings: PartsConfig, *, padding: float) -> Crops:
-  """The crops of at most 2000 training images, without augmentation."""
+  """The crops of at most 2000 training images, without augmentation.
+
+  Args:
+    dataset: images and silhouettes.
+    settings: of the crops' size.
+    padding: of the crops.
+  """
   split = dataset.splits["train"].subsample(_LEARNED)
   split_batches = batches(split, settings.image_size, padding)
   every = [crop for _, crops in split_batches for crop in crops]
@@ -53,7 +59,13 @@ def training_crops(dataset: Dataset, settings: PartsConfig, *, padding: float) -
 
 
 def batches(split: Split, image_size: int, padding: float) -> Iterator[tuple[Batch, list[Crop]]]:
-  """All images of a split, a few at a time, without part maps."""
+  """All images of a split, a few at a time, without part maps.
+
+  Args:
+    split: of a data set.
+    image_size: pixels per side of the crops.
+    padding: of the crops.
+  """
   return evaluation_batches(
     split, CropSpec(image_size=image_size, padding=padding), batch_size=BATCH, parts=False
   )
@@ -65,7 +77,13 @@ def feature_crops(settings: PartsConfig) -> int:
 
 
 def load_features(crops: Crops, settings: PartsConfig, *, fine: bool = False) -> Features:
-  """The features that the settings name; those of the encoder are trained on the crops first."""
+  """The features that the settings name; those of the encoder are trained on the crops first.
+
+  Args:
+    crops: what the encoder is trained on.
+    settings: name the features.
+    fine: see `make_features`.
+  """
   name = resolve_features(settings.features)
   if name != "encoder":
     size = settings.feature_size
@@ -100,6 +118,12 @@ def feature_batches(
 ) -> Iterator[tuple[slice, Float[np.ndarray, "n h w C"]]]:
   """Features of the images of `training_crops`, of larger crops where they are larger.
 
+  Args:
+    features: a frozen network.
+    dataset: images and silhouettes.
+    settings: of the crops' size.
+    padding: of the crops.
+
   Yields:
     Which rows of `training_crops` they are of, and their features.
   """
@@ -119,6 +143,11 @@ def feature_batches(
 
 
 def resized(maps: Float[np.ndarray, "N S S C"], size: int) -> Float[np.ndarray, "N s s C"]:
-  """Square maps at another size; averages where they shrink."""
+  """Square maps at another size; averages where they shrink.
+
+  Args:
+    maps: square ones.
+    size: pixels per side of the result.
+  """
   shape = (maps.shape[0], size, size, maps.shape[-1])
   return np.asarray(jax.image.resize(jnp.asarray(maps), shape, "linear"))

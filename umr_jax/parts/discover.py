@@ -76,7 +76,15 @@ def fit_segmenter(
   padding: float,
   record: Record | None = None,
 ) -> Segmenter:
-  """Fits a segmenter by the method that the settings name; arguments as of `discover`."""
+  """Fits a segmenter by the method that the settings name.
+
+  Args:
+    dataset: images and silhouettes.
+    settings: how.
+    num_parts: P.
+    padding: of the crops.
+    record: receives the step and the losses of the network.
+  """
   crops = training_crops(dataset, settings, padding=padding)
   if settings.method == "position":
     clusters = find_clusters(crops.masks, num_parts=num_parts, seed=settings.seed)

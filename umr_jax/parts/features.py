@@ -138,6 +138,11 @@ def _load(name: str, path: pathlib.Path) -> tuple[Any, Callable[[Any, Array], Ar
 def features_fingerprint(name: str, *, file: str, size: int) -> str:
   """What `Features.fingerprint` will be, without loading a network; the name, where it has no file.
 
+  Args:
+    name: see `make_features`.
+    file: likewise.
+    size: likewise.
+
   Raises:
     FileNotFoundError, ValueError: as `make_features`.
   """

@@ -119,7 +119,12 @@ def segment(
 
 
 def make_net(settings: PartsConfig, *, num_parts: int) -> PartNet:
-  """The network that settings name; published weights need the normalization of their own."""
+  """The network that settings name; published weights need the normalization of their own.
+
+  Args:
+    settings: its kind, width and weights.
+    num_parts: without the background.
+  """
   norm = "batch" if _published(settings) else "group"
   return PartNet(num_parts=num_parts, kind=settings.net, width=settings.net_width, norm=norm)
 

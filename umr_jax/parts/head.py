@@ -104,7 +104,13 @@ def _fit(rows: Float[Array, "M C"], shares: Float[Array, "M P"]) -> tuple[Array,
 def head_maps(
   head: Head, features: Float[np.ndarray, "N h w C"], masks: Float[np.ndarray, "N S S"]
 ) -> Float[np.ndarray, "N S S P1"]:
-  """Part maps at the resolution of the masks, background first, and parts inside of them alone."""
+  """Part maps at the resolution of the masks, background first, and parts inside of them alone.
+
+  Args:
+    head: from `fit_head`.
+    features: of some images.
+    masks: their silhouettes.
+  """
   logits = ((features - head.mean) / head.deviation) @ head.kernel + head.bias
   shape = (*masks.shape, logits.shape[-1])
   smooth = jax.image.resize(jnp.asarray(logits, jnp.float32), shape, "cubic")

@@ -61,6 +61,10 @@ def discovered(dataset: Dataset, config: Config) -> PartStore:
 
   They lie in `data.cache`, in a file that is named by all that they depend on. Of several hosts the
   first one discovers; the others read its file, or find the same where they have no access to it.
+
+  Args:
+    dataset: images and silhouettes.
+    config: of the run.
   """
   name = f"parts-{_fingerprint(dataset, config)}.npz"
   path = expand_path(config.data.cache, "data.cache") / name

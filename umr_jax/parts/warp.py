@@ -64,7 +64,12 @@ def draw_warps(
 def warp_images(
   images: Float[Array, "B H W C"], matrix: Float[Array, "B 2 3"]
 ) -> Float[Array, "B H W C"]:
-  """Warped images; what comes in from outside is white, as in `train.augment.slant`."""
+  """Warped images; what comes in from outside is white, as in `train.augment.slant`.
+
+  Args:
+    images: RGB in [0, 1].
+    matrix: from `draw_warps`.
+  """
   return affine_sample(images, matrix, fill=1.0)
 
 
@@ -72,7 +77,12 @@ def warp_images(
 def warp_maps(
   maps: Float[Array, "B h w C"], matrix: Float[Array, "B 2 3"]
 ) -> Float[Array, "B h w C"]:
-  """Warped masks, targets or features: zero outside. Differentiable in the maps."""
+  """Warped masks, targets or features: zero outside. Differentiable in the maps.
+
+  Args:
+    maps: of any channels.
+    matrix: from `draw_warps`.
+  """
   return affine_sample(maps, matrix)
 
 
@@ -81,6 +91,10 @@ def warp_logits(
   logits: Float[Array, "B h w P1"], matrix: Float[Array, "B 2 3"]
 ) -> Float[Array, "B h w P1"]:
   """Warped logits, less those of the background; what comes in from outside is background.
+
+  Args:
+    logits: background first.
+    matrix: from `draw_warps`.
 
   Source: Hung et al. 2019 (SCOPS), section 3.3. Departs: outside, equal logits would mean that all
     parts are equally likely there.
