@@ -111,7 +111,7 @@ def test_with_a_texture_of_each_side_only_hidden_points_take_their_mirror_images
     np.testing.assert_allclose(flow[members], places, atol=1e-5)
 
 
-def test_it_stays_on_the_image_and_teaches_nobody(mesh):
+def test_it_stays_on_the_image_and_has_no_gradient(mesh):
   vertices = jnp.asarray(mesh.sphere[None])
 
   def total(vertices, eye):

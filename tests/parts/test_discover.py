@@ -1,4 +1,4 @@
-"""Learning to cut: how much of the features is kept, and cuts that maps of some images teach."""
+"""Fitting segmenters: how many features are kept, and what maps of some images are worth."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -92,7 +92,7 @@ def shapes(count):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [0, 100])
-def test_what_some_images_teach_is_found_in_the_others(steps, standard_promotion):
+def test_parts_of_labelled_images_are_found_in_the_others(steps, standard_promotion):
   """By a linear head on features, and by the network."""
   dataset = shapes(32)
   settings = PartsConfig(
@@ -107,8 +107,8 @@ def test_what_some_images_teach_is_found_in_the_others(steps, standard_promotion
 
   targets = to_bytes(crops(48).parts)
   targets[20:] = 0
-  cut = fit_pseudo_labels(dataset, settings, targets, padding=PADDING)
-  seen = crops(cut.size)
-  found = cut.maps(seen.image, seen.mask)
+  segmenter = fit_pseudo_labels(dataset, settings, targets, padding=PADDING)
+  seen = crops(segmenter.size)
+  found = segmenter.maps(seen.image, seen.mask)
   assert found.shape == seen.parts.shape
   assert part_iou(found[20:].argmax(-1), seen.parts[20:].argmax(-1)) > 0.85

@@ -79,7 +79,7 @@ def test_equivariance_is_the_divergence_from_the_target(logits, others):
   np.testing.assert_allclose(equivariance_loss(logits=logits, target=logits), 0.0, atol=1e-7)
 
 
-def test_equivariance_teaches_the_prediction_and_not_its_target(logits, others):
+def test_equivariance_backpropagates_to_the_prediction_and_not_its_target(logits, others):
   moved, target = finite_gradient(
     lambda a, b: equivariance_loss(logits=a, target=b), logits, others
   )

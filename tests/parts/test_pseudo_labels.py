@@ -1,4 +1,4 @@
-"""What reconstructions teach: drawn parts cover the silhouette; those that agree best count."""
+"""Pseudo labels: rendered parts cover the silhouette; those that agree best count."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from umr_jax.parts.pseudo_labels import confident, inside_mask
 
 
-def test_drawn_parts_continue_to_the_edge_of_the_silhouette_and_end_there():
+def test_rendered_parts_continue_to_the_edge_of_the_silhouette_and_end_there():
   maps = np.zeros((8, 8, 2), np.float32)
   maps[2:6, 2:4, 0] = 1.0
   maps[2:6, 4:8, 1] = 1.0  # reaches beyond the silhouette on the right
@@ -21,12 +21,12 @@ def test_drawn_parts_continue_to_the_edge_of_the_silhouette_and_end_there():
   assert (parts[:, 6:].argmax(-1) == 0).all()
 
 
-def test_a_mesh_that_is_not_seen_teaches_nothing():
+def test_a_mesh_outside_of_the_image_gives_no_label():
   parts = inside_mask(np.zeros((4, 4, 3), np.float32), np.ones((4, 4), np.float32))
   assert parts.shape == (4, 4, 4) and not parts.any()
 
 
-def test_low_ranks_in_both_losses_are_reliable():
+def test_low_ranks_in_both_losses_are_confident():
   probability = np.array([0.1, 0.2, 0.3, 0.4, np.inf], np.float32)
   vertices = np.array([20.0, 10.0, 50.0, 30.0, np.inf], np.float32)
   chosen = confident(probability, vertices, share=0.4)

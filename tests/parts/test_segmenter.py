@@ -1,4 +1,4 @@
-"""Cutting a data set into parts: maps for all its images, and what a mirror does to them."""
+"""Segmenting a data set: maps for all its images, and their mirror consistency."""
 
 import numpy as np
 import pytest
@@ -21,8 +21,8 @@ def _halves(images, masks, *, by_row):
 @pytest.mark.parametrize(("by_row", "agreement"), [(True, 1.0), (False, 0.0)])
 def test_the_mirror_shows_whether_parts_have_a_side(tmp_path, by_row, agreement):
   dataset = load_dataset(tiny_config(tmp_path).data)
-  cut = Segmenter(32, lambda images, masks: _halves(images, masks, by_row=by_row))
-  store = segment_dataset(cut, dataset, PartsConfig(image_size=32), padding=0.05)
+  segmenter = Segmenter(32, lambda images, masks: _halves(images, masks, by_row=by_row))
+  store = segment_dataset(segmenter, dataset, PartsConfig(image_size=32), padding=0.05)
   assert store.mirror_agreement == agreement
   assert len(store.names) == sum(len(split) for split in dataset.splits.values())
   assert store.maps.shape[1:] == (16, 16, 3)

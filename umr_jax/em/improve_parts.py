@@ -135,8 +135,8 @@ def _improve_parts(workdir: pathlib.Path, folder: pathlib.Path) -> None:
   order = [rows[name] for name in crops.names]
   maps = taught.maps[order]
   maps[~taught.chosen[order]] = 0
-  cut = fit_pseudo_labels(dataset, config.parts, maps, padding=config.data.padding)
-  store = segment_dataset(cut, dataset, config.parts, padding=config.data.padding)
+  segmenter = fit_pseudo_labels(dataset, config.parts, maps, padding=config.data.padding)
+  store = segment_dataset(segmenter, dataset, config.parts, padding=config.data.padding)
   # The store last: it says that the turn's parts are complete.
   viz.save_png(folder / "parts" / "improvement.png", _panel(dataset, config, taught, store))
   write_parts(folder, dataset, store)
