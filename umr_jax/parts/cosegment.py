@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from scipy.cluster.vq import kmeans2
+from sklearn.decomposition import NMF, non_negative_factorization
 
 from umr_jax.data.example import mask_box
 from umr_jax.types import checked
 
-# Rows, over all images, that the factors are found on; iterations; and initializations.
-_ROWS, _ITERATIONS, _INITIALIZATIONS = 16_000, 150, 3
+# Rows, over all images, that the factors are found on, and iterations at most.
+_ROWS, _ITERATIONS = 16_000, 400
 _EPSILON = 1e-8
 # The smallest weight that counts: where no factor has any, all parts are equally likely.
 _LEAST = 1e-3
@@ -41,50 +42,29 @@ def mirrored_features(extract: Extract, images: Float[Array, "B H W 3"]) -> Floa
 def factorize(
   rows: Float[np.ndarray, "M C"], *, num_parts: int, seed: int
 ) -> tuple[Float[np.ndarray, "P C"], float]:
-  """Non-negative matrix factorisation, rows = weights basis, by multiplicative updates.
+  """Non-negative matrix factorisation, rows = weights basis.
 
   Args:
     rows: non-negative features.
     num_parts: P.
-    seed: of the sample of rows and of the initializations.
+    seed: of the sample of rows and of the initialization.
 
   Returns:
-    The basis of the best initialization, each factor of unit length, and the share of the rows'
+    The basis, each factor of unit length (or zero, where the rows are), and the share of the rows'
     squares that it leaves unexplained.
 
-  Source: Lee and Seung 2001; as a way to co-segment, Collins et al. 2018 ("Deep Feature
+  Source: Lee and Seung 2001, by coordinate descent (Cichocki and Phan 2009) from singular vectors
+    (Boutsidis and Gallopoulos 2008); as a way to co-segment, Collins et al. 2018 ("Deep Feature
     Factorization").
   """
-  rng = np.random.default_rng(seed)
-  chosen = rng.permutation(len(rows))[:_ROWS]
-  sample = jnp.asarray(rows[chosen])
-  found = []
-  for _ in range(_INITIALIZATIONS):
-    # Initialized with rows: factors far from all data would vanish at once.
-    basis = rows[rng.choice(len(rows), num_parts, replace=False)]
-    found.append(_descend(sample, jnp.asarray(basis) + 1e-3 * float(rows.mean())))
-  losses = [float(loss) for _, loss in found]
-  best = int(np.argmin(losses))
-  return np.asarray(found[best][0]), losses[best]
-
-
-@jax.jit
-def _descend(
-  rows: Float[Array, "M C"], basis: Float[Array, "P C"]
-) -> tuple[Float[Array, "P C"], Float[Array, ""]]:
-  """The updates from one initialization."""
-
-  def update(_: int, both: tuple[Array, Array]) -> tuple[Array, Array]:
-    weights, basis = both
-    weights *= (rows @ basis.T) / (weights @ (basis @ basis.T) + _EPSILON)
-    basis *= (weights.T @ rows) / ((weights.T @ weights) @ basis + _EPSILON)
-    return weights, basis
-
-  weights = jnp.maximum(rows @ basis.T, _EPSILON)
-  weights *= jnp.sum(rows) / (jnp.sum(weights @ basis) + _EPSILON)
-  weights, basis = jax.lax.fori_loop(0, _ITERATIONS, update, (weights, basis))
-  left = jnp.sum(jnp.square(rows - weights @ basis)) / (jnp.sum(jnp.square(rows)) + _EPSILON)
-  return basis / (jnp.linalg.norm(basis, axis=-1, keepdims=True) + _EPSILON), left
+  sample = rows[np.random.default_rng(seed).permutation(len(rows))[:_ROWS]]
+  if not sample.any():
+    return np.zeros((num_parts, rows.shape[1]), np.float32), 0.0
+  model = NMF(num_parts, max_iter=_ITERATIONS, random_state=seed)
+  residual = sample - model.fit_transform(sample) @ model.components_
+  left = float(np.sum(np.square(residual)) / np.sum(np.square(sample)))
+  length = np.linalg.norm(model.components_, axis=-1, keepdims=True)
+  return model.components_ / np.maximum(length, _EPSILON), left
 
 
 @checked
@@ -97,14 +77,12 @@ def factor_weights(
     rows: non-negative features.
     basis: from `factorize`.
   """
-  target, factors = jnp.asarray(rows), jnp.asarray(basis)
-  gram, shares = factors @ factors.T, target @ factors.T
-
-  def update(_: int, weights: Array) -> Array:
-    return weights * shares / (weights @ gram + _EPSILON)
-
-  start = jnp.maximum(shares, _EPSILON)
-  return np.asarray(jax.lax.fori_loop(0, _ITERATIONS, update, start))
+  if not basis.any():
+    return np.zeros((len(rows), len(basis)), np.float32)
+  weights, _, _ = non_negative_factorization(
+    rows, H=basis, n_components=len(basis), update_H=False, max_iter=_ITERATIONS
+  )
+  return weights
 
 
 class Factors(NamedTuple):

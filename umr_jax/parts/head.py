@@ -2,6 +2,9 @@
 
 The features already separate heads from tails: what is fitted is a linear layer.
 
+It is fitted here and not by scikit-learn, whose LogisticRegression takes one label a row: a cell of
+a feature map that lies on a border belongs to several parts in shares, and each share counts.
+
 Departs: in the paper reconstructions supervise SCOPS anew (supplementary 1). Here they do so where
   parts.steps is set; by default they supervise this head.
 """

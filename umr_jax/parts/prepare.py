@@ -19,7 +19,7 @@ from umr_jax.parts.fit import net_weight_file
 from umr_jax.train import parallel
 
 # Raise it whenever the same settings would find other parts.
-_VERSION = 3
+_VERSION = 4
 # Where data.part_count leaves it open; the paper's number for all but cars.
 DEFAULT_PARTS = 4
 
