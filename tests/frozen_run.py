@@ -120,7 +120,7 @@ def result_of(case: str) -> dict[str, object]:
 def as_text(result: dict[str, object]) -> str:
   """JSON with a line for each array."""
   text = json.dumps(result, indent=1)
-  return re.sub(r"\[\s+([^\[\]]+?)\s+\]", lambda m: f"[{re.sub(r'\s+', ' ', m[1])}]", text) + "\n"
+  return re.sub(r"\[\s+([^\[\]]+?)\s+\]", lambda m: "[" + " ".join(m[1].split()) + "]", text) + "\n"
 
 
 def machine() -> str:
