@@ -2,10 +2,10 @@
 
 As a script it runs one of them and prints its checksums as JSON:
 
-    python tests/frozen_run.py best [paper]
+    python -m tests.frozen_run best
 
-Redirected to tests/golden/frozen_CASE.json this is how a change that is meant to change numbers
-records what they became; its commit says why they had to.
+Redirected to tests/golden/frozen_best.json (likewise paper) this is how a change that is meant to
+change numbers records what they became; its commit says why they had to.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ import hashlib
 import json
 import pathlib
 import platform
+import re
 import sys
 import tempfile
 
@@ -116,6 +117,12 @@ def result_of(case: str) -> dict[str, object]:
   }
 
 
+def as_text(result: dict[str, object]) -> str:
+  """JSON with a line for each array."""
+  text = json.dumps(result, indent=1)
+  return re.sub(r"\[\s+([^\[\]]+?)\s+\]", lambda m: "[" + " ".join(m[1].split()) + "]", text) + "\n"
+
+
 def machine() -> str:
   """What the last bits of a float32 sum depend on."""
   flags = set()
@@ -127,4 +134,4 @@ def machine() -> str:
 
 
 if __name__ == "__main__":
-  sys.stdout.write(json.dumps({case: result_of(case) for case in sys.argv[1:]}, indent=1) + "\n")
+  sys.stdout.write(as_text(result_of(sys.argv[1])))
