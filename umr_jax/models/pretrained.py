@@ -1,7 +1,8 @@
 """Published weights from files: safetensors and both formats of PyTorch, without PyTorch.
 
 A .pth file is a pickle, which can run any program when it is loaded. The unpickler here allows
-tensors and refuses all else."""
+tensors and refuses all else.
+"""
 
 import io
 import os

@@ -2,7 +2,8 @@
 
 A network trained to classify images has alike features at the heads of two animals, whatever their
 colours. Factors of its features over a whole data set are parts that all of its images share. As a
-reference there are parts by position alone: clusters of places in the box of the mask."""
+reference there are parts by position alone: clusters of places in the box of the mask.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
