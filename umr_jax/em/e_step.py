@@ -70,9 +70,11 @@ def make_round(config: Config, *, index: int) -> Round:
   infer = make_infer(net, topology)
 
   def new_state(step: int) -> TrainState:
-    params, batch_stats = first_variables(net, config, seed=config.train.seed + index)
+    params, batch_stats, frozen = first_variables(net, config, seed=config.train.seed + index)
     judge = _first_judge(config, seed=config.train.seed + index)
-    return host(new_train_state(params, batch_stats, optimizer, step=step, discriminator=judge))
+    return host(
+      new_train_state(params, batch_stats, optimizer, step=step, frozen=frozen, discriminator=judge)
+    )
 
   train_step = make_train_step(
     net,

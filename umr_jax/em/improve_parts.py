@@ -157,7 +157,7 @@ def teach(dataset: Dataset, snapshot: Snapshot, config: Config) -> Taught:
   names: list[str] = []
   losses: list[tuple[float, float]] = []
   for batch, crops in _batches(dataset, config):
-    seen = jax.device_get(look(params, snapshot.batch_stats, snapshot.em_state, batch, key))
+    seen = jax.device_get(look(params, snapshot.collections, snapshot.em_state, batch, key))
     for row, crop in enumerate(crops):
       drawn = maps[len(names)]
       drawn[:] = to_bytes(inside_mask(seen.maps[row], crop.mask))

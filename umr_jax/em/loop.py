@@ -227,7 +227,7 @@ class EMLoop:
       padding=self.config.data.padding,
     ):
       found = self.round(index).infer(
-        train_state.params, train_state.batch_stats, em_state.template, jnp.asarray(batch.image)
+        train_state.params, train_state.collections, em_state.template, jnp.asarray(batch.image)
       )
       yield jax.tree.map(lambda rows, valid=batch.valid: np.asarray(rows)[valid], found)
 
@@ -235,7 +235,7 @@ class EMLoop:
     self, train_state: TrainState, em_state: EMState, index: int, *, parts: bool
   ) -> Iterator[Measurement]:
     """One pass over the training set: unaugmented, in order, shared among the hosts."""
-    state = parallel.replicate((train_state.params, train_state.batch_stats, em_state.template))
+    state = parallel.replicate((train_state.params, train_state.collections, em_state.template))
     measure = self.round(index).measure
     rank, count = jax.process_index(), jax.process_count()
     for batch, _ in evaluation_batches(

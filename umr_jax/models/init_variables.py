@@ -4,7 +4,7 @@ import pathlib
 from typing import Any
 
 from umr_jax.config.settings import Config, ModelConfig
-from umr_jax.models.frozen import published_file, with_efficientnet
+from umr_jax.models.frozen import frozen_efficientnet, published_file
 from umr_jax.models.initialize import initialize
 from umr_jax.models.pretrained import read_torch_file, resnet18_variables, weight_file
 from umr_jax.models.umr_net import UMRNet
@@ -29,8 +29,8 @@ def encoder_file(model: ModelConfig) -> pathlib.Path | None:
   )
 
 
-def first_variables(net: UMRNet, config: Config, *, seed: int) -> tuple[Any, Any]:
-  """A network's first parameters and statistics.
+def first_variables(net: UMRNet, config: Config, *, seed: int) -> tuple[Any, Any, Any]:
+  """A network's first parameters, batch statistics, and weights that stay as published.
 
   Raises:
     FileNotFoundError: as `encoder_file`.
@@ -39,7 +39,7 @@ def first_variables(net: UMRNet, config: Config, *, seed: int) -> tuple[Any, Any
   params, batch_stats = initialize(net, image_size=config.data.image_size, seed=seed)
   file = encoder_file(config.model)
   if file is None:
-    return params, batch_stats
+    return params, batch_stats, {}
   if config.model.encoder == "efficientnet":
-    return params, with_efficientnet(batch_stats, file=file)
-  return resnet18_variables(read_torch_file(file), params, batch_stats)
+    return params, batch_stats, frozen_efficientnet(file, path=("encoder", "frozen"))
+  return *resnet18_variables(read_torch_file(file), params, batch_stats), {}

@@ -11,6 +11,7 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import Array
 
+from umr_jax.models.frozen import COLLECTION
 from umr_jax.models.layers import Start
 
 Path = tuple[str, ...]
@@ -74,7 +75,7 @@ def draw_variables(
   leaves = {}
   for path, leaf in traverse_util.flatten_dict(shapes).items():
     collection, *owner, name = path
-    if collection == "batch_stats":
+    if collection in ("batch_stats", COLLECTION):
       leaves[path] = np.full(leaf.shape, 1.0 if name == "var" else 0.0, np.float32)
       continue
     start = getattr(modules.get(tuple(owner)), f"{name}_init", None)
