@@ -12,9 +12,9 @@ from jaxtyping import Array, PRNGKeyArray
 from umr_jax.config.settings import Config, TrainConfig
 from umr_jax.data.batching import prefetch, train_batch
 from umr_jax.data.dataset import Split
+from umr_jax.data.transforms import CropSpec
 from umr_jax.em.measure import Measure, make_measure
-from umr_jax.init.camera_choice import choose_cameras
-from umr_jax.init.pose_search import Scores, Views, make_views, score_views
+from umr_jax.init.pose_search import Views, ViewScores, make_views, score_views, select_cameras
 from umr_jax.losses.texture import texture_distance_from
 from umr_jax.models.discriminator import Discriminator
 from umr_jax.models.infer import Infer, build_net, build_topology_from, make_infer
@@ -39,7 +39,7 @@ class Round:
   infer: Infer  # host state, whole batch
   show: Infer  # the same as prediction has it, refined
   views: Callable[..., Views]  # shapes, canonical map
-  score: Callable[..., Scores]  # replicated views, sharded batch
+  score: Callable[..., ViewScores]  # replicated views, sharded batch
   choose: Callable[..., Array]  # values, places and rotations of all images
 
 
@@ -103,7 +103,7 @@ def make_round(config: Config, *, index: int) -> Round:
       make_views(topology, elevation=config.model.camera_elevation, roll=config.model.camera_roll)
     ),
     score=parallel.pmap_map(score_views),
-    choose=jax.jit(functools.partial(choose_cameras, evenness=config.em.view_evenness)),
+    choose=jax.jit(functools.partial(select_cameras, evenness=config.em.view_evenness)),
   )
 
 
@@ -132,20 +132,17 @@ def training_batches(
   A batch is a function of the seed and the step alone, so that a resumed run sees what an unbroken
   one would have.
   """
-  train, data = config.train, config.data
+  train = config.train
 
   def batch_of(step: int) -> Batch:
     return train_batch(
       split,
+      CropSpec.from_config(config.data),
       step=step,
       seed=train.seed,
       batch_size=train.batch_size,
-      image_size=data.image_size,
-      padding=data.padding,
-      jitter=data.jitter,
-      mirror=data.mirror,
       parts=config.semantic and em_state.canonical_uv is not None,
-      bank=em_state.target_cameras,
+      target_cameras=em_state.target_cameras,
       shard=shard,
     )
 

@@ -192,7 +192,6 @@ class BatchNorm(nn.Module):
   """
 
   channel_axes: int = 1  # how many trailing axes tell channels apart
-  # What `models.initialize` draws first values from.
   scale_init: Start = constant(1.0)
   bias_init: Start = constant(0.0)
 

@@ -80,7 +80,6 @@ class UpConv(nn.Module):
   """
 
   features: int
-  # What `models.initialize` draws first values from.
   kernel_init: Start = normal(0.02)
   bias_init: Start = constant(0.0)
 
