@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # The rooms, and beside each the rooms it may import, besides itself and the base. Every room is
 # below those that name it, so there is no circle.
-BASE = ("checking", "types", "errors", "files")
+BASE = ("checking", "types", "errors", "files", "random")
 CORE = (*BASE, "config", "geometry")
 NETWORK = (*CORE, "render", "models", "losses")
 SERVING = ("data", "predict", "eval", "viz")

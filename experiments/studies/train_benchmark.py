@@ -166,7 +166,7 @@ def _stages(
   """The stages that can be timed alone, as functions of nothing."""
   on_device = jax.tree.map(jnp.asarray, batch)
   held, params = jax.tree.map(jnp.asarray, (em_state, train_state.params))
-  stats = jax.tree.map(jnp.asarray, train_state.batch_stats)
+  stats = jax.tree.map(jnp.asarray, train_state.collections)
   key = jax.random.key(0)
   texels = None
   if config.loss.part_probability:
@@ -178,7 +178,7 @@ def _stages(
   # Arguments throughout, as they are of a step: what a program closes over is a constant of it, and
   # XLA spends minutes computing with constants.
   def predict(params: Any, stats: Any, batch: Batch) -> Prediction:
-    variables = {"params": params, "batch_stats": stats}
+    variables = {"params": params, **stats}
     return net.apply(variables, batch.image, train=True, noise=noise, mutable=["batch_stats"])[0]
 
   def size_of(prediction: Any) -> jax.Array:

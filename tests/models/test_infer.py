@@ -25,7 +25,7 @@ def parts():
   net, topology = build_net(CONFIG, hypotheses=4), build_topology_from(CONFIG)
   params, stats = initialize(net, image_size=64, seed=0)
   template = Template(half_vertices=jnp.asarray(topology.sphere[: topology.num_half]))
-  return jax.jit(make_infer(net, topology)), params, stats, template
+  return jax.jit(make_infer(net, topology)), params, {"batch_stats": stats}, template
 
 
 @pytest.fixture
@@ -46,17 +46,17 @@ def test_shapes_follow_the_config(parts, images):
 
 
 def test_the_camera_is_the_most_probable_one(parts, images):
-  infer, params, stats, template = parts
+  infer, params, collections, template = parts
   logit = {**params["camera_heads"]["logit"], "bias": np.array([[0.0], [1.0], [5.0], [2.0]])}
   logit = jax.tree.map(lambda x: np.asarray(x, np.float32), logit)
   params = {**params, "camera_heads": {**params["camera_heads"], "logit": logit}}
-  result = infer(params, stats, template, images)
+  result = infer(params, collections, template, images)
   np.testing.assert_array_equal(result.camera, result.cameras[:, 2])
 
 
 def test_a_new_network_s_shapes_are_the_template(parts, images):
-  infer, params, stats, template = parts
-  result = infer(params, stats, template, images)
+  infer, params, collections, template = parts
+  result = infer(params, collections, template, images)
   sphere = build_topology_from(CONFIG).sphere
   np.testing.assert_allclose(
     result.vertices, np.broadcast_to(sphere, result.vertices.shape), atol=1e-2

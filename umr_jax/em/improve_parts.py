@@ -20,7 +20,6 @@ from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, load_dataset
 from umr_jax.data.part_store import PartStore, from_bytes, read_store, to_bytes
 from umr_jax.data.transforms import Crop, CropSpec
-from umr_jax.em.e_step import run_key
 from umr_jax.em.run import final_evaluation, run
 from umr_jax.eval.part_quality import part_report
 from umr_jax.files import write_text
@@ -31,6 +30,7 @@ from umr_jax.parts.prepare import with_parts
 from umr_jax.parts.pseudo_labels import confident, inside_mask, make_look
 from umr_jax.parts.segmenter import segment_dataset
 from umr_jax.predict.test_time import reconstructor
+from umr_jax.random import Purpose, run_key
 from umr_jax.viz import panels as viz
 from umr_jax.viz.contact_sheet import write_parts
 
@@ -152,13 +152,14 @@ def teach(dataset: Dataset, snapshot: Snapshot, config: Config) -> Taught:
   """
   infer, topology = reconstructor(config, snapshot.em_state, step=snapshot.step)
   look = jax.jit(make_look(infer, topology=topology, image_size=config.data.image_size))
-  params, key = snapshot.params, run_key(config.train)
+  params = snapshot.params
+  key = run_key(config.train.seed, Purpose.PSEUDO_LABELS)
   size, channels = config.data.image_size, np.asarray(snapshot.em_state.canonical_uv).shape[-1]
   maps = np.zeros((len(dataset.splits["train"]), size, size, channels), np.uint8)
   names: list[str] = []
   losses: list[tuple[float, float]] = []
   for batch, crops in _batches(dataset, config):
-    seen = jax.device_get(look(params, snapshot.batch_stats, snapshot.em_state, batch, key))
+    seen = jax.device_get(look(params, snapshot.collections, snapshot.em_state, batch, key))
     for row, crop in enumerate(crops):
       drawn = maps[len(names)]
       drawn[:] = to_bytes(inside_mask(seen.maps[row], crop.mask))

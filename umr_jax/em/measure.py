@@ -34,7 +34,7 @@ class Measurement:
   uv_parts: Float[Array, "B Hu Wu P1"] | None  # part map pulled back to the UV map
 
 
-# measure(params, batch_stats, template, batch)
+# measure(params, collections, template, batch)
 Measure = Callable[..., Measurement]
 
 
@@ -61,13 +61,13 @@ def make_measure(
     distance: of a textured render from the image.
 
   Returns:
-    `measure(params, batch_stats, template, batch) -> Measurement`.
+    `measure(params, collections, template, batch) -> Measurement`.
 
   Source: Li et al. 2020, equation 1 (the pull-back of parts) and supplementary 2.1 (the scores).
   """
 
-  def measure(params: Any, batch_stats: Any, template: Template, batch: Batch) -> Measurement:
-    inferred = infer(params, batch_stats, template, batch.image)
+  def measure(params: Any, collections: Any, template: Template, batch: Batch) -> Measurement:
+    inferred = infer(params, collections, template, batch.image)
     projected = camera.project(inferred.vertices, inferred.camera)
     faces = camera.face_vertices(projected, topology.faces)
     texels = sample_texels(batch.image, face_flow(inferred.flow_map, topology))

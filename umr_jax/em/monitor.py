@@ -88,7 +88,7 @@ class Monitor:
       return
     inferred = infer(
       train_state.params,
-      train_state.batch_stats,
+      train_state.collections,
       em_state.template,
       self._watched.image,
     )

@@ -140,7 +140,7 @@ def evaluate_workdir(
   evaluation = evaluate(
     infer,
     snapshot.params,
-    snapshot.batch_stats,
+    snapshot.collections,
     snapshot.em_state.template,
     dataset,
     split=split,

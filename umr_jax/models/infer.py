@@ -79,16 +79,17 @@ def make_infer(net: UMRNet, topology: Topology) -> Infer:
     topology: the mesh.
 
   Returns:
-    infer(params, batch_stats, template, images), pure and ready to be jitted: BatchNorm uses its
+    infer(params, collections, template, images), pure and ready to be jitted, where `collections`
+    are the network's other variables (`TrainState.collections`): BatchNorm uses its
     running statistics and the code is its mean, so that an image's result depends on no other image
     and on no key.
   """
 
   @checked
   def infer(
-    params: Any, batch_stats: Any, template: Template, images: Float[Array, "B H W 3"]
+    params: Any, collections: Any, template: Template, images: Float[Array, "B H W 3"]
   ) -> Inference:
-    variables = {"params": params, "batch_stats": batch_stats}
+    variables = {"params": params, **collections}
     prediction: Any = net.apply(variables, images, train=False)
     best = jnp.argmax(prediction.camera_logits, axis=-1)
     camera = jnp.take_along_axis(prediction.cameras, best[:, None, None], axis=1)[:, 0]

@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from umr_jax.config.settings import Config, ModelConfig
 from umr_jax.models.encoder import BLOCKS
-from umr_jax.models.frozen import published_file, with_efficientnet
+from umr_jax.models.frozen import COLLECTION, frozen_efficientnet, published_file
 from umr_jax.models.layers import Initializer
 from umr_jax.models.pretrained import BATCH_NORM, RESNET18_FILES, fill, read_torch_file, weight_file
 from umr_jax.models.umr_net import UMRNet
@@ -39,8 +39,8 @@ def encoder_file(model: ModelConfig) -> pathlib.Path | None:
   )
 
 
-def init_variables(net: UMRNet, config: Config, *, seed: int) -> tuple[Any, Any]:
-  """A network's initial parameters and statistics.
+def init_variables(net: UMRNet, config: Config, *, seed: int) -> tuple[Any, Any, Any]:
+  """A network's initial parameters, batch statistics, and weights that stay as published.
 
   Args:
     net: the network.
@@ -54,10 +54,10 @@ def init_variables(net: UMRNet, config: Config, *, seed: int) -> tuple[Any, Any]
   params, batch_stats = initialize(net, image_size=config.data.image_size, seed=seed)
   file = encoder_file(config.model)
   if file is None:
-    return params, batch_stats
+    return params, batch_stats, {}
   if config.model.encoder == "efficientnet":
-    return params, with_efficientnet(batch_stats, file=file)
-  return resnet18_variables(read_torch_file(file), params, batch_stats)
+    return params, batch_stats, frozen_efficientnet(file, path=("encoder", "frozen"))
+  return *resnet18_variables(read_torch_file(file), params, batch_stats), {}
 
 
 Path = tuple[str, ...]
@@ -121,7 +121,7 @@ def draw_variables(
   leaves = {}
   for path, leaf in traverse_util.flatten_dict(shapes).items():
     collection, *owner, name = path
-    if collection == "batch_stats":
+    if collection in ("batch_stats", COLLECTION):
       leaves[path] = np.full(leaf.shape, 1.0 if name == "var" else 0.0, np.float32)
       continue
     initializer = getattr(modules.get(tuple(owner)), f"{name}_init", None)

@@ -13,7 +13,7 @@ from flax import traverse_util
 from jaxtyping import Array, Float
 
 from umr_jax.config.settings import PartsConfig
-from umr_jax.models.frozen import published_file, with_efficientnet
+from umr_jax.models.frozen import frozen_efficientnet, published_file
 from umr_jax.models.initialize import initialize
 from umr_jax.models.pretrained import read_torch_file, weight_file
 from umr_jax.parts.losses import PartBatch, PartWeights, part_objective
@@ -35,7 +35,7 @@ class FitResult(NamedTuple):
   """A trained part network."""
 
   net: PartNet
-  variables: Any  # params; batch_stats with BatchNorm; basis with features
+  variables: Any  # params; batch_stats with BatchNorm; frozen weights; basis with features
 
 
 @checked
@@ -78,20 +78,21 @@ def fit_parts(
   optimizer = _make_optimizer(settings, frozen=frozen)
   step = _make_step(net, optimizer, _weights(settings), WarpRanges(), frozen=frozen)
   trained, batch_stats = _split(variables)
+  held = jax.tree.map(jnp.asarray, variables["frozen"])
   opt_state = optimizer.init(trained)
   key = jax.random.key(settings.seed)
   batches = part_batches(images, masks, targets, features, settings=settings)
   for number in range(settings.steps):
     batch = next(batches)
     trained, batch_stats, opt_state, losses = step(
-      trained, batch_stats, opt_state, batch, jax.random.fold_in(key, number)
+      trained, batch_stats, opt_state, batch, jax.random.fold_in(key, number), held
     )
     if (number + 1) % _RECORD_EVERY == 0 or number + 1 == settings.steps:
       values = {name: float(value) for name, value in losses.items()}
       _check_finite(values, step=number + 1)
       if record is not None:
         record(number + 1, values)
-  return FitResult(net, host(_joined(trained, batch_stats)))
+  return FitResult(net, host(trained | {"batch_stats": batch_stats, "frozen": held}))
 
 
 @checked
@@ -108,7 +109,7 @@ def segment(
   Returns:
     Probabilities, background first, which sum to 1 at every pixel.
   """
-  variables = {k: v for k, v in result.variables.items() if k in ("params", "batch_stats")}
+  variables = {k: v for k, v in result.variables.items() if k != "basis"}
   shape = (*images.shape[:3], result.net.num_parts + 1)
   probs = np.empty(shape, np.float32)
   for first in range(0, len(images), batch_size):
@@ -145,12 +146,12 @@ def init_variables(
     features: of the semantic loss, whose basis is initialized where there are any.
   """
   params, stats = initialize(net, image_size=image_size, seed=settings.seed)
-  file = net_weight_file(settings)
+  file, held = net_weight_file(settings), {}
   if file is not None and settings.net == "efficientnet":
-    stats = with_efficientnet(stats, file=file)
+    held = frozen_efficientnet(file, path=("frozen",))
   elif file is not None:
     params, stats = resnet50_variables(read_torch_file(file), params, stats)
-  variables = {"params": params, "batch_stats": stats}
+  variables = {"params": params, "batch_stats": stats, "frozen": held}
   if features is not None:
     rng = np.random.default_rng((settings.seed, 1))
     basis = np.abs(rng.standard_normal((net.num_parts, features.shape[-1]), np.float32))
@@ -201,9 +202,9 @@ def _make_step(
 ) -> Callable[..., Any]:
   """One update, compiled; `frozen` is whether BatchNorm keeps its statistics."""
 
-  def loss_fn(trained: Any, batch_stats: Any, batch: PartBatch, key: Array) -> Any:
+  def loss_fn(trained: Any, batch_stats: Any, batch: PartBatch, key: Array, held: Any) -> Any:
     def predict(images: Array) -> tuple[Array, Any]:
-      variables = {"params": trained["params"], "batch_stats": batch_stats}
+      variables = {"params": trained["params"], "batch_stats": batch_stats, "frozen": held}
       if frozen:
         fixed: Any = net.apply(variables, images, train=False)
         return fixed, batch_stats
@@ -214,8 +215,12 @@ def _make_step(
     return part_objective(predict, batch, basis, key, weights=weights, ranges=ranges)
 
   @functools.partial(jax.jit, donate_argnums=(0, 1, 2))
-  def step(trained: Any, batch_stats: Any, opt_state: Any, batch: PartBatch, key: Array) -> Any:
-    grads, (losses, new_stats) = jax.grad(loss_fn, has_aux=True)(trained, batch_stats, batch, key)
+  def step(
+    trained: Any, batch_stats: Any, opt_state: Any, batch: PartBatch, key: Array, held: Any
+  ) -> Any:
+    grads, (losses, new_stats) = jax.grad(loss_fn, has_aux=True)(
+      trained, batch_stats, batch, key, held
+    )
     updates, new_opt_state = optimizer.update(grads, opt_state, trained)
     return optax.apply_updates(trained, updates), new_stats, new_opt_state, losses
 
@@ -255,10 +260,6 @@ def _split(variables: Any) -> tuple[dict[str, Any], Any]:
   """What gradients change, and BatchNorm's statistics; copies, since a step reuses their memory."""
   trained = {name: variables[name] for name in ("params", "basis") if name in variables}
   return jax.tree.map(jnp.array, (trained, variables.get("batch_stats", {})))
-
-
-def _joined(trained: dict[str, Any], batch_stats: Any) -> dict[str, Any]:
-  return {**trained, "batch_stats": batch_stats}
 
 
 def _check(

@@ -60,7 +60,7 @@ class Predictor:
     if em_state.canonical_uv is not None:
       parts = uv_parts_to_texels(jnp.asarray(em_state.canonical_uv), self.topology)
     params = snapshot.params
-    self._state = jax.device_put((params, snapshot.batch_stats, em_state.template, parts))
+    self._state = jax.device_put((params, snapshot.collections, em_state.template, parts))
     self._forward = jax.jit(functools.partial(_forward, infer, self.topology))
 
   def __call__(self, image: Any, mask: Any = None, box: Any = None) -> Reconstruction:
