@@ -24,7 +24,7 @@ from umr_jax.geometry import camera
 from umr_jax.geometry.symmetry import halve
 from umr_jax.geometry.topology import build_topology
 from umr_jax.models.assemble import face_flow
-from umr_jax.types import Template
+from umr_jax.types import Model, Template
 
 SIZE = 32
 STORED = 48
@@ -121,26 +121,29 @@ def make_infer(dataset, topology, *, order=None, frame=None, view_turn=None):
       )
   table = jnp.asarray(vertices, jnp.float32)
 
-  def infer(params, batch_stats, template, images):
+  def infer(model, images):
     level = jnp.round(images[:, SIZE // 2, SIZE // 2, 0] * 255.0).astype(jnp.int32)
-    return Told(vertices=table[level] * params, camera=jnp.asarray(cameras)[level])
+    return Told(vertices=table[level] * model.params["scale"], camera=jnp.asarray(cameras)[level])
 
   return infer
 
 
-def run(infer, dataset, topology, split="test", **options):
-  return evaluate(
-    infer,
-    jnp.ones(()),
-    {},
-    None,
-    dataset,
+def make_model(topology, template=None, **parts):
+  """The arrays of a model, whose network nobody asks."""
+  return Model(
+    network=None,
     topology=topology,
-    split=split,
-    seed=0,
-    step=7,
-    **(CROPS | options),
+    params={"scale": jnp.ones(())},
+    batch_stats={},
+    template=template,
+    **parts,
   )
+
+
+def run(infer, dataset, topology, split="test", canonical_uv=None, **options):
+  model = make_model(topology, canonical_uv=canonical_uv)
+  options = CROPS | options
+  return evaluate(model, dataset, split=split, seed=0, step=7, infer=infer, **options)
 
 
 def test_the_truth_scores_perfectly(dataset, topology):
@@ -354,9 +357,8 @@ def test_by_surface_a_keypoint_is_the_vertex_that_faces_the_camera(pinned, topol
   vertices = pinned.meshes["shape0"][0]
   template = Template(half_vertices=jnp.asarray(halve(vertices, num_center=topology.num_center)))
   infer = with_flow(make_infer(pinned, topology), np.zeros((8, 16, 2)))
-  options = dict(topology=topology, **CROPS)
   test = pinned.splits["test"]
-  found = collect_landmarks(infer, jnp.ones(()), {}, template, test, **options)["surface"]
+  found = collect_landmarks(infer, make_model(topology, template), test, **CROPS)["surface"]
   most = np.argmax(found.weights, axis=-1)[..., None]
   nearest = np.take_along_axis(found.chosen, most, axis=-1)[..., 0]
   cameras = jnp.asarray(np.stack([example.camera for example in test]))
@@ -371,8 +373,8 @@ def test_by_surface_a_keypoint_is_the_vertex_that_faces_the_camera(pinned, topol
 
 
 def evaluate_with(infer, template, dataset, topology):
-  options = dict(topology=topology, split="test", seed=0, step=0, **CROPS)
-  return evaluate(infer, jnp.ones(()), {}, template, dataset, **options)
+  options = dict(split="test", seed=0, step=0, **CROPS)
+  return evaluate(make_model(topology, template), dataset, infer=infer, **options)
 
 
 def test_faces_lie_where_the_networks_flow_sends_them(pinned, topology):
@@ -382,11 +384,8 @@ def test_faces_lie_where_the_networks_flow_sends_them(pinned, topology):
   template = Template(half_vertices=jnp.asarray(half))
   found = collect_landmarks(
     with_flow(make_infer(pinned, topology), flow),
-    jnp.ones(()),
-    {},
-    template,
+    make_model(topology, template),
     pinned.splits["test"],
-    topology=topology,
     **CROPS,
   )["flow"]
   expected = face_flow(jnp.asarray(flow, jnp.float32)[None], topology).mean(axis=2)

@@ -25,7 +25,7 @@ from umr_jax.config.settings import (
 from umr_jax.data.transforms import crop
 from umr_jax.models.assemble import uv_texture
 from umr_jax.models.checkpoint import Snapshot, read_checkpoint
-from umr_jax.models.infer import build_net, build_topology_from
+from umr_jax.models.infer import TrainedModel, build_net, build_topology_from, model_of
 from umr_jax.models.initialize import initialize
 from umr_jax.predict.inputs import photograph
 from umr_jax.predict.predictor import Predictor, load_predictor, predict
@@ -73,6 +73,10 @@ def make_params(seed: int = 0, config: Config = CONFIG):
   }, batch_stats
 
 
+def make_trained(*, parts: bool = False, config: Config = CONFIG) -> TrainedModel:
+  return model_of(make_snapshot(parts=parts, config=config))
+
+
 def make_snapshot(*, parts: bool = False, config: Config = CONFIG) -> Snapshot:
   topology = build_topology_from(config)
   params, batch_stats = make_params(config=config)
@@ -87,12 +91,12 @@ def make_snapshot(*, parts: bool = False, config: Config = CONFIG) -> Snapshot:
     canonical_uv=probs if parts else None,
     part_vertices=np.zeros(topology.num_vertices, np.int32) if parts else None,
   )
-  return Snapshot(to_dict(config), params, batch_stats, {}, em_state, 7)
+  return Snapshot(to_dict(config), params, batch_stats, em_state, 7)
 
 
 @pytest.fixture(scope="module")
 def predictor():
-  return Predictor(make_snapshot(), batch_size=3)
+  return Predictor(make_trained(), batch_size=3)
 
 
 @pytest.fixture
@@ -139,9 +143,9 @@ def test_a_reconstruction_has_the_promised_shapes(predictor, images):
 
 
 def test_meshes_are_fitted_as_long_as_the_run_or_the_caller_says(images):
-  snapshot = make_snapshot(config=FITTED)
+  trained = make_trained(config=FITTED)
   fitted, plain, longer = (
-    Predictor(snapshot, refine_steps=steps)(images[0]) for steps in (None, 0, 8)
+    Predictor(trained, refine_steps=steps)(images[0]) for steps in (None, 0, 8)
   )
   moves = [np.abs(rec.vertices - plain.vertices).max() for rec in (fitted, longer)]
   assert 1e-4 < moves[0] < moves[1]
@@ -149,11 +153,11 @@ def test_meshes_are_fitted_as_long_as_the_run_or_the_caller_says(images):
   np.testing.assert_array_equal(fitted.camera, fitted.cameras[np.argmax(fitted.camera_probs)])
   assert np.abs(fitted.silhouette - plain.silhouette).max() > 1e-3
   with pytest.raises(ValueError, match=r"refine\.steps .*loss\.segmentation"):
-    Predictor(make_snapshot(), refine_steps=4)
+    Predictor(make_trained(), refine_steps=4)
 
 
 def test_a_known_mask_is_what_a_mesh_is_fitted_to(images):
-  predictor = Predictor(make_snapshot(config=FITTED), refine_steps=60)
+  predictor = Predictor(make_trained(config=FITTED), refine_steps=60)
   image = images[1]
   box = (0, 0, *image.shape[1::-1])
   # A mask that was compressed is nowhere quite zero.
@@ -231,7 +235,7 @@ def test_masks_and_boxes_go_with_their_images(predictor, images):
     (lambda p, i: p.batch("folder"), "wrap it in a list"),
     (lambda p, i: p.batch(i, masks=[None]), "1 masks for 4 images"),
     (lambda p, i: p("missing.png"), "missing.png"),
-    (lambda p, i: Predictor(make_snapshot(), batch_size=0), "at least 1"),
+    (lambda p, i: Predictor(make_trained(), batch_size=0), "at least 1"),
   ],
 )
 def test_unusable_input_is_refused(predictor, images, call, complaint):
@@ -240,14 +244,14 @@ def test_unusable_input_is_refused(predictor, images, call, complaint):
 
 
 def test_a_broken_network_is_reported(images):
-  snapshot = make_snapshot()
-  snapshot.em_state.template.half_vertices[0, 0] = np.nan
+  trained = make_trained()
+  trained.model.template.half_vertices[0, 0] = np.nan
   with pytest.raises(ValueError, match="predicts NaN"):
-    Predictor(snapshot)(images[0])
+    Predictor(trained)(images[0])
 
 
 def test_parts_sum_to_one_and_are_background_outside(images):
-  rec = Predictor(make_snapshot(parts=True))(images[0])
+  rec = Predictor(make_trained(parts=True))(images[0])
   assert rec.part_probs.shape == (SIZE, SIZE, PARTS + 1)
   np.testing.assert_allclose(rec.part_probs.sum(-1), 1.0, atol=1e-5)
   outside = rec.silhouette == 0
@@ -298,7 +302,7 @@ def test_a_work_directory_is_all_it_needs(tmp_path, images):
   snapshot = make_snapshot(parts=True)
   save(tmp_path, snapshot)
   Image.fromarray(images[1]).save(tmp_path / "photo.png")
-  expected = Predictor(snapshot)(images[1])
+  expected = Predictor(model_of(snapshot))(images[1])
   (rec,) = predict([tmp_path / "photo.png"], tmp_path)
   assert_alike(rec, expected)
   np.testing.assert_allclose(rec.part_probs, expected.part_probs, atol=1e-3)

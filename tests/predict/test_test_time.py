@@ -1,6 +1,7 @@
 """Meshes fitted to the silhouettes that a network sees: towards them, and each by itself."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +12,12 @@ from umr_jax.config.settings import Config, GeometryConfig, LossConfig, RefineCo
 from umr_jax.geometry import camera
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.losses.mask import soft_iou
-from umr_jax.models import infer as infer_module
 from umr_jax.models.flow import camera_flow, move_inside
 from umr_jax.models.infer import Inference, build_topology_from
-from umr_jax.predict.test_time import reconstructor, refine
+from umr_jax.predict import test_time
+from umr_jax.predict.test_time import make_infer, refine
 from umr_jax.render import soft_silhouette
-from umr_jax.types import EMState, Template
+from umr_jax.types import Template
 
 CONFIG = Config(
   geometry=GeometryConfig(level=1, texels_per_side=2, uv_height=16),
@@ -128,9 +129,9 @@ def test_a_network_that_sees_no_silhouette_is_refused():
 def test_a_run_without_refinement_reconstructs_in_one_pass(monkeypatch):
   mask = drawn(*sphere(stretch=1.3, cameras=[(0.5, 0.1, 0.0)]))
   said = prediction(mask=mask, cameras=[(0.45, 0.0, 0.0)])
-  monkeypatch.setattr(infer_module, "make_infer", lambda net, topology: lambda *arguments: said)
-  state = EMState(round=np.int32(0), round_start=np.int32(0), template=TEMPLATE)
+  monkeypatch.setattr(test_time, "infer", lambda model, images: said)
   plain = dataclasses.replace(CONFIG, refine=RefineConfig())
-  assert reconstructor(plain, state, step=1)[0]({}, {}, TEMPLATE, None) is said
-  fitted = reconstructor(CONFIG, state, step=1)[0]({}, {}, TEMPLATE, None)
+  assert make_infer(plain)(None, None) is said
+  model = SimpleNamespace(template=TEMPLATE, topology=TOPOLOGY)
+  fitted = make_infer(CONFIG)(model, None)
   assert np.abs(fitted.vertices - said.vertices).max() > 0.05

@@ -17,9 +17,10 @@ from umr_jax.em.measure import Measure, make_measure
 from umr_jax.init.pose_search import Views, ViewScores, make_views, score_views, select_cameras
 from umr_jax.losses.texture import texture_distance_from
 from umr_jax.models.discriminator import Discriminator
-from umr_jax.models.infer import Infer, build_net, build_topology_from, make_infer
+from umr_jax.models.infer import Infer, build_net, build_topology_from, infer
 from umr_jax.models.initialize import draw_variables, init_variables
-from umr_jax.predict.test_time import refining
+from umr_jax.models.umr_net import UMRNet
+from umr_jax.predict.test_time import make_infer
 from umr_jax.random import Purpose, run_seed
 from umr_jax.train import parallel
 from umr_jax.train.augment import Strengths
@@ -33,10 +34,11 @@ class Round:
   """The compiled functions of one round; its network may have other heads than the last one's."""
 
   topology: Topology
+  network: UMRNet
   new_state: Callable[[int], TrainState]  # a network that has seen nothing, at a step of the run
   train_step: TrainStep  # replicated state, sharded batch
-  measure: Measure  # replicated state, sharded batch
-  infer: Infer  # host state, whole batch
+  measure: Measure  # replicated model, sharded batch
+  infer: Infer  # host model, whole batch
   show: Infer  # the same as prediction has it, refined
   views: Callable[..., Views]  # shapes, canonical map
   score: Callable[..., ViewScores]  # replicated views, sharded batch
@@ -67,7 +69,6 @@ def make_round(config: Config, *, index: int) -> Round:
     "image_size": config.render_size,
     "distance": distance,
   }
-  infer = make_infer(net, topology)
 
   def new_state(step: int) -> TrainState:
     params, batch_stats, frozen = init_variables(
@@ -92,15 +93,16 @@ def make_round(config: Config, *, index: int) -> Round:
   )
   return Round(
     topology=topology,
+    network=net,
     new_state=new_state,
     train_step=parallel.pmap_step(train_step, donate=True),
     measure=parallel.pmap_map(
       make_measure(
-        infer, uv_height=config.geometry.uv_height, uv_projection=config.em.uv_projection, **shared
+        uv_height=config.geometry.uv_height, uv_projection=config.em.uv_projection, **shared
       )
     ),
     infer=jax.jit(infer),
-    show=jax.jit(refining(infer, topology, config=config)),
+    show=jax.jit(make_infer(config)),
     views=jax.jit(
       make_views(topology, elevation=config.model.camera_elevation, roll=config.model.camera_roll)
     ),

@@ -23,13 +23,14 @@ from umr_jax.data.transforms import Crop, CropSpec
 from umr_jax.em.run import final_evaluation, run
 from umr_jax.eval.part_quality import part_report
 from umr_jax.files import write_text
-from umr_jax.models.checkpoint import Snapshot, read_checkpoint
+from umr_jax.models.checkpoint import read_checkpoint
+from umr_jax.models.infer import TrainedModel, load_model
 from umr_jax.parts.crops import training_crops
 from umr_jax.parts.discover import fit_pseudo_labels
 from umr_jax.parts.prepare import with_parts
 from umr_jax.parts.pseudo_labels import confident, inside_mask, make_look
 from umr_jax.parts.segmenter import segment_dataset
-from umr_jax.predict.test_time import reconstructor
+from umr_jax.predict.test_time import make_infer
 from umr_jax.random import Purpose, run_key
 from umr_jax.viz import panels as viz
 from umr_jax.viz.contact_sheet import write_parts
@@ -125,10 +126,10 @@ def _report(workdir: pathlib.Path, config: Config) -> dict[str, Any]:
 
 def _improve_parts(workdir: pathlib.Path, folder: pathlib.Path) -> None:
   """One turn's parts: drawn, chosen, taught, and cut out of all images."""
-  snapshot = read_checkpoint(workdir)
-  config = from_dict(snapshot.config)
+  trained = load_model(workdir)
+  config = trained.config
   dataset, _ = with_parts(load_dataset(config.data), config)
-  taught = teach(dataset, snapshot, config)
+  taught = teach(dataset, trained)
   logging.info("%d of %d reconstructions teach parts.", taught.chosen.sum(), len(taught.chosen))
   crops = training_crops(dataset, config.parts, padding=config.data.padding)
   rows = {name: row for row, name in enumerate(taught.names)}
@@ -142,24 +143,23 @@ def _improve_parts(workdir: pathlib.Path, folder: pathlib.Path) -> None:
   write_parts(folder, dataset, store)
 
 
-def teach(dataset: Dataset, snapshot: Snapshot, config: Config) -> Taught:
+def teach(dataset: Dataset, trained: TrainedModel) -> Taught:
   """The parts that a run's reconstructions show on its training images.
 
   Args:
     dataset: with the part maps that the run learned from.
-    snapshot: of the run.
-    config: of the run.
+    trained: the run's model, with a canonical part map.
   """
-  infer, topology = reconstructor(config, snapshot.em_state, step=snapshot.step)
-  look = jax.jit(make_look(infer, topology=topology, image_size=config.data.image_size))
-  params = snapshot.params
+  model, config = trained.model, trained.config
+  infer = make_infer(config.at_round(trained.round))
+  look = jax.jit(make_look(infer, image_size=config.data.image_size))
   key = run_key(config.train.seed, Purpose.PSEUDO_LABELS)
-  size, channels = config.data.image_size, np.asarray(snapshot.em_state.canonical_uv).shape[-1]
+  size, channels = config.data.image_size, np.asarray(model.canonical_uv).shape[-1]
   maps = np.zeros((len(dataset.splits["train"]), size, size, channels), np.uint8)
   names: list[str] = []
   losses: list[tuple[float, float]] = []
   for batch, crops in _batches(dataset, config):
-    seen = jax.device_get(look(params, snapshot.collections, snapshot.em_state, batch, key))
+    seen = jax.device_get(look(model, batch, key))
     for row, crop in enumerate(crops):
       drawn = maps[len(names)]
       drawn[:] = to_bytes(inside_mask(seen.maps[row], crop.mask))

@@ -21,12 +21,12 @@ from umr_jax.em.monitor import Monitor
 from umr_jax.errors import Preempted
 from umr_jax.init.pose_search import CROP_SIZE, template_vertices
 from umr_jax.init.state import init_em_state
-from umr_jax.models.infer import Inference
+from umr_jax.models.infer import Inference, make_model
 from umr_jax.random import Purpose, run_key
 from umr_jax.train import parallel
 from umr_jax.train.checkpoint import Checkpointer
 from umr_jax.train.recentre import recentre
-from umr_jax.types import EMState, TrainState, host, network_round
+from umr_jax.types import EMState, Model, TrainState, host, network_round
 
 # Images whose cameras say what is up.
 _UP_IMAGES = 500
@@ -148,7 +148,7 @@ class EMLoop:
         )
       if step % self.config.log.panel_every == 0 or step == stop:
         now = self.round(index)
-        self.monitor.panel(step, now.show, now.topology, train_state, em_state)
+        self.monitor.panel(step, now.show, self._model(train_state, em_state, index))
       if step < stop and (step % self.config.checkpoint.every == 0 or self.monitor.stopping):
         self._save(train_state, em_state)
       if self.monitor.stopping and step < stop:
@@ -219,22 +219,21 @@ class EMLoop:
   def _inferred(
     self, train_state: TrainState, em_state: EMState, index: int, split: Split
   ) -> Iterator[Inference]:
-    """What a round's network says of images, batch by batch, on the host."""
+    """What a round's network predicts of images, batch by batch, on the host."""
+    model = self._model(train_state, em_state, index)
     for batch, _ in evaluation_batches(
       split,
       CropSpec.from_config(self.config.data),
       batch_size=self.config.train.batch_size,
     ):
-      found = self.round(index).infer(
-        train_state.params, train_state.collections, em_state.template, jnp.asarray(batch.image)
-      )
+      found = self.round(index).infer(model, jnp.asarray(batch.image))
       yield jax.tree.map(lambda rows, valid=batch.valid: np.asarray(rows)[valid], found)
 
   def _measurements(
     self, train_state: TrainState, em_state: EMState, index: int, *, parts: bool
   ) -> Iterator[Measurement]:
     """One pass over the training set: unaugmented, in order, shared among the hosts."""
-    state = parallel.replicate((train_state.params, train_state.collections, em_state.template))
+    model = parallel.replicate(self._model(train_state, em_state, index))
     measure = self.round(index).measure
     for batch, _ in evaluation_batches(
       self.train_split,
@@ -243,8 +242,12 @@ class EMLoop:
       parts=parts,
       shard=(jax.process_index(), jax.process_count()),
     ):
-      measured = parallel.unshard(measure(*state, parallel.shard_batch(batch)))
+      measured = parallel.unshard(measure(model, parallel.shard_batch(batch)))
       yield on_host(parallel.gather_rows(measured))
+
+  def _model(self, train_state: TrainState, em_state: EMState, index: int) -> Model:
+    now = self.round(index)
+    return make_model(now.network, now.topology, train_state, em_state)
 
   def _save(self, train_state: TrainState, em_state: EMState) -> None:
     self.checkpointer.save(int(train_state.step), train_state, em_state, to_dict(self.config))

@@ -24,10 +24,10 @@ from umr_jax.eval.references import references
 from umr_jax.eval.summary import format_table
 from umr_jax.files import write_text
 from umr_jax.models.checkpoint import read_checkpoint, saved_steps
-from umr_jax.models.infer import build_topology_from
+from umr_jax.models.infer import build_topology_from, load_model
 from umr_jax.models.initialize import encoder_file
 from umr_jax.parts.prepare import discovered, with_parts
-from umr_jax.predict.test_time import reconstructor, with_steps
+from umr_jax.predict.test_time import make_infer, with_steps
 from umr_jax.train import parallel
 from umr_jax.train.checkpoint import Checkpointer
 from umr_jax.types import Batch, EMState, TrainState
@@ -133,24 +133,19 @@ def evaluate_workdir(
   Raises:
     FileNotFoundError: if there is no checkpoint in the work directory.
   """
-  snapshot = read_checkpoint(workdir)
-  config = with_steps(from_dict(snapshot.config), refine_steps)
+  trained = load_model(workdir)
+  config = with_steps(trained.config, refine_steps)
   dataset = dataset or load_dataset(config.data)
-  infer, topology = reconstructor(config, snapshot.em_state, step=snapshot.step)
   evaluation = evaluate(
-    infer,
-    snapshot.params,
-    snapshot.collections,
-    snapshot.em_state.template,
+    trained.model,
     dataset,
     split=split,
-    topology=topology,
+    infer=make_infer(config.at_round(trained.round)),
     image_size=config.data.image_size,
     padding=config.data.padding,
     batch_size=config.train.batch_size,
     seed=config.train.seed,
-    step=snapshot.step,
-    canonical_uv=snapshot.em_state.canonical_uv,
+    step=trained.step,
   )
   if steps := config.refine.steps:
     evaluation["protocol"] += f"; fitted in {steps} steps to the silhouettes that the network sees"

@@ -1,8 +1,5 @@
 """One pass over a split for its keypoints: where the network puts faces and vertices."""
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,18 +17,16 @@ from umr_jax.eval.landmarks import (
 from umr_jax.geometry import camera
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.models.assemble import face_flow
+from umr_jax.models.infer import Infer
 from umr_jax.render import soft_silhouette
-from umr_jax.types import Template, Topology
+from umr_jax.types import Model
 
 
 def collect_landmarks(
-  infer: Callable[..., Any],
-  params: Any,
-  batch_stats: Any,
-  template: Template,
+  infer: Infer,
+  model: Model,
   split: Split,
   *,
-  topology: Topology,
   batch_size: int,
   image_size: int,
   padding: float,
@@ -39,12 +34,9 @@ def collect_landmarks(
   """The keypoints of a split's images on the mesh, by each way of carrying them.
 
   Args:
-    infer: from `models.infer.make_infer`, not jitted.
-    params: of the network; unreplicated.
-    batch_stats: likewise.
-    template: the category's mean shape, whose vertices carry keypoints by camera.
+    infer: how the model reconstructs; not jitted.
+    model: its template's vertices carry keypoints by camera.
     split: images without keypoints are left out.
-    topology: of the meshes.
     batch_size: images at a time.
     image_size: of the crops.
     padding: of the crops.
@@ -55,10 +47,12 @@ def collect_landmarks(
     that is seen. Empty if no keypoint is visible.
   """
 
+  topology = model.topology
+
   @jax.jit
-  def see(images: jax.Array) -> tuple[jax.Array, ...]:
-    found = infer(params, batch_stats, template, images)
-    whole = symmetrize(template.half_vertices, num_center=topology.num_center)
+  def see(model: Model, images: jax.Array) -> tuple[jax.Array, ...]:
+    found = infer(model, images)
+    whole = symmetrize(model.template.half_vertices, num_center=topology.num_center)
     whole = jnp.broadcast_to(whole, found.vertices.shape)
     own = camera.project(found.vertices, found.camera)
     corners = camera.face_vertices(own, topology.faces)
@@ -73,7 +67,7 @@ def collect_landmarks(
     known = [(i, c.keypoints) for i, c in enumerate(crops) if c.keypoints is not None]
     if not known:
       continue
-    flow, vertices, own, silhouettes = (np.asarray(x, np.float64) for x in see(batch.image))
+    flow, vertices, own, silhouettes = (np.asarray(x, np.float64) for x in see(model, batch.image))
     index, given = [i for i, _ in known], np.stack([k for _, k in known]).astype(np.float64)
     points, visible = given[..., :2], given[..., 2] > 0.5
     rows["flow"].append(landmarks_by_flow(points, visible, flow[index]))

@@ -1,6 +1,5 @@
 """Every metric that a data set's annotations allow, with intervals: the content of a report."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,24 +13,22 @@ from umr_jax.eval.keypoint_metrics import PAIRS, keypoint_metrics
 from umr_jax.eval.part_iou import part_ious
 from umr_jax.eval.shape_error import GRID, fit_alignment, shape_errors
 from umr_jax.eval.summary import Report, summarize
-from umr_jax.types import Batch, Template, Topology
+from umr_jax.models.infer import Infer
+from umr_jax.models.infer import infer as infer_once
+from umr_jax.types import Batch, Model
 
 
 def evaluate(
-  infer: Callable[..., Any],
-  params: Any,
-  batch_stats: Any,
-  template: Template,
+  model: Model,
   dataset: Dataset,
   *,
-  topology: Topology,
   split: str,
   image_size: int,
   padding: float,
   batch_size: int,
   seed: int,
   step: int,
-  canonical_uv: jax.Array | np.ndarray | None = None,
+  infer: Infer = infer_once,
   sigma: float = SIGMA,
   antialias: int = ANTIALIAS,
   alignment_images: int = 600,
@@ -44,19 +41,15 @@ def evaluate(
   training split first.
 
   Args:
-    infer: from `models.infer.make_infer`, not jitted.
-    params: of the network; unreplicated.
-    batch_stats: likewise.
-    template: the category's mean shape.
+    model: to evaluate.
     dataset: with or without true cameras and meshes.
-    topology: of the predicted meshes.
     split: "test" or "train".
     image_size: of crops, masks and renders.
     padding: of the crops, as a share of the box.
     batch_size: images at a time.
     seed: of the bootstrap and of the Chamfer points.
     step: the gradient step that the parameters come from; it is only reported.
-    canonical_uv: the category's part map, if it has one.
+    infer: how the model reconstructs; not jitted.
     sigma: softness of the silhouettes, whatever it was in training.
     antialias: samples per pixel and axis of the silhouettes.
     alignment_images: at most how many training images, evenly spaced, fix the alignment.
@@ -76,10 +69,10 @@ def evaluate(
   Source: Li et al. 2020, section 4.2 (mask IoU), in the soft form of the released evaluation. The
     measures in 3D are this project's own: the paper has no 3D truth.
   """
-  reconstruct = jax.jit(infer)
+  reconstruct, topology = jax.jit(infer), model.topology
 
   def predict(batch: Batch, _: np.ndarray) -> tuple[Any, Any]:
-    inferred = reconstruct(params, batch_stats, template, batch.image)
+    inferred = reconstruct(model, batch.image)
     return inferred.vertices, inferred.camera
 
   crops: dict[str, Any] = {"batch_size": batch_size, "image_size": image_size, "padding": padding}
@@ -107,29 +100,13 @@ def evaluate(
       values |= shape_errors(
         judged, topology.outward_faces, dataset.meshes, alignment, limit=max_meshes, seed=seed
       )
-  if canonical_uv is not None:
+  if model.canonical_uv is not None:
     ious = part_ious(
-      infer,
-      params,
-      batch_stats,
-      template,
-      canonical_uv,
-      train=_split(dataset, "train"),
-      split=_split(dataset, split),
-      topology=topology,
-      **crops,
+      infer, model, train=_split(dataset, "train"), split=_split(dataset, split), **crops
     )
     values |= {"part_iou": ious} if ious.size else {}
   report = summarize(values, seed=seed)
-  carried = collect_landmarks(
-    infer,
-    params,
-    batch_stats,
-    template,
-    _split(dataset, split),
-    topology=topology,
-    **crops,
-  )
+  carried = collect_landmarks(infer, model, _split(dataset, split), **crops)
   for name, landmarks in carried.items():
     report |= keypoint_metrics(
       landmarks, name=name, padding=padding, flip=dataset.keypoint_flip, seed=seed

@@ -1,5 +1,6 @@
 """How well the canonical part map, drawn on each reconstruction, meets the images' true parts."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,23 +15,20 @@ from umr_jax.data.dataset import Split
 from umr_jax.data.transforms import CropSpec
 from umr_jax.geometry import camera
 from umr_jax.models.assemble import uv_parts_to_texels
+from umr_jax.models.infer import Infer
 from umr_jax.render import soft_rasterize
-from umr_jax.types import Template, Topology, checked
+from umr_jax.types import Model, checked
 
 # Training images that settle which canonical part is which true one.
 _MATCHED = 200
 
 
 def part_ious(
-  infer: Callable[..., Any],
-  params: Any,
-  batch_stats: Any,
-  template: Template,
-  canonical_uv: jax.Array | np.ndarray,
+  infer: Infer,
+  model: Model,
   *,
   train: Split,
   split: Split,
-  topology: Topology,
   batch_size: int,
   image_size: int,
   padding: float,
@@ -41,14 +39,10 @@ def part_ious(
   over training images is largest.
 
   Args:
-    infer: from `models.infer.make_infer`, not jitted.
-    params: of the network; unreplicated.
-    batch_stats: likewise.
-    template: the category's mean shape.
-    canonical_uv: [Hu, Wu, P + 1], background first.
+    infer: how the model reconstructs; not jitted.
+    model: with a canonical map.
     train: the split that the matching is fixed on.
     split: the images to judge.
-    topology: of the meshes.
     batch_size: images at a time.
     image_size: of crops and renders.
     padding: of the crops.
@@ -56,20 +50,22 @@ def part_ious(
   Returns:
     [N], the mean over an image's true parts; empty where no image has parts.
   """
-  texels = uv_parts_to_texels(jnp.asarray(canonical_uv), topology)
+  topology = model.topology
+  texels = uv_parts_to_texels(jnp.asarray(model.canonical_uv), topology)
   spec = CropSpec(image_size=image_size, padding=padding)
 
   @jax.jit
-  def label(images: jax.Array) -> jax.Array:
-    found = infer(params, batch_stats, template, images)
+  def label(model: Model, images: jax.Array) -> jax.Array:
+    found = infer(model, images)
     corners = camera.project_faces(found.vertices, found.camera, topology.faces)
     painted = jnp.broadcast_to(texels, (len(images), *texels.shape))
     seen = soft_rasterize(corners, painted, image_size=image_size, aggr_rgb="hard")
     parts = 1 + jnp.argmax(seen[..., 1:-1], axis=-1)
     return jnp.where(seen[..., -1] > 0.5, parts, 0)
 
-  learned = list(_labels(label, train.subsample(_MATCHED), spec, batch_size))
-  judged = list(_labels(label, split, spec, batch_size))
+  labels = functools.partial(label, model)
+  learned = list(_labels(labels, train.subsample(_MATCHED), spec, batch_size))
+  judged = list(_labels(labels, split, spec, batch_size))
   if not learned or not judged:
     return np.zeros(0)
   parts = max(int(max(a.max(), b.max())) for a, b in [*learned, *judged])

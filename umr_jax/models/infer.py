@@ -1,25 +1,26 @@
-"""From a config to a network, and from photographs to shapes, cameras and flow."""
+"""From a config or checkpoint to a model, and from images to shapes, cameras and flow."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+import os
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
-from umr_jax.config.settings import Config
+from umr_jax.config.settings import Config, from_dict
 from umr_jax.geometry.topology import build_topology
 from umr_jax.models.assemble import assemble_vertices, finer_flow
+from umr_jax.models.checkpoint import Snapshot, read_checkpoint
 from umr_jax.models.flow import camera_flow, move_inside
 from umr_jax.models.umr_net import UMRNet
-from umr_jax.types import EMState, Template, Topology, checked, network_round
+from umr_jax.types import EMState, Model, Network, Topology, TrainState, checked, network_round
 
 
 @struct.dataclass
 class Inference:
-  """What the network and the template together say of B photographs."""
+  """What a model predicts of B images."""
 
   vertices: Float[Array, "B V 3"]  # object space
   cameras: Float[Array, "B K 7"]
@@ -35,7 +36,22 @@ class Inference:
   refined: bool = struct.field(pytree_node=False, default=False)
 
 
-Infer = Callable[[Any, Any, Template, Array], Inference]
+class Infer(Protocol):
+  """Reconstructs images: `infer`, or `predict.test_time.make_infer`'s, which optimizes after it."""
+
+  def __call__(self, model: Model, images: Array, masks: Array | None = None) -> Inference:
+    """Pure, and ready to be jitted."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainedModel:
+  """A checkpoint's model, and the run that it comes from."""
+
+  model: Model
+  config: Config
+  step: int  # gradient steps taken
+  round: int  # the EM round whose network it is
 
 
 def build_topology_from(config: Config) -> Topology:
@@ -71,56 +87,91 @@ def build_net(config: Config, *, hypotheses: int) -> UMRNet:
   )
 
 
-def make_infer(net: UMRNet, topology: Topology) -> Infer:
-  """Builds the function that reconstructs photographs.
+def make_model(
+  network: Network, topology: Topology, train_state: TrainState, em_state: EMState
+) -> Model:
+  """The model that a run holds.
 
   Args:
-    net: the network.
+    network: of the round in progress.
     topology: the mesh.
-
-  Returns:
-    infer(params, collections, template, images), pure and ready to be jitted, where `collections`
-    are the network's other variables (`TrainState.collections`): BatchNorm uses its
-    running statistics and the code is its mean, so that an image's result depends on no other image
-    and on no key.
+    train_state: its parameters and statistics; unreplicated.
+    em_state: its template and canonical map.
   """
-
-  @checked
-  def infer(
-    params: Any, collections: Any, template: Template, images: Float[Array, "B H W 3"]
-  ) -> Inference:
-    variables = {"params": params, **collections}
-    prediction: Any = net.apply(variables, images, train=False)
-    best = jnp.argmax(prediction.camera_logits, axis=-1)
-    camera = jnp.take_along_axis(prediction.cameras, best[:, None, None], axis=1)[:, 0]
-    vertices = assemble_vertices(prediction.half_offsets, template, topology)
-    tied = net.flow == "projected"
-    found = Inference(
-      vertices=vertices,
-      cameras=prediction.cameras,
-      camera_probs=jax.nn.softmax(prediction.camera_logits, axis=-1),
-      camera=camera,
-      flow_map=prediction.flow_map,
-      shape_code=prediction.shape_code,
-      flow_correction=prediction.flow_map if tied else None,
-      mask=None if prediction.mask_logits is None else jax.nn.sigmoid(prediction.mask_logits),
-    )
-    return with_tied_flow(found, topology) if tied else found
-
-  return infer
+  return Model(
+    network=network,
+    topology=topology,
+    params=train_state.params,
+    batch_stats=train_state.batch_stats,
+    frozen=train_state.frozen,
+    template=em_state.template,
+    canonical_uv=em_state.canonical_uv,
+    part_vertices=em_state.part_vertices,
+  )
 
 
-def trained(config: Config, em_state: EMState, *, step: int) -> tuple[Infer, Topology]:
-  """What reconstructs photographs with a checkpoint's parameters, and its mesh.
+def load_model(path: str | os.PathLike[str]) -> TrainedModel:
+  """The model of the newest whole checkpoint.
 
   Args:
-    config: of the run.
-    em_state: of the checkpoint.
-    step: of the checkpoint.
+    path: a work directory, its `checkpoints` folder, or one step's folder in that.
+
+  Raises:
+    FileNotFoundError: if there is no checkpoint at `path`.
+    CheckpointError: if there are, and every one is damaged.
+    ValueError: for a config with settings that this version has no more.
   """
-  topology = build_topology_from(config)
-  net = build_net(config, hypotheses=config.hypotheses(network_round(em_state, step)))
-  return make_infer(net, topology), topology
+  return model_of(read_checkpoint(path))
+
+
+def model_of(snapshot: Snapshot) -> TrainedModel:
+  """The model that a checkpoint holds, with the network of its round."""
+  config, em_state = from_dict(snapshot.config), snapshot.em_state
+  index = network_round(em_state, snapshot.step)
+  model = Model(
+    network=build_net(config, hypotheses=config.hypotheses(index)),
+    topology=build_topology_from(config),
+    params=snapshot.params,
+    batch_stats=snapshot.batch_stats,
+    frozen=snapshot.frozen,
+    template=em_state.template,
+    canonical_uv=em_state.canonical_uv,
+    part_vertices=em_state.part_vertices,
+  )
+  return TrainedModel(model, config, step=int(snapshot.step), round=index)
+
+
+@checked
+def infer(
+  model: Model, images: Float[Array, "B H W 3"], masks: Float[Array, "B S S"] | None = None
+) -> Inference:
+  """Reconstructs images in one pass through the network.
+
+  BatchNorm uses its running statistics and the code is its mean, so that an image's result depends
+  on no other image and on no key.
+
+  Args:
+    model: with any parameters.
+    images: RGB in [0, 1], square crops.
+    masks: of the same crops, NaN where an image's is not known; the network alone reads none.
+  """
+  del masks
+  prediction = model.network.apply(model.variables, images, train=False)
+  best = jnp.argmax(prediction.camera_logits, axis=-1)
+  camera = jnp.take_along_axis(prediction.cameras, best[:, None, None], axis=1)[:, 0]
+  vertices = assemble_vertices(prediction.half_offsets, model.template, model.topology)
+  tied = model.network.flow == "projected"
+  found = Inference(
+    vertices=vertices,
+    cameras=prediction.cameras,
+    camera_probs=jax.nn.softmax(prediction.camera_logits, axis=-1),
+    camera=camera,
+    flow_map=prediction.flow_map,
+    shape_code=prediction.shape_code,
+    flow_correction=prediction.flow_map if tied else None,
+    mask=None if prediction.mask_logits is None else jax.nn.sigmoid(prediction.mask_logits),
+  )
+  return with_tied_flow(found, model.topology) if tied else found
 
 
 @checked

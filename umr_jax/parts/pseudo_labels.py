@@ -1,7 +1,6 @@
 """Pseudo labels: the canonical part map, rendered on each image's reconstruction."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +16,7 @@ from umr_jax.losses.part_vertices import part_vertices_loss
 from umr_jax.models.assemble import part_texels
 from umr_jax.models.infer import Infer
 from umr_jax.render import rasterize
-from umr_jax.types import Array, Batch, EMState, Topology, checked
+from umr_jax.types import Array, Batch, Model, checked
 
 
 @struct.dataclass
@@ -31,37 +30,32 @@ class PseudoParts:
   vertices: Float[Array, "B"]  # the vertex-based one
 
 
-# look(params, batch_stats, em_state, batch, key)
-Look = Callable[..., PseudoParts]
+Look = Callable[[Model, Batch, Array], PseudoParts]
 
 
-def make_look(infer: Infer, *, topology: Topology, image_size: int) -> Look:
+def make_look(infer: Infer, *, image_size: int) -> Look:
   """Draws canonical parts on reconstructions, and tells how well both agree with the images' parts.
 
   Args:
-    infer: the network with the assembled mesh.
-    topology: the mesh.
+    infer: reconstructs images.
     image_size: of the crops and of the drawings.
 
   Returns:
-    `look(params, batch_stats, em_state, batch, key)`; the state has a canonical map, and the batch
-    has part maps.
+    `look(model, batch, key)`; the model has a canonical map, and the batch has part maps.
 
   Source: Li et al. 2020, supplementary 1.
   """
 
-  def look(
-    params: Any, batch_stats: Any, em_state: EMState, batch: Batch, key: Array
-  ) -> PseudoParts:
-    if em_state.canonical_uv is None or em_state.part_vertices is None or batch.parts is None:
+  def look(model: Model, batch: Batch, key: Array) -> PseudoParts:
+    if model.canonical_uv is None or model.part_vertices is None or batch.parts is None:
       raise ValueError("found no canonical part map, or no part maps to compare it with")
-    found = infer(params, batch_stats, em_state.template, batch.image)
+    topology, found = model.topology, infer(model, batch.image)
     faces = camera.project_faces(found.vertices, found.camera, topology.faces)
-    texels = part_texels(jnp.asarray(em_state.canonical_uv), topology)
+    texels = part_texels(jnp.asarray(model.canonical_uv), topology)
     painted = jnp.broadcast_to(texels[None], (len(batch.image), *texels.shape))
     maps = rasterize(faces, painted, image_size=image_size, aggr_rgb="hard").rgba[..., :-1]
     targets = part_targets(batch.parts, batch.mask, batch.index, key)
-    half = jnp.asarray(em_state.template.half_vertices)
+    half = jnp.asarray(model.template.half_vertices)
     template = symmetrize(half, num_center=topology.num_center)
     spread = jnp.broadcast_to(template[None], (len(batch.image), *template.shape))
     projected = camera.project(spread, found.camera)
@@ -72,7 +66,7 @@ def make_look(infer: Infer, *, topology: Topology, image_size: int) -> Look:
       probability=part_probability_loss(rendered=maps, target=targets.probs, seen=targets.seen),
       vertices=part_vertices_loss(
         projected=projected[:, None, :, :2],
-        labels=jnp.asarray(em_state.part_vertices),
+        labels=jnp.asarray(model.part_vertices),
         points=targets.points,
         seen=targets.seen,
       )[:, 0],

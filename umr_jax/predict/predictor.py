@@ -10,20 +10,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from umr_jax.config.settings import from_dict
 from umr_jax.data.example import Example
 from umr_jax.data.transforms import crop, square_box
 from umr_jax.geometry import camera as camera_lib
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.models.assemble import uv_parts_to_texels, uv_texture
-from umr_jax.models.checkpoint import Snapshot, read_checkpoint
-from umr_jax.models.infer import Inference, fine_flow
+from umr_jax.models.infer import Infer, Inference, TrainedModel, fine_flow, load_model
 from umr_jax.predict.inputs import photograph, read_photograph
 from umr_jax.predict.reconstruction import Reconstruction as Reconstruction
-from umr_jax.predict.test_time import reconstructor, with_steps
+from umr_jax.predict.test_time import make_infer, with_steps
 from umr_jax.predict.transfer import transfer_keypoints as transfer_keypoints
 from umr_jax.render import soft_rasterize, soft_silhouette
-from umr_jax.types import Template, Topology
+from umr_jax.types import Model
 
 Path = str | os.PathLike[str]
 # Rows of exported textures, and pixels of the crop that they are read from: a photograph usually
@@ -38,30 +36,27 @@ class Predictor:
   `batch_size` pictures at a time and fills up the last time.
   """
 
-  def __init__(self, snapshot: Snapshot, *, batch_size: int = 8, refine_steps: int | None = None):
+  def __init__(
+    self, trained: TrainedModel, *, batch_size: int = 8, refine_steps: int | None = None
+  ):
     """Builds the network; `load_predictor` is the usual way.
 
     Args:
-      snapshot: what a checkpoint holds.
+      trained: what a checkpoint holds.
       batch_size: pictures that go through the network at a time.
       refine_steps: as in `load_predictor`.
     """
     if batch_size < 1:
       raise ValueError(f"batch_size is {batch_size}; expected at least 1")
-    self.config = with_steps(from_dict(snapshot.config), refine_steps)
-    self.step = int(snapshot.step)
+    self.config = with_steps(trained.config, refine_steps)
+    self.step = trained.step
     self.batch_size = batch_size
-    em_state = snapshot.em_state
-    infer, self.topology = reconstructor(self.config, em_state, step=self.step)
-    self.template = np.asarray(
-      symmetrize(jnp.asarray(em_state.template.half_vertices), num_center=self.topology.num_center)
-    )
-    parts = None
-    if em_state.canonical_uv is not None:
-      parts = uv_parts_to_texels(jnp.asarray(em_state.canonical_uv), self.topology)
-    params = snapshot.params
-    self._state = jax.device_put((params, snapshot.collections, em_state.template, parts))
-    self._forward = jax.jit(functools.partial(_forward, infer, self.topology))
+    self.topology = trained.model.topology
+    half = jnp.asarray(trained.model.template.half_vertices)
+    self.template = np.asarray(symmetrize(half, num_center=self.topology.num_center))
+    self._model = jax.device_put(trained.model)
+    infer = make_infer(self.config.at_round(trained.round))
+    self._forward = jax.jit(functools.partial(_forward, infer))
 
   def __call__(self, image: Any, mask: Any = None, box: Any = None) -> Reconstruction:
     """Reconstructs one photograph.
@@ -144,7 +139,7 @@ class Predictor:
     unknown = [bool(example.mask.min() >= 0.5) for example in examples]
     masks[: len(unknown)][unknown] = np.nan
     found = jax.device_get(
-      self._forward(*self._state, jnp.asarray(crops), jnp.asarray(sharp), jnp.asarray(masks))
+      self._forward(self._model, jnp.asarray(crops), jnp.asarray(sharp), jnp.asarray(masks))
     )
     inference = found[0]
     if not np.isfinite(inference.vertices[: len(examples)]).all():
@@ -176,29 +171,22 @@ class Predictor:
 
 
 def _forward(
-  infer: Any,
-  topology: Topology,
-  params: Any,
-  batch_stats: Any,
-  template: Template,
-  parts: jax.Array | None,
-  images: jax.Array,
-  sharp: jax.Array,
-  masks: jax.Array,
+  infer: Infer, model: Model, images: jax.Array, sharp: jax.Array, masks: jax.Array
 ) -> tuple[Inference, jax.Array, jax.Array | None, jax.Array, jax.Array]:
   """The network and what is seen through its camera: silhouette, part map, flow and texture map.
 
   `sharp` shows the same squares as `images`, with the pixels that the texture is made of; `masks`
   are their silhouettes, NaN where they are not known.
   """
-  found = infer(params, batch_stats, template, images, masks)
+  topology, found = model.topology, infer(model, images, masks)
   projected = camera_lib.project(found.vertices, found.camera)
   corners = camera_lib.face_vertices(projected, topology.faces)
   image_size = images.shape[1]
   probs = None
-  if parts is None:
+  if model.canonical_uv is None:
     silhouette = soft_silhouette(corners, image_size=image_size, antialias=2)
   else:
+    parts = uv_parts_to_texels(jnp.asarray(model.canonical_uv), topology)
     texels = jnp.broadcast_to(parts, (len(images), *parts.shape))
     background = jnp.eye(parts.shape[-1], dtype=jnp.float32)[0]
     seen = soft_rasterize(
@@ -229,7 +217,7 @@ def load_predictor(
     CheckpointError: if every one is damaged.
     ValueError: for `refine_steps` where the network has not learned to see silhouettes.
   """
-  return Predictor(read_checkpoint(path), batch_size=batch_size, refine_steps=refine_steps)
+  return Predictor(load_model(path), batch_size=batch_size, refine_steps=refine_steps)
 
 
 def predict(

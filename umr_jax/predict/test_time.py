@@ -16,9 +16,9 @@ from umr_jax.losses.deformation import deformation_loss
 from umr_jax.losses.flatten import flatten_loss
 from umr_jax.losses.laplacian import laplacian_loss
 from umr_jax.losses.mask import mask_iou_loss
-from umr_jax.models.infer import Infer, Inference, trained, with_tied_flow
+from umr_jax.models.infer import Infer, Inference, infer, with_tied_flow
 from umr_jax.render import soft_silhouette
-from umr_jax.types import EMState, Template, Topology, checked, network_round
+from umr_jax.types import Model, Template, Topology, checked
 
 # Changes to B predictions: offsets [B, Vh, 3], the logarithm of the scale [B, 1], the translation
 # [B, 2] and the quaternion [B, 4].
@@ -28,6 +28,10 @@ Changes = dict[str, Array]
 def with_steps(config: Config, steps: int | None) -> Config:
   """The config with another number of steps; its own for None.
 
+  Args:
+    config: of a run.
+    steps: of the optimizer; 0 for the network alone.
+
   Raises:
     ValueError: for steps where the network predicts no silhouettes.
   """
@@ -36,38 +40,24 @@ def with_steps(config: Config, steps: int | None) -> Config:
   return dataclasses.replace(config, refine=dataclasses.replace(config.refine, steps=steps))
 
 
-def reconstructor(config: Config, em_state: EMState, *, step: int) -> tuple[Infer, Topology]:
-  """What reconstructs photographs with a checkpoint's parameters, refined if the config says so.
+def make_infer(config: Config) -> Infer:
+  """`models.infer.infer`, with its predictions refined where the config asks for steps.
 
   Args:
-    config: of the run.
-    em_state: of the checkpoint.
-    step: of the checkpoint.
+    config: of the round whose network it is (`Config.at_round`).
 
   Returns:
-    As `models.infer.trained`: infer(params, batch_stats, template, images), and the mesh. The
-    function takes silhouettes that are known, too; see `refining`.
+    infer(model, images, masks=None): where masks [B, S, S] are given, meshes are fitted to these;
+    NaN where a picture's is not known.
   """
-  infer, topology = trained(config, em_state, step=step)
-  config = config.at_round(network_round(em_state, step))
-  return refining(infer, topology, config=config), topology
+  if not config.refine.steps:
+    return infer
 
-
-def refining(infer: Infer, topology: Topology, *, config: Config) -> Infer:
-  """`infer`, with its predictions refined where the config asks for steps.
-
-  As a last argument it may be given masks [B, S, S] to fit to, NaN where a picture's is not known.
-  """
-
-  def refined(
-    params: Any, batch_stats: Any, template: Template, images: Array, masks: Array | None = None
-  ) -> Inference:
-    found = infer(params, batch_stats, template, images)
-    if not config.refine.steps:
-      return found
+  def refined(model: Model, images: Array, masks: Array | None = None) -> Inference:
+    found = infer(model, images)
     if masks is not None:
       found = with_known_masks(found, masks)
-    return refine(found, template, topology, config=config)
+    return refine(found, model.template, model.topology, config=config)
 
   return refined
 
