@@ -30,8 +30,9 @@ from umr_jax.parts.discover import cut_dataset, taught_cut
 from umr_jax.parts.prepare import with_parts
 from umr_jax.parts.pseudo_parts import confident, inside_mask, make_look
 from umr_jax.predict.test_time import reconstructor
-from umr_jax.viz import panels as viz
 from umr_jax.viz.contact_sheet import write_parts
+from umr_jax.viz.images import labelled_grid, save_png
+from umr_jax.viz.panels import part_map
 
 _BATCH = 16
 # Photographs of the picture that shows parts before and after: of those that teach, and of others.
@@ -137,7 +138,7 @@ def _improve_parts(workdir: pathlib.Path, folder: pathlib.Path) -> None:
   cut = taught_cut(dataset, config.parts, maps, padding=config.data.padding)
   store = cut_dataset(cut, dataset, config.parts, padding=config.data.padding)
   # The store last: it says that the turn's parts are complete.
-  viz.save_png(folder / "parts" / "improvement.png", _panel(dataset, config, taught, store))
+  save_png(folder / "parts" / "improvement.png", _panel(dataset, config, taught, store))
   write_parts(folder, dataset, store)
 
 
@@ -190,9 +191,9 @@ def _panel(dataset: Dataset, config: Config, taught: Taught, after: PartStore) -
         if int(index) in some and crop.parts is not None:
           drawn = from_bytes(taught.maps[int(index)])
           maps = [crop.parts, drawn, after.probabilities(rows[crop.name])]
-          cells[word].append([crop.image, *(viz.part_map(m) / np.float32(255.0) for m in maps)])
+          cells[word].append([crop.image, *map(part_map, maps)])
   grids = [
-    viz.labelled_grid(shown, [word, "before", "reconstructed", "after"], cell=128)
+    labelled_grid(shown, [word, "before", "reconstructed", "after"], cell=128)
     for word, shown in cells.items()
     if shown
   ]
