@@ -15,14 +15,14 @@ from umr_jax.data.dataset import load_dataset
 from umr_jax.em.loop import EMLoop
 from umr_jax.geometry import quaternion
 from umr_jax.init.silhouettes import unit_sphere
-from umr_jax.init.state import bare_em_state, first_em_state
+from umr_jax.init.state import bare_em_state, init_em_state
 from umr_jax.models.infer import build_topology_from
 
 
 def first_template(config):
   topology = build_topology_from(config)
   split = load_dataset(config.data).splits["train"]
-  return topology, first_em_state(config, topology, split).template.half_vertices
+  return topology, init_em_state(config, topology, split).template.half_vertices
 
 
 def with_geometry(config, **changes):
@@ -91,12 +91,12 @@ def test_a_volume_is_template_and_first_bank(tmp_path):
   topology = build_topology_from(config)
   split = load_dataset(config.data).splits["train"]
   with jax.numpy_dtype_promotion("standard"):
-    bare = first_em_state(config, topology, split)
+    bare = init_em_state(config, topology, split)
     bank = dataclasses.replace(config, loss=dataclasses.replace(config.loss, target_camera=1.0))
-    state = first_em_state(bank, topology, split)
+    state = init_em_state(bank, topology, split)
   assert bare.target_cameras is None
   assert state.target_cameras.shape == (len(split), 7)
   np.testing.assert_array_equal(state.template.half_vertices, bare.template.half_vertices)
   # It is no view of the profile's solid: cells have moved.
-  flat = first_em_state(with_geometry(config, init="silhouettes"), topology, split)
+  flat = init_em_state(with_geometry(config, init="silhouettes"), topology, split)
   assert np.abs(state.template.half_vertices - flat.template.half_vertices).max() > 0.05

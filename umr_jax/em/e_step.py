@@ -14,8 +14,7 @@ from umr_jax.data.batching import prefetch, train_batch
 from umr_jax.data.dataset import Split
 from umr_jax.data.transforms import CropSpec
 from umr_jax.em.measure import Measure, make_measure
-from umr_jax.init.camera_choice import choose_cameras
-from umr_jax.init.pose_search import Scores, Views, make_views, score_views
+from umr_jax.init.pose_search import Views, ViewScores, make_views, score_views, select_cameras
 from umr_jax.losses.texture import texture_distance_from
 from umr_jax.models.discriminator import Discriminator
 from umr_jax.models.infer import Infer, build_net, build_topology_from, make_infer
@@ -40,7 +39,7 @@ class Round:
   infer: Infer  # host state, whole batch
   show: Infer  # the same as prediction has it, refined
   views: Callable[..., Views]  # shapes, canonical map
-  score: Callable[..., Scores]  # replicated views, sharded batch
+  score: Callable[..., ViewScores]  # replicated views, sharded batch
   choose: Callable[..., Array]  # values, places and rotations of all images
 
 
@@ -102,7 +101,7 @@ def make_round(config: Config, *, index: int) -> Round:
       make_views(topology, elevation=config.model.camera_elevation, roll=config.model.camera_roll)
     ),
     score=parallel.pmap_map(score_views),
-    choose=jax.jit(functools.partial(choose_cameras, evenness=config.em.view_evenness)),
+    choose=jax.jit(functools.partial(select_cameras, evenness=config.em.view_evenness)),
   )
 
 

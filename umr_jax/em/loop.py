@@ -20,7 +20,7 @@ from umr_jax.em.measure import Measurement, on_host
 from umr_jax.em.monitor import Monitor
 from umr_jax.errors import Preempted
 from umr_jax.init.pose_search import CROP_SIZE, template_vertices
-from umr_jax.init.state import first_em_state
+from umr_jax.init.state import init_em_state
 from umr_jax.models.infer import Inference
 from umr_jax.train import parallel
 from umr_jax.train.checkpoint import Checkpointer
@@ -83,7 +83,7 @@ class EMLoop:
     if restored is None:
       return (
         self.round(0).new_state(0),
-        first_em_state(self.config, self.round(0).topology, self.train_split),
+        init_em_state(self.config, self.round(0).topology, self.train_split),
       )
     step, em_state = restored.step, restored.em_state
     logging.info("Going on from the checkpoint of step %d.", step)
@@ -204,7 +204,7 @@ class EMLoop:
       scores = parallel.unshard(score(held, parallel.shard_batch(batch)))
       scores = jax.device_get(parallel.gather_rows(scores))
       rows = scores.index[scores.valid]
-      values[rows], places[rows] = scores.values[scores.valid], scores.places[scores.valid]
+      values[rows], places[rows] = scores.values[scores.valid], scores.scale_shift[scores.valid]
     bank = host(self.round(index).choose(values, places, views.rotations))
     logging.info("Found a camera for each of %d images.", len(bank))
     return dataclasses.replace(em_state, target_cameras=bank)

@@ -1,8 +1,8 @@
-"""Cameras and a first template before any network: a volume and its views, found in turns.
+"""Cameras and an initial template before any network: pose search and visual hull in alternation.
 
-Where the first template is too crude to tell views apart, the cameras that it finds are good enough
-for a volume that is better, which finds better cameras. They settle by gradient descent, but are
-found by comparison with views from all around; and one volume stands for the whole category.
+The cameras that pose search finds with a crude template are good enough for a visual hull that is
+better than the template, which finds better cameras. Cameras are found by comparison with a grid of
+views and refined by gradient descent; one volume represents the whole category.
 """
 
 import dataclasses
@@ -16,70 +16,70 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from umr_jax.geometry.voxels import Mesh, occupancy
-from umr_jax.init.camera_choice import choose_cameras
 from umr_jax.init.pose_search import (
   Views,
   make_views,
   score_views,
+  select_cameras,
   template_vertices,
   view_rotations,
 )
-from umr_jax.init.shrink_wrap import surface_points, volume_canonical_uv, wrap
+from umr_jax.init.shrink_wrap import hull_canonical_uv, shrink_wrap, surface_points
 from umr_jax.init.visual_hull import (
-  CELLS,
   FIT_BATCH,
   HALF,
+  RESOLUTION,
   Volume,
   empty_logits,
   fit_volume,
   surface_level,
-  volume_of,
+  volume_from_logits,
   volume_views,
 )
 from umr_jax.models.assemble import with_canonical_uv
 from umr_jax.types import Batch, EMState, Template, Topology
 
-# Pixels per side of what the volume is fitted to.
+# Pixels per side of the maps that the volume is fitted to.
 _SIZE = 32
-# Steps of each turn. In the last one, after which cameras are not searched again, they settle: at
+# Steps of each turn. In the last one, after which cameras are not searched again, they converge: at
 # least so many steps, and enough for each image to be visited so often.
 _STEPS, _LAST_STEPS, _VISITS = 60, 120, 16
 # How many images are compared with the views at a time.
 _BATCH = 50
-# How many images decide where the surface lies.
-_JUDGED = 100
+# How many images determine the opacity of the surface.
+_LEVEL_IMAGES = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class ViewSearch:
-  """How cameras are searched; the same as in training."""
+class PoseSearch:
+  """The grid of views and how they are weighted; the same as in training."""
 
   elevation: tuple[float, ...]
   roll: float
   evenness: float
 
 
-def first_volume(
+def fit_hull_and_cameras(
   maps: Float[np.ndarray, "N S S C"],
   start: EMState,
   topology: Topology,
   *,
-  search: ViewSearch,
+  search: PoseSearch,
   turns: int,
   cost: float,
   seed: int,
 ) -> tuple[Volume, np.ndarray]:
-  """A volume of the category, and a camera for each image.
+  """Fits a visual hull of the category and finds a camera for each image.
 
   Args:
     maps: of crops around the object: silhouettes, and after them the part maps, background first,
       where there are any.
-    start: a first template, with a canonical map where there are part maps.
+    start: an initial template, with a canonical map where there are part maps.
     topology: of its mesh.
-    search: the views.
+    search: the grid of views.
     turns: how often cameras are searched, and the volume fitted to them; at least one.
-    cost: of opaque cells outside the first template, by their distance from it: what no image tells
-      (how wide an object is that is seen from the side alone) stays as it is there.
+    cost: of opaque voxels outside the initial template, by their distance from it: what no image
+      constrains (the width of an object seen from the side alone) stays as it is there.
     seed: of the draw of batches.
 
   Returns:
@@ -87,17 +87,17 @@ def first_volume(
   """
   masks, parts = maps[..., 0], maps[..., 1:]
   small = _resized(np.concatenate([maps[..., :1], parts[..., 1:] * maps[..., :1]], axis=-1))
-  draw = jax.jit(make_views(topology, elevation=search.elevation, roll=search.roll))
+  render_views = jax.jit(make_views(topology, elevation=search.elevation, roll=search.roll))
   rotations = view_rotations(search.elevation, search.roll)
   logits = empty_logits(small.shape[-1] - 1)
-  costs = jnp.asarray(cost / CELLS**2 * _distances(start, topology))
+  costs = jnp.asarray(cost / RESOLUTION**2 * _distances(start, topology))
   key = jax.random.key(seed)
   last = max(_LAST_STEPS, _VISITS * len(maps) // FIT_BATCH)
   for turn in range(turns):
     views = (
-      volume_views(volume_of(logits), rotations)
+      volume_views(volume_from_logits(logits), rotations)
       if turn
-      else draw(template_vertices(start, topology), start.canonical_uv)
+      else render_views(template_vertices(start, topology), start.canonical_uv)
     )
     cameras = _search(views, masks, parts, evenness=search.evenness)
     logits, cameras, overlaps = fit_volume(
@@ -110,12 +110,15 @@ def first_volume(
       steps=_STEPS if turn + 1 < turns else last,
     )
     logging.info(
-      "Volume, turn %d of %d: mask IoU %.3f, part IoU %.3f.", turn + 1, turns, *overlaps.tolist()
+      "Visual hull, turn %d of %d: mask IoU %.3f, part IoU %.3f.",
+      turn + 1,
+      turns,
+      *overlaps.tolist(),
     )
-  return volume_of(logits), np.asarray(cameras)
+  return volume_from_logits(logits), np.asarray(cameras)
 
 
-def with_volume(
+def with_hull_template(
   start: EMState,
   volume: Volume,
   cameras: Float[np.ndarray, "N 7"],
@@ -124,35 +127,35 @@ def with_volume(
   *,
   uv_height: int,
 ) -> EMState:
-  """The state with the volume's surface as its template, and the volume's parts on it.
+  """The state whose template is the hull's surface, with the hull's parts as canonical map.
 
   Args:
-    start: what the volume was begun with.
-    volume: of the category.
+    start: the state that the fit started from.
+    volume: the visual hull.
     cameras: of the images.
-    masks: of the images; they decide which cells belong to the object.
+    masks: of the images; they determine which voxels belong to the object.
     topology: of the template.
     uv_height: rows of the canonical map.
 
   Raises:
     ValueError: if the volume is empty.
   """
-  some = np.linspace(0, len(masks) - 1, min(len(masks), _JUDGED)).astype(int)
+  some = np.linspace(0, len(masks) - 1, min(len(masks), _LEVEL_IMAGES)).astype(int)
   level = surface_level(volume, cameras[some], _resized(masks[some, ..., None])[..., 0])
-  half = wrap(*surface_points(np.asarray(volume.opacity), level=level), topology)
+  half = shrink_wrap(*surface_points(np.asarray(volume.opacity), level=level), topology)
   logging.info("The template is the surface of the volume at an opacity of %.1f.", level)
   state = dataclasses.replace(start, template=Template(half_vertices=half))
   if not volume.parts.shape[-1]:
     return state
-  canonical_uv = volume_canonical_uv(volume, half, topology, uv_height=uv_height)
+  canonical_uv = hull_canonical_uv(volume, half, topology, uv_height=uv_height)
   return with_canonical_uv(state, canonical_uv, topology=topology)
 
 
 def _distances(start: EMState, topology: Topology) -> np.ndarray:
-  """[R, R, R] float32: how far each cell of the volume is from the first template's inside."""
+  """[R, R, R] float32: the distance of each voxel from the initial template's inside."""
   mesh = Mesh(np.asarray(template_vertices(start, topology)[0]), np.asarray(topology.faces))
-  voxel = 2.0 * HALF / CELLS
-  solid = occupancy(mesh, origin=np.full(3, -HALF), voxel=voxel, resolution=CELLS)
+  voxel = 2.0 * HALF / RESOLUTION
+  solid = occupancy(mesh, origin=np.full(3, -HALF), voxel=voxel, resolution=RESOLUTION)
   return (voxel * ndimage.distance_transform_edt(~solid)).astype(np.float32)
 
 
@@ -162,14 +165,14 @@ def _resized(maps: np.ndarray) -> jax.Array:
 
 def _search(views: Views, masks: np.ndarray, parts: np.ndarray, *, evenness: float) -> jax.Array:
   """The camera of each image: `EMLoop` does the same for a whole training set in its batches."""
-  values, places = [], []
+  values, scale_shift = [], []
   for start in range(0, len(masks), _BATCH):
     rows = slice(start, start + _BATCH)
     found = _scored(views, masks[rows], parts[rows] if parts.shape[-1] else None)
     values.append(found[0])
-    places.append(found[1])
-  choose = jax.jit(functools.partial(choose_cameras, evenness=evenness))
-  return choose(jnp.concatenate(values), jnp.concatenate(places), views.rotations)
+    scale_shift.append(found[1])
+  choose = jax.jit(functools.partial(select_cameras, evenness=evenness))
+  return choose(jnp.concatenate(values), jnp.concatenate(scale_shift), views.rotations)
 
 
 @jax.jit
@@ -184,4 +187,4 @@ def _scored(views: Views, masks: jax.Array, parts: jax.Array | None) -> tuple[ja
     parts=parts,
   )
   scores = score_views(views, batch)
-  return scores.values, scores.places
+  return scores.values, scores.scale_shift
