@@ -193,16 +193,22 @@ def _compared(case: Case, corners: jax.Array) -> dict[str, float]:
   return {name: float(f"{value:.3g}") for name, value in found.items()}
 
 
-def measure_alone(case: Case, **options: int | str | bool) -> Line:
+def measure_alone(
+  case: Case, *, repeats: int = 15, mesh: str = "", peer: str = "", compare: bool = False
+) -> Line:
   """`measure` in a fresh process, whose peak memory is the case's own.
 
   Args:
     case: the workload.
-    **options: of `measure`.
+    repeats: as of `measure`.
+    mesh: as of `measure`.
+    peer: as of `measure`.
+    compare: as of `measure`.
   """
+  work = functools.partial(measure, case, repeats=repeats, mesh=mesh, peer=peer, compare=compare)
   context = multiprocessing.get_context("spawn")
   with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-    return pool.submit(measure, case, **options).result()
+    return pool.submit(work).result()
 
 
 def _functions(case: Case) -> tuple[Callable[[jax.Array], object], Callable[[jax.Array], object]]:
