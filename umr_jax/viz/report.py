@@ -18,8 +18,8 @@ SHOWN = 6  # reconstructions of a report
 class Round(NamedTuple):
   """What the report says of one EM round."""
 
-  index: int
-  files: list[str]  # in rounds/INDEX
+  number: int
+  files: list[str]  # in rounds/NUMBER
   objective: str  # its value and weighted terms, or nothing
 
 

@@ -84,8 +84,8 @@ def architecture_figure(config: Config) -> Figure:
     left = _MARGIN + i * (_BOX + _GAP)
     _add_column(axes, left, height, title, lines_of_text)
     if i:
-      ends = {"xy": (left, height / 2), "xytext": (left - _GAP, height / 2)}
-      axes.annotate("", **ends, arrowprops={"arrowstyle": "-|>", "color": _EDGE})
+      tail, tip = (left - _GAP, height / 2), (left, height / 2)
+      axes.annotate("", tip, tail, arrowprops={"arrowstyle": "-|>", "color": _EDGE})
   return figure
 
 
