@@ -26,7 +26,7 @@ METRICS = (
 )
 _BRACKETS = (
   "Means over seeds, [from the lowest to the highest of them]. Of one seed: the value (its 95% "
-  "interval over pictures), or alone where that was not kept."
+  "interval over images), or alone where that was not kept."
 )
 _SHARED = (
   "Discovered parts and parts by position are found once, with `parts.seed`: all seeds of these "
@@ -84,7 +84,7 @@ def read_results(study: Study, name: str) -> RowResults:
 
 
 def add_result(study: Study, name: str, *, seed: int, evaluation: Report) -> None:
-  """Adds one run's metrics, with their intervals over pictures, to the row's file.
+  """Adds one run's metrics, with their intervals over images, to the row's file.
 
   Args:
     study: the table.
@@ -157,7 +157,7 @@ def _head(study: Study) -> list[str]:
 
 
 def _cell(metric: str, seeds: list[Report]) -> str:
-  """The mean over seeds, and from the lowest to the highest; of one seed, over pictures."""
+  """The mean over seeds, and from the lowest to the highest; of one seed, over images."""
   measured = [seed for seed in seeds if metric in seed]
   if not measured:
     return ""
@@ -169,7 +169,7 @@ def _cell(metric: str, seeds: list[Report]) -> str:
   interval = measured[0].get(f"{metric}_ci")
   if interval is None:
     return mean
-  return f"{mean} ({interval[0]:.{digits}f}-{interval[1]:.{digits}f} over pictures)"
+  return f"{mean} ({interval[0]:.{digits}f}-{interval[1]:.{digits}f} over images)"
 
 
 def _numbers(metric: str, seeds: list[Report]) -> list[str]:

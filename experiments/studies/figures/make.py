@@ -95,11 +95,11 @@ def _vertex_parts(workdir: pathlib.Path, subjects: Subjects) -> np.ndarray:
 
 
 def _improvement(workdir: pathlib.Path) -> np.ndarray:
-  pictures = [
+  images = [
     folder / "parts" / "improvement.png"
     for folder in sorted((workdir / "improved").glob("[0-9]*"), key=lambda f: int(f.name))
   ]
-  found = [path for path in pictures if path.is_file()]
+  found = [path for path in images if path.is_file()]
   if not found:
     raise MissingError(f"run experiments.improve_scops --workdir={workdir} first")
   with Image.open(found[-1]) as image:
