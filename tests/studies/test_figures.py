@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.studies.figures import correspondence, plots
+from experiments.studies.figures import correspondence, grids, plots
 from experiments.studies.figures.make import Extras, make_figures
 from tests.tiny import tiny_config
 from umr_jax.em.run import run
@@ -64,6 +64,12 @@ def test_dots_are_where_points_are():
     np.zeros((32, 32, 3), np.float32), np.array([[0.5, -0.5]]), shown=np.array([False])
   )
   assert not hidden.any()
+
+
+def test_evenly_spaced_items_have_both_ends():
+  assert grids.evenly_spaced(range(10, 21), 3) == [10, 15, 20]
+  assert grids.evenly_spaced([3, 1], 5) == [3, 1]
+  assert grids.evenly_spaced([], 5) == []
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw
 
-from experiments.studies.figures.grids import Color, Subjects, with_points
+from experiments.studies.figures.grids import Color, Subjects, evenly_spaced, with_points
 from umr_jax.geometry import camera
 from umr_jax.models.assemble import face_flow
 from umr_jax.predict.transfer import Method, transfer_keypoints
@@ -32,10 +32,7 @@ def transfers(subjects: Subjects) -> np.ndarray:
     subjects: of the run.
   """
   order = subjects.best_first()
-  order = order[: max(2 * _ROWS, len(order) // 2)]
-  chosen = [
-    order[i] for i in np.linspace(0, len(order) - 1, min(2 * _ROWS, len(order))).round().astype(int)
-  ]
+  chosen = evenly_spaced(order[: max(2 * _ROWS, len(order) // 2)], 2 * _ROWS)
   cells = []
   for a, b in zip(chosen[::2], chosen[1::2], strict=False):
     points = _points(subjects, a)
@@ -94,9 +91,7 @@ def texture_cycle(subjects: Subjects) -> np.ndarray:
     white = jnp.ones((1, corners.shape[1], 1, 1))
     fragments = rasterize(corners, white, image_size=size, aggr_rgb="hard")
     visible = np.flatnonzero(np.asarray(fragments.visible[0]))
-    chosen = visible[
-      np.linspace(0, len(visible) - 1, min(_FACES, len(visible))).round().astype(int)
-    ]
+    chosen = evenly_spaced(visible.tolist(), _FACES)
     projected_to, sampled_at = np.asarray(fragments.landing[0])[chosen], np.asarray(flow)[chosen]
     cells.append([one.image, _joined(one.image, sampled_at, projected_to)])
   return labelled_grid(cells, ["input", "sampled (dot) to projected"], cell=CELL)

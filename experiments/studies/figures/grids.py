@@ -83,11 +83,18 @@ def load_subjects(workdir: pathlib.Path, *, limit: int) -> Subjects:
 
 def results(subjects: Subjects) -> np.ndarray:
   """A grid of results, evenly spread over the ranks of mask IoU (supplementary 12 to 15)."""
-  order = subjects.best_first()
-  chosen = [
-    order[i] for i in np.linspace(0, len(order) - 1, min(_RESULTS, len(order))).round().astype(int)
-  ]
-  return _rows(subjects, chosen)
+  return _rows(subjects, evenly_spaced(subjects.best_first(), _RESULTS))
+
+
+def evenly_spaced(items: Sequence[int], count: int) -> list[int]:
+  """Items at equal distances, with the first and the last; all of them where they are fewer.
+
+  Args:
+    items: to choose from.
+    count: how many at most.
+  """
+  places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+  return [items[place] for place in places]
 
 
 def vertex_parts(subjects: Subjects, labels: np.ndarray, *, parts: int) -> np.ndarray:
