@@ -32,8 +32,9 @@ from umr_jax.parts.pseudo_labels import confident, inside_mask, make_look
 from umr_jax.parts.segmenter import segment_dataset
 from umr_jax.predict.test_time import make_infer
 from umr_jax.random import Purpose, run_key
-from umr_jax.viz import panels as viz
 from umr_jax.viz.contact_sheet import write_parts
+from umr_jax.viz.images import labelled_grid, save_png
+from umr_jax.viz.panels import part_map
 
 _BATCH = 16
 # Photographs of the picture that shows parts before and after: of those that teach, and of others.
@@ -139,7 +140,7 @@ def _improve_parts(workdir: pathlib.Path, folder: pathlib.Path) -> None:
   segmenter = fit_pseudo_labels(dataset, config.parts, maps, padding=config.data.padding)
   store = segment_dataset(segmenter, dataset, config.parts, padding=config.data.padding)
   # The store last: it says that the turn's parts are complete.
-  viz.save_png(folder / "parts" / "improvement.png", _panel(dataset, config, taught, store))
+  save_png(folder / "parts" / "improvement.png", _panel(dataset, config, taught, store))
   write_parts(folder, dataset, store)
 
 
@@ -192,9 +193,9 @@ def _panel(dataset: Dataset, config: Config, taught: Taught, after: PartStore) -
         if int(index) in some and crop.parts is not None:
           drawn = from_bytes(taught.maps[int(index)])
           maps = [crop.parts, drawn, after.probabilities(rows[crop.name])]
-          cells[word].append([crop.image, *(viz.part_map(m) / np.float32(255.0) for m in maps)])
+          cells[word].append([crop.image, *map(part_map, maps)])
   grids = [
-    viz.labelled_grid(shown, [word, "before", "reconstructed", "after"], cell=128)
+    labelled_grid(shown, [word, "before", "reconstructed", "after"], cell=128)
     for word, shown in cells.items()
     if shown
   ]
