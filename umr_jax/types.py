@@ -128,6 +128,13 @@ class TrainState:
   opt_state: Any
   # The parameters of the judge of unseen views; empty where the config asks for none.
   discriminator: Any = struct.field(default_factory=dict)
+  # The weights of a published network that is not trained; empty without one.
+  frozen: Any = struct.field(default_factory=dict)
+
+  @property
+  def collections(self) -> dict[str, Any]:
+    """The network's variables besides its parameters, as flax takes them."""
+    return {"batch_stats": self.batch_stats, "frozen": self.frozen}
 
 
 @struct.dataclass

@@ -17,6 +17,7 @@ from umr_jax.geometry import quaternion
 from umr_jax.init.silhouettes import unit_sphere
 from umr_jax.init.state import bare_em_state, init_em_state
 from umr_jax.models.infer import build_topology_from
+from umr_jax.random import Purpose, run_key
 
 
 def first_template(config):
@@ -83,6 +84,24 @@ def test_the_template_stands_up_for_a_new_network_alone(tmp_path, monkeypatch, m
   _, after = loop._next_round(train_state, before, 1)
   first, now = (np.ptp(s.template.half_vertices, axis=0) for s in (before, after))
   np.testing.assert_allclose(now, first[[2, 1, 0]] if turned else first, atol=1e-5)
+
+
+def test_the_hull_draws_from_a_stream_of_its_own(tmp_path, monkeypatch):
+  """It drew from the train step's."""
+  config = with_geometry(tiny_config(tmp_path), init="visual_hull")
+  split = load_dataset(config.data).splits["train"]
+
+  class FoundError(Exception):
+    pass
+
+  def fit(*_, key, **__):
+    raise FoundError(jax.random.key_data(key).tolist())
+
+  monkeypatch.setattr("umr_jax.init.state.fit_hull_and_cameras", fit)
+  with pytest.raises(FoundError) as found:
+    init_em_state(config, build_topology_from(config), split)
+  training = jax.random.key_data(run_key(config.train.seed, Purpose.TRAINING)).tolist()
+  assert found.value.args[0] not in (training, jax.random.key_data(jax.random.key(0)).tolist())
 
 
 @pytest.mark.slow

@@ -10,10 +10,9 @@ import pytest
 from umr_jax.config.settings import Config, EMConfig, GeometryConfig, ModelConfig, to_dict
 from umr_jax.models.assemble import finer_flow
 from umr_jax.models.checkpoint import Snapshot
-from umr_jax.models.clamped_flow import move_inside
+from umr_jax.models.flow import camera_flow, move_inside
 from umr_jax.models.infer import build_net, build_topology_from, infer, model_of, upsampled_flow
 from umr_jax.models.initialize import initialize
-from umr_jax.models.projected_flow import camera_flow
 from umr_jax.types import EMState, Model, Template
 
 CONFIG = Config(

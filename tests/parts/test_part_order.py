@@ -31,7 +31,7 @@ def reordered(maps):
 
 @pytest.fixture
 def maps(rng):
-  """[6, 24, 24, P + 1]: blobs; of the first picture one part is missing."""
+  """[6, 24, 24, P + 1]: blobs; of the first image one part is missing."""
   y, x = np.mgrid[:24, :24] / 12.0 - 1.0
   places = rng.uniform(-0.5, 0.5, (6, 1, 1, PARTS, 2))
   gaps = np.square(x[..., None] - places[..., 0]) + np.square(y[..., None] - places[..., 1])

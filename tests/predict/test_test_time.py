@@ -12,9 +12,8 @@ from umr_jax.config.settings import Config, GeometryConfig, LossConfig, RefineCo
 from umr_jax.geometry import camera
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.losses.mask import soft_iou
-from umr_jax.models.clamped_flow import move_inside
+from umr_jax.models.flow import camera_flow, move_inside
 from umr_jax.models.infer import Inference, build_topology_from
-from umr_jax.models.projected_flow import camera_flow
 from umr_jax.predict import test_time
 from umr_jax.predict.test_time import make_infer, optimize
 from umr_jax.render import soft_silhouette

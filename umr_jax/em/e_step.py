@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from umr_jax.config.settings import Config, TrainConfig
+from umr_jax.config.settings import Config
 from umr_jax.data.batching import prefetch, train_batch
 from umr_jax.data.dataset import Split
 from umr_jax.data.transforms import CropSpec
@@ -18,10 +18,10 @@ from umr_jax.init.pose_search import Views, ViewScores, make_views, score_views,
 from umr_jax.losses.texture import texture_distance_from
 from umr_jax.models.discriminator import Discriminator
 from umr_jax.models.infer import Infer, build_net, build_topology_from, infer
-from umr_jax.models.init_variables import first_variables
-from umr_jax.models.initialize import draw_variables
+from umr_jax.models.initialize import draw_variables, init_variables
 from umr_jax.models.umr_net import UMRNet
 from umr_jax.predict.test_time import make_infer
+from umr_jax.random import Purpose, run_seed
 from umr_jax.train import parallel
 from umr_jax.train.augment import Strengths
 from umr_jax.train.optimizer import make_optimizer
@@ -71,9 +71,13 @@ def make_round(config: Config, *, index: int) -> Round:
   }
 
   def new_state(step: int) -> TrainState:
-    params, batch_stats = first_variables(net, config, seed=config.train.seed + index)
-    judge = _first_judge(config, seed=config.train.seed + index)
-    return host(new_train_state(params, batch_stats, optimizer, step=step, discriminator=judge))
+    params, batch_stats, frozen = init_variables(
+      net, config, seed=run_seed(config.train.seed, Purpose.NETWORK, index)
+    )
+    judge = _first_judge(config, seed=run_seed(config.train.seed, Purpose.DISCRIMINATOR, index))
+    return host(
+      new_train_state(params, batch_stats, optimizer, step=step, frozen=frozen, discriminator=judge)
+    )
 
   train_step = make_train_step(
     net,
@@ -139,7 +143,7 @@ def training_batches(
       split,
       CropSpec.from_config(config.data),
       step=step,
-      seed=train.seed,
+      seed=run_seed(train.seed, Purpose.BATCHES),
       batch_size=train.batch_size,
       parts=config.semantic and em_state.canonical_uv is not None,
       target_cameras=em_state.target_cameras,
@@ -176,8 +180,3 @@ def e_step(
     if record(metrics):
       break
   return train_state
-
-
-def run_key(config: TrainConfig) -> PRNGKeyArray:
-  """The key from which every draw of a run descends."""
-  return jax.random.key(config.seed)

@@ -14,7 +14,7 @@ from umr_jax.data.dataset import Split
 from umr_jax.data.transforms import CropSpec
 from umr_jax.em.aggregate import aggregate
 from umr_jax.em.align_to_vertical import align_to_vertical, stood_up
-from umr_jax.em.e_step import Round, e_step, make_round, run_key, training_batches
+from umr_jax.em.e_step import Round, e_step, make_round, training_batches
 from umr_jax.em.m_step import m_step
 from umr_jax.em.measure import Measurement, on_host
 from umr_jax.em.monitor import Monitor
@@ -22,6 +22,7 @@ from umr_jax.errors import Preempted
 from umr_jax.init.pose_search import CROP_SIZE, template_vertices
 from umr_jax.init.state import init_em_state
 from umr_jax.models.infer import Inference, make_model
+from umr_jax.random import Purpose, run_key
 from umr_jax.train import parallel
 from umr_jax.train.checkpoint import Checkpointer
 from umr_jax.train.recentre import recentre
@@ -115,7 +116,7 @@ class EMLoop:
     stop = self.config.round_bounds()[index][1]
     moving, mapping = self.config.em.template_every, self.config.em.parts_every
     shard = (jax.process_index(), jax.process_count())
-    key = run_key(self.config.train)
+    key = run_key(self.config.train.seed, Purpose.TRAINING)
     begins = int(train_state.step) == start
     if self.config.loss.target_camera and begins and em_state.target_cameras is None:
       em_state = self._search(em_state, index)

@@ -18,7 +18,8 @@ from umr_jax.models.infer import Infer
 from umr_jax.predict import export
 from umr_jax.train.metrics import MetricWriter, Progress, check_finite, read_metrics, to_floats
 from umr_jax.types import Batch, EMState, Model, Template, Topology
-from umr_jax.viz import panels as viz
+from umr_jax.viz.images import save_png
+from umr_jax.viz.panels import part_map, training_panel
 
 # The metrics of a log line; all of them stand in metrics.jsonl.
 _HEADLINE = ("loss/total", "mask_iou", "loss/texture", "camera_confidence", "grad_norm")
@@ -91,7 +92,7 @@ class Monitor:
     if jax.process_index() != 0:
       return
     inferred = infer(model, self._watched.image)
-    picture = viz.training_panel(
+    picture = training_panel(
       images=self._watched.image,
       masks=self._watched.mask,
       vertices=np.asarray(inferred.vertices),
@@ -100,7 +101,7 @@ class Monitor:
       template=_vertices(model.template, model.topology),
       topology=model.topology,
     )
-    viz.save_png(self._workdir / "panels" / f"{step:06d}.png", picture)
+    save_png(self._workdir / "panels" / f"{step:06d}.png", picture)
     self._open()[0].image(step, "panel", picture)
 
   def round_ended(
@@ -121,8 +122,8 @@ class Monitor:
     template = _vertices(em_state.template, topology)
     export.export_template(folder / "template.glb", template, topology)
     if em_state.canonical_uv is not None:
-      picture = viz.part_map(np.asarray(em_state.canonical_uv))
-      viz.save_png(folder / "canonical_uv.png", picture)
+      picture = part_map(np.asarray(em_state.canonical_uv))
+      save_png(folder / "canonical_uv.png", picture)
       self._open()[0].image(steps[1], "canonical_uv", picture)
     found = _objective(read_metrics(self._workdir), steps)
     if found:

@@ -26,7 +26,7 @@ from umr_jax.eval.summary import format_table
 from umr_jax.files import write_text
 from umr_jax.models.checkpoint import read_checkpoint, saved_steps
 from umr_jax.models.infer import build_topology_from, load_model
-from umr_jax.models.init_variables import encoder_file
+from umr_jax.models.initialize import encoder_file
 from umr_jax.parts.prepare import discovered, with_parts
 from umr_jax.predict.test_time import make_infer, with_steps
 from umr_jax.train import parallel

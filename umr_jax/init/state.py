@@ -12,6 +12,7 @@ from umr_jax.data.transforms import CropSpec
 from umr_jax.init.hull_search import PoseSearch, fit_hull_and_cameras, with_hull_template
 from umr_jax.init.silhouettes import inflate, init_canonical_uv, mean_profile, unit_sphere
 from umr_jax.models.assemble import with_canonical_uv
+from umr_jax.random import Purpose, run_key
 from umr_jax.train import parallel
 from umr_jax.types import Batch, EMState, Template, Topology
 
@@ -58,7 +59,7 @@ def init_em_state(config: Config, topology: Topology, split: Split) -> EMState:
       search=search,
       turns=geometry.hull_turns,
       cost=geometry.hull_cost,
-      seed=config.train.seed,
+      key=run_key(config.train.seed, Purpose.VISUAL_HULL),
     )
     em_state = with_hull_template(
       em_state, volume, cameras, maps[..., 0], topology, uv_height=geometry.uv_height

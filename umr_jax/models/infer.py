@@ -13,8 +13,7 @@ from umr_jax.config.settings import Config, from_dict
 from umr_jax.geometry.topology import build_topology
 from umr_jax.models.assemble import assemble_vertices, finer_flow
 from umr_jax.models.checkpoint import Snapshot, read_checkpoint
-from umr_jax.models.clamped_flow import move_inside
-from umr_jax.models.projected_flow import camera_flow
+from umr_jax.models.flow import camera_flow, move_inside
 from umr_jax.models.umr_net import UMRNet
 from umr_jax.types import EMState, Model, Network, Topology, TrainState, checked, network_round
 
@@ -113,6 +112,7 @@ def make_model(
     topology=topology,
     params=train_state.params,
     batch_stats=train_state.batch_stats,
+    frozen=train_state.frozen,
     template=em_state.template,
     canonical_uv=em_state.canonical_uv,
     part_vertices=em_state.part_vertices,
@@ -142,6 +142,7 @@ def model_of(snapshot: Snapshot) -> TrainedModel:
     topology=build_topology_from(config),
     params=snapshot.params,
     batch_stats=snapshot.batch_stats,
+    frozen=snapshot.frozen,
     template=em_state.template,
     canonical_uv=em_state.canonical_uv,
     part_vertices=em_state.part_vertices,
