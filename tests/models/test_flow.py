@@ -10,7 +10,7 @@ from umr_jax.geometry.topology import build_topology
 from umr_jax.geometry.uv import mirrored_columns, uv_corners, uv_directions
 from umr_jax.losses.drawing import project_faces
 from umr_jax.models.assemble import face_flow
-from umr_jax.models.flow import camera_flow, move_inside
+from umr_jax.models.flow import camera_flow, clamp_to_mask
 from umr_jax.render import rasterize
 
 HEIGHT = 16
@@ -139,7 +139,7 @@ def disc(x, y, radius):
 
 
 def moved(flow, mask):
-  return np.asarray(jax.jit(move_inside)(jnp.asarray(flow), jnp.asarray(mask)))
+  return np.asarray(jax.jit(clamp_to_mask)(jnp.asarray(flow), jnp.asarray(mask)))
 
 
 def test_places_move_to_the_nearest_covered_pixel():

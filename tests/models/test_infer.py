@@ -10,7 +10,7 @@ import pytest
 from umr_jax.config.settings import Config, EMConfig, GeometryConfig, ModelConfig, to_dict
 from umr_jax.models.assemble import finer_flow
 from umr_jax.models.checkpoint import Snapshot
-from umr_jax.models.flow import camera_flow, move_inside
+from umr_jax.models.flow import camera_flow, clamp_to_mask
 from umr_jax.models.infer import build_net, build_topology_from, infer, model_of, upsampled_flow
 from umr_jax.models.initialize import initialize
 from umr_jax.types import EMState, Model, Template
@@ -95,7 +95,7 @@ def test_a_flow_from_the_camera_is_seen_by_the_most_probable_one(model, images):
   mask = jnp.zeros((len(images), 8, 8)).at[:, 3:6, 3:6].set(1.0)
   fitted = dataclasses.replace(found, mask=mask, optimized=True)
   np.testing.assert_allclose(
-    upsampled_flow(fitted, topology, height=32), move_inside(fine, mask), atol=1e-6
+    upsampled_flow(fitted, topology, height=32), clamp_to_mask(fine, mask), atol=1e-6
   )
 
 

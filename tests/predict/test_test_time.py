@@ -12,7 +12,7 @@ from umr_jax.config.settings import Config, GeometryConfig, LossConfig, RefineCo
 from umr_jax.geometry import camera
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.losses.mask import soft_iou
-from umr_jax.models.flow import camera_flow, move_inside
+from umr_jax.models.flow import camera_flow, clamp_to_mask
 from umr_jax.models.infer import Inference, build_topology_from
 from umr_jax.predict import test_time
 from umr_jax.predict.test_time import make_infer, optimize
@@ -108,7 +108,7 @@ def test_the_flow_is_what_the_new_camera_sees_of_the_object_and_a_free_one_stays
   correction = jnp.full((1, 16, 32, 2), 0.1)
   tied = fit(prediction(mask=mask, cameras=[(0.45, 0.0, 0.0)], flow_correction=correction))
   seen = camera_flow(tied.vertices, tied.camera, TOPOLOGY, uv_height=16)
-  np.testing.assert_allclose(tied.flow_map, move_inside(seen, mask), atol=1e-6)
+  np.testing.assert_allclose(tied.flow_map, clamp_to_mask(seen, mask), atol=1e-6)
   # The mesh lies on the silhouette: all but its rim looks where it is.
   away = np.linalg.norm(tied.flow_map - seen, axis=-1)
   assert np.median(away) < 1e-6 and 0.01 < away.max() < 0.1

@@ -39,7 +39,7 @@ class Round:
   train_step: TrainStep  # replicated state, sharded batch
   measure: Measure  # replicated model, sharded batch
   infer: Infer  # host model, whole batch
-  show: Infer  # the same as prediction has it, refined
+  show: Infer  # as prediction has it, with test-time optimisation
   views: Callable[..., Views]  # shapes, canonical map
   score: Callable[..., ViewScores]  # replicated views, sharded batch
   choose: Callable[..., Array]  # values, places and rotations of all images

@@ -71,7 +71,7 @@ _COVERED = 0.5
 
 
 @checked
-def move_inside(
+def clamp_to_mask(
   flow: Float[Array, "B Hu Wu 2"], mask: Float[Array, "B h w"]
 ) -> Float[Array, "B Hu Wu 2"]:
   """Moves positions outside of a silhouette to the nearest ones within it.

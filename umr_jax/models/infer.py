@@ -13,7 +13,7 @@ from umr_jax.config.settings import Config, from_dict
 from umr_jax.geometry.topology import build_topology
 from umr_jax.models.assemble import assemble_vertices, finer_flow
 from umr_jax.models.checkpoint import Snapshot, read_checkpoint
-from umr_jax.models.flow import camera_flow, move_inside
+from umr_jax.models.flow import camera_flow, clamp_to_mask
 from umr_jax.models.umr_net import UMRNet
 from umr_jax.types import EMState, Model, Network, Topology, TrainState, checked, network_round
 
@@ -202,7 +202,7 @@ def projected_flow(
   height = max(height, found.flow_map.shape[1])
   seen = camera_flow(found.vertices, found.camera, topology, uv_height=height)
   if found.optimized:
-    return move_inside(seen, jnp.asarray(found.mask))
+    return clamp_to_mask(seen, jnp.asarray(found.mask))
   return seen + finer_flow(jnp.asarray(found.flow_correction), height)
 
 
