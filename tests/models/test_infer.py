@@ -106,7 +106,7 @@ def test_a_checkpoint_s_network_is_that_of_its_round(model, start, index, heads)
     CONFIG, em=EMConfig(rounds=2, hypotheses=(2, 8), round_fractions=(0.5, 0.5))
   )
   state = EMState(round=np.int32(1), round_start=np.int32(start), template=model.template)
-  snapshot = Snapshot(to_dict(config), model.params, model.batch_stats, state, step=4)
+  snapshot = Snapshot(to_dict(config), model.params, model.batch_stats, {}, state, step=4)
   trained = model_of(snapshot)
   assert (trained.round, trained.step, trained.config) == (index, 4, config)
   assert trained.model.network.hypotheses == heads

@@ -92,7 +92,7 @@ def make_snapshot(*, parts: bool = False, config: Config = CONFIG) -> Snapshot:
     canonical_uv=probs if parts else None,
     part_vertices=np.zeros(topology.num_vertices, np.int32) if parts else None,
   )
-  return Snapshot(to_dict(config), params, batch_stats, em_state, 7)
+  return Snapshot(to_dict(config), params, batch_stats, {}, em_state, 7)
 
 
 @pytest.fixture(scope="module")
