@@ -111,7 +111,7 @@ class TrainState:
   params: Any
   batch_stats: Any
   opt_state: Any
-  # The parameters of the judge of unseen views; empty where the config asks for none.
+  # The parameters of the discriminator of unseen views; empty where the config asks for none.
   discriminator: Any = struct.field(default_factory=dict)
   # The weights of a published network that is not trained; empty without one.
   frozen: Any = struct.field(default_factory=dict)
@@ -124,7 +124,11 @@ class TrainState:
 
 @struct.dataclass
 class EMState:
-  """What the M-step alone writes, and the E-step holds fixed."""
+  """What the E-step holds fixed.
+
+  Template and canonical map are initialized by `init.state`, written by the M-step, and turned
+  between rounds by `em.align_to_vertical`; target cameras are found by pose search.
+  """
 
   round: Int[Array, ""]  # rounds finished so far
   round_start: Int[Array, ""]  # the step at which the round in progress began

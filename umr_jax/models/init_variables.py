@@ -32,6 +32,11 @@ def encoder_file(model: ModelConfig) -> pathlib.Path | None:
 def first_variables(net: UMRNet, config: Config, *, seed: int) -> tuple[Any, Any, Any]:
   """A network's first parameters, batch statistics, and weights that stay as published.
 
+  Args:
+    net: the network.
+    config: the size of its images, and its weight file.
+    seed: of the random draws.
+
   Raises:
     FileNotFoundError: as `encoder_file`.
     ValueError: for a weight file of another network.
