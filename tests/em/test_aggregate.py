@@ -5,6 +5,8 @@ import pytest
 
 from umr_jax.em.aggregate import Exemplars, Ranking, SufficientStatistics, aggregate
 from umr_jax.em.image_statistics import ImageStatistics
+from umr_jax.geometry.topology import build_topology
+from umr_jax.models.assemble import read_uv_pixels
 
 N, S, VH, UV, P1 = 11, 6, 5, (4, 8), 3
 READ = np.ones(UV, bool)
@@ -158,3 +160,21 @@ def test_an_image_counts_where_it_shows_the_surface(measured):
   np.testing.assert_allclose(got[1], measured.uv_parts[0, 1], rtol=1e-5)
   twice = (2 * measured.uv_parts[0, 2] + measured.uv_parts[1:, 2].sum(0)) / (N + 1)
   np.testing.assert_allclose(got[2], twice, rtol=1e-5)
+
+
+def test_parts_are_compared_where_the_mesh_reads_them(measured, rng):
+  """Half of a UV map reaches no mesh: noise there must not choose the images of U."""
+  topology = build_topology(1, texels_per_side=2, symmetric_texture=True)
+  read = read_uv_pixels(topology, uv_height=16)
+  assert 0.3 < read.mean() < 0.7
+  alike, noise = np.array([1, 4, 5, 8]), rng.dirichlet(np.ones(P1), (N, *read.shape))
+  # The others differ where it counts, and are the exemplar's own where it does not.
+  maps = np.broadcast_to(noise[4], noise.shape).astype(np.float32)
+  maps = np.where(read[..., None], np.array([0.0, 0.8, 0.2], np.float32), maps)
+  maps[alike] = np.where(read[..., None], np.eye(P1)[1], noise[alike])
+  statistics = measured.replace(
+    uv_parts=maps, texture_distance=np.where(np.arange(N) == 4, 0.0, 1.0).astype(np.float32)
+  )
+  exemplars = Exemplars().update(statistics)
+  ranking = Ranking().update(statistics, exemplars, read=read)
+  assert ranking.finalize(len(alike))[1] == frozenset(alike.tolist())

@@ -26,6 +26,7 @@ from umr_jax.em.round import Round, make_round
 from umr_jax.em.target_cameras import with_target_cameras
 from umr_jax.errors import Preempted
 from umr_jax.init.state import init_em_state
+from umr_jax.models.assemble import read_uv_pixels
 from umr_jax.random import Purpose, run_key, run_seed
 from umr_jax.train import parallel
 from umr_jax.train.checkpoint import Checkpointer
@@ -195,7 +196,7 @@ class EMLoop:
     statistics = aggregate(
       lambda: self._image_statistics(states, index, parts=parts),
       k=max(1, round(self.config.em.top_fraction * len(self.train_split))),
-      read=np.ones((self.config.geometry.uv_height, 2 * self.config.geometry.uv_height), bool),
+      read=read_uv_pixels(topology, uv_height=self.config.geometry.uv_height),
     )
     em_state, mean_offset = m_step(em_state, statistics, topology=topology, template=template)
     self.monitor.template_moved(mean_offset)
