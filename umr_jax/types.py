@@ -86,7 +86,7 @@ class Batch:
   valid: Bool[Array, "*D B"]
   # Part probabilities, background first, or None where the data set has no parts.
   parts: Float[Array, "*D B H W P1"] | None = None
-  # The camera that the bank holds for each image, or None without a bank.
+  # The camera that pose search found for each image, or None without one.
   target_camera: Float[Array, "*D B 7"] | None = None
 
 
@@ -137,7 +137,7 @@ class EMState:
   canonical_uv: Float[Array, "Hu Wu P1"] | None = None
   # The part of each vertex, 0 for background; None without part maps.
   part_vertices: Int[Array, "V"] | None = None
-  # A camera for each training image's unaugmented crop; None without a bank.
+  # A camera for each training image's unaugmented crop; None without pose search.
   target_cameras: Float[Array, "N 7"] | None = None
 
 
