@@ -14,7 +14,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 from experiments.studies.render_benchmark import Line, Timed, interleaved, surroundings
 from umr_jax.config.settings import Config
 from umr_jax.data.transforms import barrier
-from umr_jax.em.e_step import make_round
+from umr_jax.em.round import make_round
 from umr_jax.geometry.uv import uv_directions
 from umr_jax.init.pose_search import CROP_SIZE, make_views, score_views, template_vertices
 from umr_jax.init.silhouettes import unit_sphere
@@ -126,7 +126,7 @@ def measure_step(config: Config, *, round_index: int, repeats: int) -> Line:
   net = build_net(config, hypotheses=config.hypotheses(round_index))
   batch = made_up_batch(config, image_size=config.data.image_size)
   em_state = made_up_state(config, topology)
-  train_state = compiled.new_state(0)
+  train_state = compiled.init_train_state(0)
   stages = _stages(config, topology, net, train_state, em_state, batch)
   state, held = parallel.replicate(train_state), parallel.replicate(em_state)
   sharded, key = parallel.shard_batch(batch), jax.random.key(0)

@@ -1,7 +1,8 @@
 """Every setting of a run, as frozen dataclasses, and the validation that refuses wrong ones.
 
-Numeric functions never see these objects: they take values. `from_dict` turns the nested dict of a
-config file, a checkpoint or command line flags back into them, and refuses what it does not know.
+Numeric functions take values; what builds them from a config, such as `em.round.make_round`, reads
+it for them. `from_dict` turns the nested dict of a config file, a checkpoint or command line flags
+back into a config, and refuses what it does not know.
 """
 
 import dataclasses

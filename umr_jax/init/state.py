@@ -67,7 +67,7 @@ def init_em_state(config: Config, topology: Topology, split: Split) -> EMState:
     if config.loss.target_camera and len(cameras) == len(split):
       em_state = dataclasses.replace(em_state, target_cameras=cameras)
   # What is found by gradients need not be the same to the last bit on every host.
-  return parallel.of_first_host(em_state)
+  return parallel.broadcast_from_host0(em_state)
 
 
 def bare_em_state(half_vertices: Float[np.ndarray, "Vh 3"]) -> EMState:

@@ -166,7 +166,13 @@ class MetricWriter:
       logging.info("step %d  %s", step, text)
 
   def image(self, step: int, name: str, image: np.ndarray) -> None:
-    """Adds an [H, W, 3] uint8 picture to the TensorBoard events, if there are any."""
+    """Adds a picture to the TensorBoard events, if there are any.
+
+    Args:
+      step: that it belongs to.
+      name: under which it is shown.
+      image: [H, W, 3] uint8.
+    """
     if self._events is not None:
       self._events.add_image(name, image, step, dataformats="HWC")
 

@@ -40,6 +40,10 @@ def learning_rate(config: TrainConfig, *, steps: int) -> optax.Schedule:
 def make_optimizer(config: TrainConfig, *, steps: int) -> optax.GradientTransformation:
   """Adam(0.9, 0.999, 1e-8), after clipping by the global norm where the config asks for it.
 
+  Args:
+    config: the learning rate, its schedule, and the norm.
+    steps: how many steps the network will be trained for.
+
   Source: Li et al. 2020, supplementary 2.3; betas as in the ancestors of UMR.
   """
   clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()

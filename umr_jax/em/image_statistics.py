@@ -1,4 +1,4 @@
-"""What the M-step wants to know of an image: how well it is explained, and what it would add."""
+"""What the M-step needs of each image: how well it is reconstructed, and its share of the means."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ from umr_jax.types import Array, Batch, Model, Topology
 
 
 @struct.dataclass
-class Measurement:
+class ImageStatistics:
   """One row per image of a batch; rows that are not `valid` only pad it."""
 
   index: Int[Array, "B"]
@@ -31,13 +31,13 @@ class Measurement:
   texture_distance: Float[Array, "B"]
   silhouette: Float[Array, "B H W"]  # rendered
   half_offsets: Float[Array, "B Vh 3"]
-  uv_parts: Float[Array, "B Hu Wu P1"] | None  # part map pulled back to the UV map
+  uv_parts: Float[Array, "B Hu Wu P1"] | None  # part map projected to the UV map
 
 
-Measure = Callable[[Model, Batch], Measurement]
+ComputeStatistics = Callable[[Model, Batch], ImageStatistics]
 
 
-def make_measure(
+def make_image_statistics(
   *,
   topology: Topology,
   settings: RenderConfig,
@@ -45,26 +45,27 @@ def make_measure(
   uv_height: int,
   uv_projection: str = "flow",
   distance: TextureDistance = texture_distance,
-) -> Measure:
-  """The measurement of a batch, as a pure function; no augmentation, no noise, one camera.
+) -> ComputeStatistics:
+  """The statistics of a batch, as a pure function; no augmentation, no noise, one camera.
 
   Args:
     topology: the mesh.
     settings: of the rasterizer.
     image_size: pixels per side of the renders.
-    uv_height: rows of the maps that parts are pulled back to.
-    uv_projection: where a point of the UV map looks for its part: where its "flow" says, as in the
-      paper, or where the "camera" sees it, if it does.
+    uv_height: rows of the UV maps of parts.
+    uv_projection: how parts get from the image to the UV map: by the texture "flow", as in the
+      paper, or by the "camera", for the points of the surface that are visible.
     distance: of a textured render from the image.
 
   Returns:
-    `measure(model, batch) -> Measurement`, by `models.infer.infer`: evaluation BatchNorm, z = mu,
-    most probable camera.
+    `image_statistics(model, batch) -> ImageStatistics`, by `models.infer.infer`: evaluation
+    BatchNorm, z = mu, most probable camera.
 
-  Source: Li et al. 2020, equation 1 (the pull-back of parts) and supplementary 2.1 (the scores).
+  Source: Li et al. 2020, equation 1 (parts projected to UV space by the flow), supplementary 2.1
+    (the scores).
   """
 
-  def measure(model: Model, batch: Batch) -> Measurement:
+  def image_statistics(model: Model, batch: Batch) -> ImageStatistics:
     inferred = infer(model, batch.image)
     projected = camera.project(inferred.vertices, inferred.camera)
     faces = camera.face_vertices(projected, topology.faces)
@@ -80,7 +81,7 @@ def make_measure(
     if batch.parts is not None and uv_projection == "camera":
       fragments = rasterize(faces, texels, **options)
       rgba = fragments.rgba
-      parts = parts_in_view(
+      parts = project_visible_parts(
         batch.parts, projected[..., :2], fragments.visible, topology, uv_height=uv_height
       )
     else:
@@ -88,7 +89,7 @@ def make_measure(
       if batch.parts is not None:
         parts = uv_texture(batch.parts, inferred.flow_map)
     alpha, mask = rgba[..., 3], average_pool(batch.mask, image_size)
-    return Measurement(
+    return ImageStatistics(
       index=batch.index,
       valid=batch.valid,
       silhouette_iou=soft_iou(alpha=alpha, mask=mask),
@@ -100,10 +101,10 @@ def make_measure(
       uv_parts=parts,
     )
 
-  return measure
+  return image_statistics
 
 
-def parts_in_view(
+def project_visible_parts(
   parts: Float[Array, "B H W P1"],
   projected: Float[Array, "B V 2"],
   visible: Bool[Array, "B F"],
@@ -111,18 +112,18 @@ def parts_in_view(
   *,
   uv_height: int,
 ) -> Float[Array, "B Hu Wu P1"]:
-  """Part maps as the mesh sees them: each point of the surface takes the part that is seen on it.
+  """Part maps in UV space by the camera: each visible point takes the part at its projection.
 
   Args:
     parts: of the images.
     projected: vertices in image space.
-    visible: the faces that win a pixel.
+    visible: the faces that are nearest at one pixel at least.
     topology: the mesh.
     uv_height: rows of the result.
 
   Returns:
-    Probabilities of the parts, and none of the background; zeros where the surface is hidden. A
-    point and its mirror image share what either shows: their sum, 2 at most.
+    Probabilities of the parts, and none of the background; zeros where the surface is hidden. Every
+    point has the sum of its own and its mirror image's, 2 at most.
   """
   batch, vertices = projected.shape[:2]
   faces = jnp.broadcast_to(visible[..., None], (*visible.shape, 3)).reshape(batch, -1)
@@ -131,12 +132,12 @@ def parts_in_view(
   places = jnp.einsum("hwk,bhwkc->bhwc", weights, projected[:, corners])
   shown = jnp.all(seen[:, corners], axis=-1)
   found = bilinear_sample(parts, places.reshape(batch, -1, 2)).reshape(*shown.shape, -1)
-  # The surface is part of the object: where it is drawn beside the object it has learned nothing.
+  # A point of the surface is never background: beyond the object's mask nothing is known of it.
   found = jnp.where(shown[..., None], found, 0.0).at[..., 0].set(0.0)
   return found + found[:, :, mirrored_columns(uv_height)]
 
 
-def on_host(measurement: Measurement) -> Measurement:
-  """The measurement as NumPy arrays, without the rows that padded the batch."""
-  arrays = jax.device_get(measurement)
+def on_host(statistics: ImageStatistics) -> ImageStatistics:
+  """The statistics as NumPy arrays, without the rows that padded the batch."""
+  arrays = jax.device_get(statistics)
   return jax.tree.map(lambda rows: rows[arrays.valid], arrays)

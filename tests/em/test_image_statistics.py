@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from umr_jax.em.measure import parts_in_view
+from umr_jax.em.image_statistics import project_visible_parts
 from umr_jax.geometry import camera
 from umr_jax.geometry.topology import build_topology
 from umr_jax.geometry.uv import mirrored_columns, uv_corners, uv_directions
@@ -34,9 +34,9 @@ def test_each_point_takes_the_part_that_is_seen_on_it(topology):
   parts = np.zeros((1, S, S, 3), np.float32)
   parts[:, : S // 2, :, 1] = parts[:, S // 2 :, :, 2] = 1.0
   projected, visible = view(topology, azimuth=0.0)
-  found = np.asarray(parts_in_view(jnp.asarray(parts), projected, visible, topology, uv_height=HU))[
-    0
-  ]
+  found = np.asarray(
+    project_visible_parts(jnp.asarray(parts), projected, visible, topology, uv_height=HU)
+  )[0]
   _, y, z = np.moveaxis(uv_directions(HU), -1, 0)
   # From the side one half is seen, and the other is its mirror image: every point but the rim.
   inner = (np.abs(y) > 0.2) & (np.abs(z) > 0.15)
@@ -48,7 +48,9 @@ def test_each_point_takes_the_part_that_is_seen_on_it(topology):
 def test_what_is_hidden_is_not_known(topology):
   parts = jnp.ones((1, S, S, 2))
   projected, visible = view(topology, azimuth=90.0)
-  found = np.asarray(parts_in_view(parts, projected, visible, topology, uv_height=HU))[0, ..., 1]
+  found = np.asarray(project_visible_parts(parts, projected, visible, topology, uv_height=HU))[
+    0, ..., 1
+  ]
   x = uv_directions(HU)[..., 0]
   near, far = (x, -x) if found[x > 0.3].sum() > found[x < -0.3].sum() else (-x, x)
   # From one end both sides are seen, and each point has its mirror image in view, too.
