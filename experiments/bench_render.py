@@ -17,17 +17,19 @@ from typing import Any
 from absl import flags
 
 from experiments import launch
+from experiments.studies import render_benchmark, render_peers
 from umr_jax.files import write_text
-from umr_jax.render import benchmark, peers
 
 _SIZES = flags.DEFINE_list("image_sizes", ["64", "128", "256"], "Pixels a side.")
 _FACES = flags.DEFINE_list("faces", ["320", "1280", "5120"], "Faces of a mesh.")
 _BATCHES = flags.DEFINE_list("batches", ["1", "16"], "Images at a time.")
 _SIGMAS = flags.DEFINE_list("sigmas", ["1e-5", "1e-4"], "Softness of outlines.")
-_MODES = flags.DEFINE_list("modes", list(benchmark.MODES), "silhouette, rgb.")
+_MODES = flags.DEFINE_list("modes", list(render_benchmark.MODES), "silhouette, rgb.")
 _REPEATS = flags.DEFINE_integer("repeats", 15, "Rounds of a case.", lower_bound=1)
 _MESH = flags.DEFINE_string("mesh", "", "An .npz of vertices [B, V, 3] and faces [F, 3] to draw.")
-_PEER = flags.DEFINE_enum("peer", "", ["", *peers.PEERS], "A library to time in the same rounds.")
+_PEER = flags.DEFINE_enum(
+  "peer", "", ["", *render_peers.PEERS], "A library to time in the same rounds."
+)
 _ACCURACY = flags.DEFINE_bool(
   "accuracy", False, "Also compare each case's first image and gradients with float64 (slow)."
 )
@@ -38,7 +40,7 @@ def main() -> list[dict[str, Any]] | None:
   """Runs the cases that the flags name."""
   if _PEER.value and importlib.util.find_spec(_PEER.value) is None:
     raise launch.UsageError(f"--peer={_PEER.value}: it is not installed here")
-  chosen = benchmark.cases(
+  chosen = render_benchmark.cases(
     image_sizes=[int(value) for value in _SIZES.value],
     faces=[int(value) for value in _FACES.value],
     batches=[int(value) for value in _BATCHES.value],
@@ -47,7 +49,7 @@ def main() -> list[dict[str, Any]] | None:
   )
   lines = []
   for case in chosen:
-    result = benchmark.measure_alone(
+    result = render_benchmark.measure_alone(
       case,
       repeats=_REPEATS.value,
       mesh=_MESH.value,

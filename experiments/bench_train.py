@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import launch
-from experiments.studies.bench_train import measure_step, with_random_weights
+from experiments.studies.train_benchmark import measure_step, with_random_weights
 from umr_jax.config.settings import from_dict
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A config file or a preset's name.")

@@ -15,8 +15,9 @@ from absl import flags
 from PIL import Image
 
 from experiments import launch
+from experiments.studies import silhouette_fitting
 from umr_jax.geometry.icosphere import icosphere
-from umr_jax.render import fitting, render_mesh
+from umr_jax.render import render_mesh
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/fit_silhouettes", "Where the picture is written.")
 _STEPS = flags.DEFINE_integer("steps", 300, "Gradient steps.", lower_bound=1)
@@ -33,14 +34,16 @@ def run(workdir: pathlib.Path, *, steps: int) -> dict[str, Any]:
   turns /= jnp.linalg.norm(turns, axis=-1, keepdims=True)
   cameras = jnp.concatenate([jnp.tile(jnp.array([0.65, 0.0, 0.0]), (_VIEWS, 1)), turns], axis=-1)
 
-  target, before = (fitting.views_of(m, faces, cameras, image_size=_SIZE) for m in (goal, start))
-  fitted = fitting.fit_silhouettes(target, cameras, start, faces, steps=steps)
-  after = fitting.views_of(fitted, faces, cameras, image_size=_SIZE)
+  target, before = (
+    silhouette_fitting.views_of(m, faces, cameras, image_size=_SIZE) for m in (goal, start)
+  )
+  fitted = silhouette_fitting.fit_silhouettes(target, cameras, start, faces, steps=steps)
+  after = silhouette_fitting.views_of(fitted, faces, cameras, image_size=_SIZE)
 
   workdir.mkdir(parents=True, exist_ok=True)
   rows = [_views(mesh, faces, cameras[:_SHOWN]) for mesh in (goal, start, fitted)]
   Image.fromarray(np.uint8(255 * np.concatenate(rows))).save(workdir / "fit.png")
-  first, last = (float(fitting.silhouette_iou(seen, target)) for seen in (before, after))
+  first, last = (float(silhouette_fitting.silhouette_iou(seen, target)) for seen in (before, after))
   return {"iou_before": first, "iou_after": last, "picture": str(workdir / "fit.png")}
 
 

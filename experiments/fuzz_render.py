@@ -15,8 +15,8 @@ import tqdm
 from absl import flags
 
 from experiments import launch
+from experiments.studies import render_fuzz
 from umr_jax.files import write_text
-from umr_jax.render import fuzz
 
 _SETS = flags.DEFINE_integer("sets", 100_000, "Triangle sets to draw.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of all that is random.", lower_bound=0)
@@ -33,7 +33,7 @@ def main() -> dict[str, Any]:
   done = 0
   failures: list[dict[str, Any]] = []
   with tqdm.tqdm(total=_SETS.value, unit="set") as bar:
-    for total, broken in fuzz.check(_SETS.value, seed=_SEED.value):
+    for total, broken in render_fuzz.check(_SETS.value, seed=_SEED.value):
       bar.update(total - done)
       done = total
       failures += [dataclasses.asdict(failure) for failure in broken]

@@ -38,8 +38,6 @@ ROOMS: dict[str, tuple[str, ...]] = {
 }
 # What the renderer may load, besides the standard library and its own layers.
 RENDER_ROOTS = {"jax", "numpy", "jaxtyping", "beartype"}
-# Measures the renderer against others, where these are installed.
-PEER_FILE = "umr_jax/render/peers.py"
 PMAP_FILES = {"umr_jax/train/parallel.py"}
 
 
@@ -111,7 +109,7 @@ def violations(root: pathlib.Path) -> list[str]:
       if target is None:
         external = module.split(".")[0]
         light = external in RENDER_ROOTS or external in sys.stdlib_module_names
-        if unit == "render" and not light and name != PEER_FILE:
+        if unit == "render" and not light:
           found.append(f"{name}:{line}: render imports {external}")
       # A bare name of the package itself, as its version, belongs to no unit.
       elif target in ROOMS and target not in (unit, *ROOMS[unit]):

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from experiments.studies.published import ABLATED, METRICS, SECONDS_PER_IMAGE, TABLES
 from umr_jax.config.settings import Config
-from umr_jax.data.dataset import Dataset, load_dataset, shown_split
+from umr_jax.data.dataset import Dataset, evaluation_split, load_dataset
 from umr_jax.em.run import evaluate_workdir, run
 from umr_jax.files import write_bytes, write_text
 from umr_jax.predict.predictor import load_predictor
@@ -51,7 +51,7 @@ def reproduce(
   else:
     predictor = load_predictor(workdir)
     data = load_dataset(predictor.config.data)
-    evaluation = evaluate_workdir(workdir, split=shown_split(data), dataset=data)
+    evaluation = evaluate_workdir(workdir, split=evaluation_split(data), dataset=data)
   results = {
     "dataset": dataset,
     "rows": table_rows(dataset, evaluation, ablated=ablated),
@@ -130,7 +130,7 @@ def table_rows(
 def seconds_per_image(workdir: pathlib.Path, dataset: Dataset) -> float:
   """The median time from one photograph to its reconstruction, on this machine."""
   predictor = load_predictor(workdir, batch_size=1)
-  split = dataset.splits[shown_split(dataset)]
+  split = dataset.splits[evaluation_split(dataset)]
   spent = []
   for i in range(min(_TIMED, len(split)) + 1):
     example = split[i % len(split)]

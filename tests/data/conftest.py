@@ -1,13 +1,16 @@
 """Servers on this machine that stand for those of published data sets."""
 
+import contextlib
+import ftplib
 import functools
 import http.server
-import pathlib
 import socket
 import socketserver
 import threading
 
 import pytest
+
+_FTP_HOST = "ftp.invalid"
 
 
 class _Server:
@@ -62,22 +65,23 @@ class _FtpHandler(socketserver.StreamRequestHandler):
   """As much of the protocol as fetching a file takes."""
 
   def handle(self):
-    state, place = self.server.state, pathlib.PurePosixPath()
+    state = self.server.state
     self._say("220 ready")
     for line in self.rfile:
       verb, _, value = line.decode().strip().partition(" ")
+      path = value.lstrip("/")
       if verb == "PASV":
         listening = socket.create_server(("127.0.0.1", 0))
         port = listening.getsockname()[1]
         self._say(f"227 passive (127,0,0,1,{port // 256},{port % 256})")
-      elif verb == "RETR" and (state.folder / place / value).is_file():
-        state.asked.append(str(place / value))
-        self._send(listening, state, str(place / value))
-      elif verb == "CWD" and (state.folder / value).is_dir():
-        place = pathlib.PurePosixPath(value)
-        self._say("250 there")
+      elif verb == "SIZE" and (state.folder / path).is_file():
+        self._say(f"213 {(state.folder / path).stat().st_size}")
+      elif verb == "RETR" and (state.folder / path).is_file():
+        state.asked.append(path)
+        self._send(listening, state, path)
       elif verb == "QUIT":
-        self._say("221 bye")
+        with contextlib.suppress(BrokenPipeError):  # of a client that has given up
+          self._say("221 bye")
         return
       else:
         known = {"USER": "331 password?", "PASS": "230 welcome", "TYPE": "200 so be it"}
@@ -127,8 +131,18 @@ def server(tmp_path):
 
 
 @pytest.fixture
-def ftp_server(tmp_path):
-  """Serves a folder by FTP."""
+def ftp_server(tmp_path, monkeypatch):
+  """Serves a folder by FTP under a name of its own: pooch knows FTP's standard port alone."""
   (folder := tmp_path / "served_by_ftp").mkdir()
+  connect = ftplib.FTP.connect
+
+  def redirected(self, host="", port=0, **options):
+    if host == _FTP_HOST:
+      host, port = running.server_address
+    return connect(self, host, port, **options)
+
+  monkeypatch.setattr(ftplib.FTP, "connect", redirected)
   with _Ftp(("127.0.0.1", 0), _FtpHandler) as running:
-    yield from _run(running, _Server(folder), "ftp")
+    for state in _run(running, _Server(folder), "ftp"):
+      state.url = f"ftp://{_FTP_HOST}"
+      yield state

@@ -22,7 +22,7 @@ from umr_jax.geometry import camera
 
 HEIGHT, WIDTH = 40, 60
 FOLDER = "001.Black_footed_Albatross"
-# The bird of every picture: rows 8 to 27, columns 15 to 34.
+# The bird of every image: rows 8 to 27, columns 15 to 34.
 BOX = (15.0, 8.0, 35.0, 28.0)
 
 
@@ -143,7 +143,7 @@ def test_missing_files_say_what_to_extract_where(tmp_path):
     ("train_test_split.txt", "2 yes", r"train_test_split\.txt, line 2: .* found 'yes'"),
     ("train_test_split.txt", "3 1", r"train_test_split\.txt lacks the images \['2'\]"),
     ("parts/part_locs.txt", "1 2 3.0 4.0", r"part_locs\.txt, line 2: expected 5 columns"),
-    ("parts/part_locs.txt", "1 2 x 4.0 1", r"part_locs\.txt, line 2: not numbers"),
+    ("parts/part_locs.txt", "1 2 x 4.0 1", r"part_locs\.txt, line 2: the columns are not numbers"),
     ("parts/part_locs.txt", "1 16 3.0 4.0 1", r"part_locs\.txt, line 2: .* from 1 to 15"),
     ("parts/part_locs.txt", "1 2 nan 4.0 1", r"part_locs\.txt, line 2: .* finite"),
     ("parts/part_locs.txt", "9 2 3.0 4.0 1", r"part_locs\.txt, line 2: .* no image 9"),
@@ -159,7 +159,7 @@ def test_a_bad_line_is_named(tmp_path, file, line, message):
 
 def test_no_bird_for_training_is_an_error_with_the_reasons(tmp_path):
   root = _published(tmp_path, [(1, 5), (0, 15)])
-  with pytest.raises(ValueError, match=r"(?s)no picture for training.*bird_1: 5 visible"):
+  with pytest.raises(ValueError, match=r"(?s)no image for training.*bird_1: 5 visible"):
     _build(root)
 
 
@@ -265,8 +265,8 @@ def test_cleaned_annotations_do_without_cameras_and_drop_as_the_published(tmp_pa
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"rot": np.diag([1.0, 1.0, -1.0])}, "no rotation"),
-    ({"rot": np.diag([1.0, 1.0, 0.5])}, "no rotation"),
+    ({"rot": np.diag([1.0, 1.0, -1.0])}, "not a rotation"),
+    ({"rot": np.diag([1.0, 1.0, 0.5])}, "not a rotation"),
     ({"rot": np.full((3, 3), np.nan)}, "finite"),
     ({"scale": -1.0}, "positive"),
     ({"trans": np.array([[np.inf], [0.0]])}, "finite"),
@@ -299,10 +299,10 @@ def test_malformed_cleaned_annotations_name_file_and_entry(tmp_path):
     _build(root, annotations=annotations)
   bad = _entry("train_1", _motion(1)) | {"parts": np.zeros((3, 14))}
   _save(tmp_path, "train", [entries[0], bad], [_motion(0), _motion(1)])
-  with pytest.raises(ValueError, match=r"train_cub_cleaned\.mat, entry 2: parts \(3, 14\)"):
+  with pytest.raises(ValueError, match=r"train_cub_cleaned\.mat, entry 2: parts is \(3, 14\)"):
     _build(root, annotations=annotations)
   path = annotations / "data" / "train_cub_cleaned.mat"
-  scipy_io.savemat(path, {"pictures": _structs(entries)})
+  scipy_io.savemat(path, {"others": _structs(entries)})
   with pytest.raises(ValueError, match="holds no structs named 'images'"):
     _build(root, annotations=annotations)
   path.write_bytes(b"rubbish")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from umr_jax.config.settings import DataConfig
 from umr_jax.data import dataset as module
-from umr_jax.data.dataset import ExampleMemory, Split, expand_path, load_dataset
+from umr_jax.data.dataset import ExampleCache, Split, expand_path, load_dataset
 from umr_jax.data.synthetic import project
 from umr_jax.data.synthetic_bird import KEYPOINT_NAMES
 from umr_jax.data.transforms import crop, square_box
@@ -165,9 +165,7 @@ def test_memory_keeps_no_more_than_its_budget(config, monkeypatch):
 
   example = split[0]
   arrays = (example.image, example.mask, example.parts, example.keypoints)
-  room = int(1.5 * sum(a.nbytes for a in arrays))
-  monkeypatch.setattr("umr_jax.data.dataset._MEMORY_BYTES", room)
-  memory = ExampleMemory(Source())
+  memory = ExampleCache(Source(), budget=int(1.5 * sum(a.nbytes for a in arrays)))
   kept = Split(memory, [0, 1, 2])
   for _ in range(2):
     assert [e.name for e in kept] == ["train00000", "train00001", "train00002"]
@@ -187,12 +185,12 @@ def test_a_slice_of_a_split_is_a_split(config):
 @pytest.mark.parametrize(
   ("limit", "left"), [(1, [0]), (3, [0, 3, 6]), (5, [0, 2, 4, 6, 8]), (9, list(range(9)))]
 )
-def test_a_thinned_split_is_spread_evenly(limit, left):
-  assert list(Split(list(range(9)), range(9)).thinned(limit)) == left
+def test_a_subsample_is_spread_evenly(limit, left):
+  assert list(Split(list(range(9)), range(9)).subsample(limit)) == left
 
 
-def test_an_empty_split_can_be_thinned():
-  assert len(Split([], []).thinned(3)) == 0
+def test_an_empty_split_can_be_subsampled():
+  assert len(Split([], []).subsample(3)) == 0
 
 
 def test_the_planes_project_onto_their_masks(tmp_path):

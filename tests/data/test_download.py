@@ -1,13 +1,104 @@
-"""Archives are unpacked whole or not at all; a server on this machine stands for the real one."""
+"""Files arrive and archives are unpacked whole or not at all; local servers stand for the real."""
 
 import dataclasses
 import hashlib
 import tarfile
+import time
 
+import pooch
 import pytest
 
-from umr_jax.data import cub
-from umr_jax.data.download import Archive, unpack
+from umr_jax.data import cub, download
+from umr_jax.data.download import AbsentError, Archive, UnreachableError, fetch, unpack
+
+CONTENT = bytes(range(256)) * 40
+
+
+@pytest.fixture(params=["http", "ftp"])
+def either(request):
+  """One server of each kind, with a file in a folder of it."""
+  state = request.getfixturevalue({"http": "server", "ftp": "ftp_server"}[request.param])
+  (state.folder / "sets").mkdir()
+  (state.folder / "sets" / "A+b.bin").write_bytes(CONTENT)
+  return state
+
+
+def _left(folder):
+  return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_a_file_arrives_in_a_folder_that_is_made(either, tmp_path):
+  path = tmp_path / "data" / "deep" / "A+b.bin"
+  fetch(f"{either.url}/sets/A+b.bin", path, sha256=hashlib.sha256(CONTENT).hexdigest())
+  assert path.read_bytes() == CONTENT and _left(path.parent) == ["A+b.bin"]
+  # Others may read it as any file that is made here.
+  (tmp_path / "other").write_text("")
+  assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_file_that_the_server_lacks_is_told_from_a_server_that_is_not_there(either, tmp_path):
+  with pytest.raises(AbsentError, match=r"sets/none\.bin cannot be fetched: .*(404|550)"):
+    fetch(f"{either.url}/sets/none.bin", tmp_path / "data" / "none.bin")
+  dead = f"{either.url.partition(':')[0]}://127.0.0.1:9/none.bin"
+  with pytest.raises(UnreachableError, match="cannot be fetched"):
+    fetch(dead, tmp_path / "data" / "none.bin")
+  assert _left(tmp_path / "data") == []
+
+
+def test_a_silent_server_is_given_up(either, tmp_path, monkeypatch):
+  either.silent.add("sets/A+b.bin")
+  start = time.monotonic()
+  monkeypatch.setattr(download, "TIMEOUT", 0.2)
+  with pytest.raises(UnreachableError, match="cannot be fetched"):
+    fetch(f"{either.url}/sets/A+b.bin", tmp_path / "data" / "A+b.bin")
+  assert time.monotonic() - start < 5.0
+  assert _left(tmp_path / "data") == []
+
+
+def test_half_a_file_is_not_kept(server, tmp_path):
+  (server.folder / "a.bin").write_bytes(CONTENT)
+  server.cut.add("a.bin")
+  with pytest.raises(UnreachableError, match="cannot be fetched"):
+    fetch(f"{server.url}/a.bin", tmp_path / "data" / "a.bin")
+  assert _left(tmp_path / "data") == []
+
+
+def test_a_server_that_is_busy_is_there(server, tmp_path):
+  server.busy.add("a.bin")
+  with pytest.raises(OSError, match="503") as caught:
+    fetch(f"{server.url}/a.bin", tmp_path / "data" / "a.bin")
+  assert not isinstance(caught.value, (AbsentError, UnreachableError))
+
+
+def test_an_interruption_leaves_nothing(server, tmp_path, monkeypatch):
+  (server.folder / "a.bin").write_bytes(CONTENT)
+  whole = pooch.HTTPDownloader.__call__
+
+  def interrupted(self, url, output_file, *args):
+    whole(self, url, output_file, *args)
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(pooch.HTTPDownloader, "__call__", interrupted)
+  with pytest.raises(KeyboardInterrupt):
+    fetch(f"{server.url}/a.bin", tmp_path / "data" / "a.bin")
+  assert _left(tmp_path / "data") == []
+
+
+def test_an_error_of_the_disk_is_not_blamed_on_the_server(server, tmp_path):
+  (server.folder / "a.bin").write_bytes(CONTENT)
+  (tmp_path / "data").write_text("a file where a folder should be")
+  with pytest.raises(OSError, match="data") as caught:
+    fetch(f"{server.url}/a.bin", tmp_path / "data" / "a.bin")
+  assert caught.value.errno is not None
+  assert not isinstance(caught.value, (AbsentError, UnreachableError))
+
+
+@pytest.mark.parametrize("content", [b"<html>sign in</html>", b""])
+def test_a_page_in_place_of_the_file_is_not_kept(server, tmp_path, content):
+  (server.folder / "a.jpg").write_bytes(content)
+  with pytest.raises(OSError, match="another kind of file"):
+    fetch(f"{server.url}/a.jpg", tmp_path / "data" / "a.jpg", begins=[b"\xff\xd8"])
+  assert _left(tmp_path / "data") == []
 
 
 def _archive(folder, content="birds", *, name="birds.tgz", url=""):
@@ -24,10 +115,6 @@ def _archive(folder, content="birds", *, name="birds.tgz", url=""):
 def _trusting(archive, path):
   """The archive, if this were the published file."""
   return dataclasses.replace(archive, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-
-
-def _left(folder):
-  return sorted(path.name for path in folder.iterdir())
 
 
 def test_an_archive_is_fetched_and_not_kept(server, tmp_path):

@@ -134,7 +134,7 @@ def test_grey_cmyk_and_16_bit_photographs_become_rgb(folder):
 def test_the_exif_orientation_is_honoured(folder):
   upright = _disc(height=60, width=40, x=20.0, y=15.0)
   _add(folder, "a", mask=upright)
-  # Orientation 6: the file holds the picture turned left by a quarter.
+  # Orientation 6: the file holds the image turned left by a quarter.
   exif = Image.Exif()
   exif[0x0112] = 6
   turned = _image(upright).transpose(Image.Transpose.ROTATE_90)
@@ -267,7 +267,7 @@ def _annotate(folder, points=None):
   """One image with a mesh, its camera and its keypoints, all of a square of half side 10 px."""
   vertices = np.array([[0, -1, -1], [0, 1, -1], [0, 1, 1], [0, -1, 1]], np.float32)
   rotation = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, -1.0], [-1.0, 0.0, 0.0]])
-  # The frame of a 60 x 40 picture is the square of 60 px about its centre.
+  # The frame of a 60 x 40 image is the square of 60 px about its centre.
   scale, tx, ty = 10.0 / 30.0, (25.0 - 30.0) / 30.0, (18.0 - 20.0) / 30.0
   mask = np.zeros((HEIGHT, WIDTH), bool)
   mask[8:28, 15:35] = True
@@ -294,7 +294,7 @@ def test_cameras_keypoints_and_meshes_stay_with_the_pixels(folder, margin):
   assert example.shape == "square"
   np.testing.assert_array_equal(contents.meshes["square"][0], vertices)
   cut = crop(example, square_box(example.box, padding=0.0), image_size=32)
-  # The crop is the mask's box, the square's picture: everything lands on its corners.
+  # The crop is the mask's box, the square's image: everything lands on its corners.
   tolerance = 1e-5 if margin < 1 else 0.06  # the second is resampled: its box is whole pixels
   screen = project(vertices, cut.camera)[:, :2]
   np.testing.assert_allclose(screen, [[-1, 1], [1, 1], [1, -1], [-1, -1]], atol=tolerance)
@@ -423,7 +423,7 @@ def test_what_belongs_to_no_image_is_listed(folder):
   assert all("does not hold: stray" in reason for _, reason in contents.skipped)
 
 
-def test_a_strangers_part_map_does_not_decide_how_many_parts_there_are(folder):
+def test_an_unmatched_part_map_does_not_decide_how_many_parts_there_are(folder):
   (folder / "parts").mkdir()
   for name, count in (("AAA", 9), ("a", 3)):
     np.savez(folder / "parts" / f"{name}.npz", probs=np.ones((HEIGHT, WIDTH, count)))

@@ -76,7 +76,7 @@ def test_the_first_layout_that_exists_is_read(tmp_path):
     _add_mask(tmp_path, name, _rectangle(10, 5, 30, 25))
   examples, contents = _build(tmp_path)
   assert list(examples) == ["a"]
-  assert contents.skipped == [("b", f"masks/{ZEBRA}/b.png belongs to no photograph")]
+  assert contents.skipped == [("b", f"masks/{ZEBRA}/b.png belongs to no image")]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_masks_by_object_are_examples_whatever_the_boxes_say(tmp_path):
   ]
 
 
-def test_a_photographs_whole_name_comes_before_an_objects_number(tmp_path):
+def test_an_images_whole_name_comes_before_an_objects_number(tmp_path):
   for name in ("a", "a_1"):
     _add_image(tmp_path, name)
     _add_mask(tmp_path, name, _rectangle(10, 5, 30, 25))
@@ -133,7 +133,7 @@ def test_a_photographs_whole_name_comes_before_an_objects_number(tmp_path):
   assert list(examples) == ["a", "a_1"]
 
 
-def test_the_split_is_by_photograph_and_depends_on_its_seed(tmp_path):
+def test_the_split_is_by_image_and_depends_on_its_seed(tmp_path):
   for index in range(10):
     _add_image(tmp_path, f"z{index}")
     for key in range(2):
@@ -207,7 +207,7 @@ def test_every_bad_item_is_skipped_with_its_reason(tmp_path):
   _add_mask(tmp_path, "small", _rectangle(10, 10, 14, 14))
   _add_mask(tmp_path, "shape", np.ones((30, 30), bool))
   _add_boxes(tmp_path, "outside", [(41, 1, 60, 40), (1, 1, 5, 5)])
-  (tmp_path / ZEBRA / "text.JPEG").write_text("no picture")
+  (tmp_path / ZEBRA / "text.JPEG").write_text("no image")
   _add_mask(tmp_path, "stray", whole)
   _add_image(tmp_path, "fine", suffix=".jpg")
   examples, contents = _build(tmp_path)
@@ -218,12 +218,12 @@ def test_every_bad_item_is_skipped_with_its_reason(tmp_path):
     "xml": "its boxes, xml.xml, cannot be read (no element found",
     "box": "a box from (40.0, 1.0) to (31.0, 10.0)",
     "numbers": "a box from (nan, nan)",
-    "size": "are of a picture of 500 x 40 pixels, the image (upright by its EXIF) is 60 x 40",
+    "size": "are of an image of 500 x 40 pixels, the image (upright by its EXIF) is 60 x 40",
     "small": "4 pixels long",
     "shape": "the mask is 30 x 30 pixels",
     "outside": "the mask is empty",
     "text": "text.JPEG cannot be read",
-    "stray": "belongs to no photograph",
+    "stray": "belongs to no image",
     "fine.jpg": "fine.JPEG has the same name",
   }
   assert set(reasons) == set(expected)

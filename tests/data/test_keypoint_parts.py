@@ -40,7 +40,7 @@ def test_without_a_visible_keypoint_there_is_no_map():
   assert parts_of(example([[6.0, 10.0, 0], [34.0, 10.0, 0]]), [[0], [1]]) is None
 
 
-def test_training_pictures_alone_get_them(tmp_path):
+def test_training_images_alone_get_them(tmp_path):
   settings = dataclasses.replace(tiny_config(tmp_path).data, parts="keypoints")
   data = load_dataset(settings)
   given = load_dataset(dataclasses.replace(settings, parts="given"))

@@ -42,7 +42,7 @@ class FakeSet:
     self.boxes[split].append([image, "xclick", label, 1, *box, *set_flags])
     return path
 
-  def picture(self, image, split="train"):
+  def add_image(self, image, split="train"):
     (self.root / split).mkdir(exist_ok=True)
     pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     pixels[..., 0] = np.arange(WIDTH)
@@ -51,14 +51,14 @@ class FakeSet:
   def mask(self, path, folder="masks/train", pixels=None):
     (self.root / folder).mkdir(parents=True, exist_ok=True)
     if pixels is None:
-      # Twice the picture's size: columns 15 to 44 and rows 10 to 29 of the picture.
+      # Twice the image's size: columns 15 to 44 and rows 10 to 29 of the image.
       pixels = np.zeros((2 * HEIGHT, 2 * WIDTH), bool)
       pixels[20:60, 30:90] = True
     Image.fromarray(pixels).convert("1").save(self.root / folder / path)
 
   def whole(self, image, *, split="train", folder=None, **options):
     path = self.add(image, split=split, **options)
-    self.picture(image, split)
+    self.add_image(image, split)
     self.mask(path, folder or f"masks/{split}")
     return path
 
@@ -108,7 +108,7 @@ def test_the_splits_and_a_mask_of_twice_the_size(fake):
   np.testing.assert_allclose(example.image[0, :, 0], np.arange(15, 45), atol=2)
 
 
-def test_two_objects_of_one_picture_are_two_examples(fake):
+def test_two_objects_of_one_image_are_two_examples(fake):
   fake.whole("0a", box_id="p1", box=(0.25, 0.75, 0.25, 0.75))
   fake.whole("0a", box_id="p2", box=(0.5, 0.9, 0.25, 0.75), IsOccluded=1)
   fake.whole("0a", box_id="p3", box=(0.1, 0.9, 0.1, 0.9))
@@ -182,13 +182,13 @@ def test_an_unknown_class_lists_what_is_close(fake):
 
 def test_what_is_missing_or_damaged_is_skipped_with_its_reason(fake):
   fake.whole("fine")
-  fake.mask(fake.add("nopicture"))
+  fake.mask(fake.add("noimage"))
   fake.add("nomask")
-  fake.picture("nomask")
+  fake.add_image("nomask")
   paths = {name: fake.whole(name) for name in ("empty", "turned", "text")}
   fake.mask(paths["empty"], pixels=np.zeros((HEIGHT, WIDTH), bool))
   fake.mask(paths["turned"], pixels=np.ones((WIDTH, HEIGHT), bool))
-  (fake.root / "train" / "text.jpg").write_text("no picture")
+  (fake.root / "train" / "text.jpg").write_text("no image")
   fake.whole("number", mask_box=("0.1", "x", "0.1", "0.9"))
   fake.whole("nan", mask_box=("nan", "0.5", "0.1", "0.9"))
   fake.whole("boxless", box=("", "0.5", "0.1", "0.9"), mask_box=BOX)
@@ -200,7 +200,7 @@ def test_what_is_missing_or_damaged_is_skipped_with_its_reason(fake):
     ("nan_b0", f"{file}, line 9: ['nan', '0.5', '0.1', '0.9'] is no box"),
     ("boxless", "train-annotations-bbox.csv, line 10: ['', '0.5', '0.1', '0.9'] is no box"),
     ("boxless_b0", "no box of train-annotations-bbox.csv fits"),
-    ("nopicture_b0", "there is no train/nopicture.jpg"),
+    ("noimage_b0", "there is no train/noimage.jpg"),
     ("nomask_b0", "there is no masks/train/nomask_m05z6w_b0.png"),
     ("empty_b0", "the mask is empty (no value of at least half)"),
     ("turned_b0", "the mask is 40 x 60 pixels, of another shape than the image's 60 x 40"),

@@ -2,15 +2,17 @@
 
 import dataclasses
 import hashlib
+import pathlib
 import shutil
 import time
 import zipfile
 
+import pooch
 import pytest
 
 from tests.data.test_openimages import PERSON, FakeSet
 from umr_jax.config.settings import DataConfig
-from umr_jax.data import fetch, openimages_files
+from umr_jax.data import download, openimages_files
 from umr_jax.data.openimages import openimages_builder
 from umr_jax.data.sources import make_builder
 
@@ -69,7 +71,7 @@ def served(server, tmp_path, monkeypatch):
     images=f"{server.url}/photos/{{split}}/{{image}}.jpg",
   )
   monkeypatch.setattr(openimages_files, "ADDRESSES", addresses)
-  monkeypatch.setattr(fetch, "PATIENCE", 0.4)
+  monkeypatch.setattr(download, "TIMEOUT", 0.4)
   return state
 
 
@@ -149,7 +151,7 @@ def test_zip_files_in_the_folder_are_used_and_kept(served, tmp_path):
     ("page", "is another kind of file: it begins with b'<html>"),
   ],
 )
-def test_a_photograph_that_fails_is_skipped_with_its_reason(served, tmp_path, trouble, reason):
+def test_an_image_that_fails_is_skipped_with_its_reason(served, tmp_path, trouble, reason):
   root, photo = tmp_path / "data", served.server.folder / "photos" / "train" / "0a.jpg"
   content = photo.read_bytes()
   if trouble == "absent":
@@ -199,7 +201,7 @@ def test_the_training_boxes_are_compared_with_their_checksum(served, tmp_path):
     _build(tmp_path / "data")
 
 
-def test_a_silent_server_of_photographs_is_one_error_and_the_next_time_goes_on(
+def test_a_silent_server_of_images_is_one_error_and_the_next_time_goes_on(
   served, tmp_path, monkeypatch
 ):
   root = tmp_path / "data"
@@ -220,7 +222,7 @@ def test_a_silent_server_of_photographs_is_one_error_and_the_next_time_goes_on(
   assert not list((root / "train").iterdir()) and not (root / "unavailable.txt").exists()
   served.server.silent.clear()
   # Now a busy machine may take its time.
-  monkeypatch.setattr(fetch, "PATIENCE", 20.0)
+  monkeypatch.setattr(download, "TIMEOUT", 20.0)
   names, _ = _build(root)
   assert len(names) == 103
   # Masks were there already, but those of the splits that had not been reached.
@@ -271,19 +273,20 @@ def test_names_that_lead_elsewhere_are_not_followed(served, tmp_path):
 
 def test_an_interruption_leaves_whole_files_alone(served, tmp_path, monkeypatch):
   root = tmp_path / "data"
-  stream = fetch.Fetcher._stream
+  whole = pooch.HTTPDownloader.__call__
 
-  def interrupted(self, url, path, begins):
-    stream(self, url, path, begins)
+  def interrupted(self, url, output_file, *args):
+    whole(self, url, output_file, *args)
     if url.endswith("1a.jpg"):
+      path = pathlib.Path(output_file)
       path.write_bytes(path.read_bytes()[:100])
       raise KeyboardInterrupt
 
-  monkeypatch.setattr(fetch.Fetcher, "_stream", interrupted)
+  monkeypatch.setattr(pooch.HTTPDownloader, "__call__", interrupted)
   with pytest.raises(KeyboardInterrupt):
     _build(root)
   assert set(_files(root)) <= set(COMPLETE) - {"train/1a.jpg"}
-  monkeypatch.setattr(fetch.Fetcher, "_stream", stream)
+  monkeypatch.setattr(pooch.HTTPDownloader, "__call__", whole)
   assert _build(root)[0] == ["0a_b0", "1a_b0", "fa_b0"] and _files(root) == COMPLETE
 
 

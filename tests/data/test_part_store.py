@@ -1,4 +1,4 @@
-"""Part stores: what comes back is what went in, on its picture's own pixels, for training alone."""
+"""Part stores: what comes back is what went in, on its image's own pixels, for training alone."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from umr_jax.data.dataset import load_dataset
 from umr_jax.data.part_store import (
   from_bytes,
   make_store,
-  on_picture,
+  paste_part_map,
   read_store,
   to_bytes,
   with_part_maps,
@@ -69,10 +69,10 @@ def test_a_file_that_holds_something_else_is_refused_by_name(tmp_path, content):
 
 
 @pytest.mark.parametrize("shape", [(40, 40), (30, 50), (50, 30)])
-def test_a_map_lies_on_the_picture_where_its_crop_was_cut(shape):
-  # The crop reaches beyond the picture on every side but one.
+def test_a_map_lies_on_the_image_where_its_crop_was_cut(shape):
+  # The crop reaches beyond the image on every side but one.
   square = (-5.0, 6.0, 48.0)
-  placed = on_picture(blocks(16), square, shape)
+  placed = paste_part_map(blocks(16), square, shape)
   assert placed.shape == (*shape, 3)
   np.testing.assert_allclose(placed.sum(-1), 1.0, atol=1e-5)
   for row in range(shape[0]):
@@ -100,7 +100,7 @@ def test_cutting_the_crop_again_gives_the_map_back(tmp_path):
   assert wrong.mean() < 0.02  # only where two blocks meet
 
 
-def test_test_pictures_get_no_maps_and_strangers_are_refused(tmp_path):
+def test_test_images_get_no_maps_and_other_names_are_refused(tmp_path):
   data = load_dataset(tiny_config(tmp_path).data)
   names = [data.splits[s][0].name for s in ("train", "test")]
   maps = np.stack([(255 * blocks(8)).astype(np.uint8)] * 2)
@@ -109,9 +109,9 @@ def test_test_pictures_get_no_maps_and_strangers_are_refused(tmp_path):
   assert found.splits["train"][1].parts is None  # not in the store
   assert found.splits["test"][0].parts is None
   assert data.splits["train"][0].parts.shape[-1] == 1 + len(data.part_names)  # as it was
-  strangers = make_store(["x"], [(0.0, 0.0, 1.0)], maps[:1])
-  with pytest.raises(ValueError, match="other pictures"):
-    with_part_maps(data, strangers)
+  others = make_store(["x"], [(0.0, 0.0, 1.0)], maps[:1])
+  with pytest.raises(ValueError, match="other images"):
+    with_part_maps(data, others)
 
 
 def test_own_maps_are_hidden_where_others_are_asked_for(tmp_path):

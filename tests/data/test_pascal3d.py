@@ -15,7 +15,7 @@ from umr_jax.data.transforms import keypoints_to_square
 from umr_jax.geometry import camera
 
 HEIGHT, WIDTH = 40, 60
-# The object of every picture: rows 8 to 27, columns 15 to 34; pixels count from 1 in the files.
+# The object of every image: rows 8 to 27, columns 15 to 34; pixels count from 1 in the files.
 BOX = (15.0, 8.0, 35.0, 28.0)
 NAMES = ("left_front_wheel", "left_back_wheel", "right_front_wheel", "right_back_wheel", "roof")
 # In the release's frame: left, back, up. A box that is longer than wide, with a wedge for a front.
@@ -88,7 +88,7 @@ def root(tmp_path):
 
 
 def make_release(root):
-  """The release with one picture of ImageNet and none of PASCAL."""
+  """The release with one image of ImageNet and none of PASCAL."""
   (root / "CAD").mkdir(parents=True)
   models = []
   for scale in (1.0, 1.5, 2.0):
@@ -111,7 +111,7 @@ def _build(root, *, margin=10.0):
   return {example.name: example for example in builder.examples()}, builder.contents()
 
 
-def test_a_picture_of_imagenet_is_read_with_all_that_belongs_to_it(root):
+def test_an_image_of_imagenet_is_read_with_all_that_belongs_to_it(root):
   examples, contents = _build(root)
   assert list(examples) == ["n02814533_1_1"] and contents.skipped == []
   assert contents.splits == {"train": [0], "test": []}
@@ -174,7 +174,7 @@ def test_the_stored_camera_puts_the_model_where_the_released_one_does(root, marg
   example = examples["n02814533_1_1"]
   vertices = contents.meshes[example.shape][0]
   screen = np.asarray(camera.project(jnp.asarray(vertices), jnp.asarray(example.camera)))
-  # The keypoints say how far the stored picture is shifted.
+  # The keypoints say how far the stored image is shifted.
   shift = example.keypoints[0, :2] - [15.5, 9.5]
   pixels = _released_projection(1.5 * CAD, view)[0] - 0.5 + shift
   expected = keypoints_to_square(np.column_stack([pixels, pixels[:, 0]]), _frame(example))
@@ -215,7 +215,7 @@ def test_pascals_lists_split_and_what_they_do_not_name_is_left_out(root):
   train = ["n02814533_1_1", "2008_000001_1", "2008_000002_1"]
   assert [names[i] for i in contents.splits["train"]] == train
   assert [names[i] for i in contents.splits["test"]] == ["2008_000003_1", "2008_000004_1"]
-  assert contents.skipped == [("2008_000005_1", "its picture is in neither of PASCAL's lists")]
+  assert contents.skipped == [("2008_000005_1", "its image is in neither of PASCAL's lists")]
 
 
 def test_objects_of_no_use_are_left_out_with_their_reasons(root):
@@ -257,7 +257,7 @@ def test_the_models_that_are_used_are_kept_by_their_numbers(root):
   assert examples["n1_1"].shape == "car03"
 
 
-def test_every_object_of_a_picture_has_its_own_mask(root):
+def test_every_object_of_an_image_has_its_own_mask(root):
   second = (36.0, 10.0, 56.0, 30.0)
   add(root, "n1", _object(), _object(bbox=np.array([37.0, 11.0, 56.0, 30.0])), mask=False)
   folder = root / "Masks" / "car_imagenet"
@@ -344,11 +344,11 @@ def test_malformed_lists_and_models_are_named(root):
   with pytest.raises(ValueError, match=r"car_val\.txt, line 2: expected 2 columns"):
     _build(root)
   for model, message in (
-    ({"vertices": CAD, "faces": FACES + 7}, "model 2: .* faces not of vertices"),
-    ({"vertices": CAD * np.nan, "faces": FACES}, "model 2: vertices not finite"),
-    ({"vertices": CAD[:, :2], "faces": FACES}, "model 2: vertices not finite, or faces not"),
-    ({"vertices": CAD, "faces": []}, "model 2: .* faces not of vertices"),
-    ({"vertices": CAD, "faces": "none"}, "model 2: no vertices and faces"),
+    ({"vertices": CAD, "faces": FACES + 7}, r"model 2 has no finite \[V, 3\] vertices and faces"),
+    ({"vertices": CAD * np.nan, "faces": FACES}, r"model 2 has no finite \[V, 3\] vertices"),
+    ({"vertices": CAD[:, :2], "faces": FACES}, r"model 2 has no finite \[V, 3\] vertices"),
+    ({"vertices": CAD, "faces": []}, r"model 2 has no finite \[V, 3\] vertices and faces"),
+    ({"vertices": CAD, "faces": "none"}, "model 2 has no vertices and faces"),
   ):
     good = {"vertices": CAD, "faces": FACES}
     scipy_io.savemat(root / "CAD" / "car.mat", {"car": _structs([good, model])})

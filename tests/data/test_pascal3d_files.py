@@ -11,7 +11,7 @@ import pytest
 
 from tests.data.test_pascal3d import add, make_release
 from umr_jax.config.settings import DataConfig
-from umr_jax.data import fetch, pascal3d_files
+from umr_jax.data import download, pascal3d_files
 from umr_jax.data.pascal3d import pascal3d_builder
 from umr_jax.data.sources import make_builder
 
@@ -20,7 +20,7 @@ DEAD = "http://127.0.0.1:9"
 
 
 def _pack(folder, monkeypatch, release_url=DEAD, voc_url=DEAD, voc_folder=None, with_voc=False):
-  """Both archives with a set of two pictures, and the addresses that lead to them."""
+  """Both archives with a set of two images, and the addresses that lead to them."""
   made = make_release(folder / "made" / RELEASE.content)
   add(made, "2008_000003", source="pascal")
   shutil.rmtree(made / "Masks")
@@ -114,7 +114,7 @@ def test_what_cannot_be_fetched_is_said_with_what_to_do(
   server, ftp_server, tmp_path, monkeypatch, what, which
 ):
   _pack(ftp_server.folder, monkeypatch, ftp_server.url, server.url, server.folder)
-  monkeypatch.setattr(fetch, "PATIENCE", 0.3)
+  monkeypatch.setattr(download, "TIMEOUT", 0.3)
   state, attribute = {"release": (ftp_server, "RELEASE"), "voc": (server, "VOC_2012")}[which]
   archive = getattr(pascal3d_files, attribute)
   if what == "absent":
@@ -128,7 +128,12 @@ def test_what_cannot_be_fetched_is_said_with_what_to_do(
   reason = (
     r"PASCAL3D\+ is not complete in .*cannot be fetched: .*release1\.1\.zip from https.*beside"
   )
-  with pytest.raises(OSError, match=reason):
+  if (what, which) == (
+    "cut",
+    "release",
+  ):  # FTP does not say how long a file is, but a zip file does
+    reason = r"release1\.1\.zip cannot be unpacked"
+  with pytest.raises((OSError, ValueError), match=reason):
     _names(tmp_path / "data")
   assert time.monotonic() - start < 5.0
   # The next time goes on from here.
@@ -199,8 +204,6 @@ def test_folders_of_silhouettes_that_are_missing_are_said(tmp_path, monkeypatch,
   _pack(data, monkeypatch)
   with caplog.at_level("WARNING", logger="absl"):
     builder = pascal3d_builder(data, category="car", margin=0.25, download=True)
-  assert (
-    "Masks/car_imagenet: pictures of car_imagenet that VOC 2012 has not segmented" in caplog.text
-  )
-  with pytest.raises(ValueError, match="n02814533_1_1: no silhouette: none of VOC 2012"):
+  assert "Masks/car_imagenet: images of car_imagenet that VOC 2012 has not segmented" in caplog.text
+  with pytest.raises(ValueError, match="n02814533_1_1: it has no silhouette: none of VOC 2012"):
     list(builder.examples())

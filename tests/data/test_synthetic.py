@@ -7,24 +7,24 @@ import pytest
 from umr_jax.data.synthetic import (
   IMAGE_SIZE,
   SyntheticBuilder,
-  draw_image,
   project,
+  render_image,
   view_rotation,
 )
-from umr_jax.data.synthetic_bird import KEYPOINT_FLIP, KEYPOINT_NAMES, build_bird, draw_shape
-from umr_jax.data.synthetic_paint import PART_NAMES
+from umr_jax.data.synthetic_appearance import PART_NAMES
+from umr_jax.data.synthetic_bird import KEYPOINT_FLIP, KEYPOINT_NAMES, build_bird, sample_shape
 from umr_jax.data.transforms import crop, square_box
 from umr_jax.geometry import camera
 
 
 @pytest.fixture(scope="module")
 def drawn():
-  return [draw_image(seed=0, split="train", index=index) for index in range(12)]
+  return [render_image(seed=0, split="train", index=index) for index in range(12)]
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_bird_is_closed_outward_symmetric_and_of_diagonal_two(seed):
-  bird = build_bird(draw_shape(np.random.default_rng(seed)))
+  bird = build_bird(sample_shape(np.random.default_rng(seed)))
   edges = np.concatenate([bird.faces[:, [i, (i + 1) % 3]] for i in range(3)])
   directed = {tuple(edge) for edge in edges.tolist()}
   # Every directed edge once, and its reverse once: closed and consistently wound.
@@ -99,11 +99,11 @@ def test_visible_keypoints_lie_on_the_bird_and_hidden_ones_occur(drawn):
         assert mask[int(y) : int(y) + 5, int(x) : int(x) + 5].max() > 0.5, name
 
 
-def test_a_picture_depends_on_seed_split_and_index_alone(drawn):
-  again = draw_image(seed=0, split="train", index=3)
+def test_an_image_depends_on_seed_split_and_index_alone(drawn):
+  again = render_image(seed=0, split="train", index=3)
   np.testing.assert_array_equal(again.example.image, drawn[3].example.image)
   for other in (dict(seed=1, split="train"), dict(seed=0, split="test")):
-    assert (draw_image(index=3, **other).example.image != again.example.image).any()
+    assert (render_image(index=3, **other).example.image != again.example.image).any()
 
 
 def test_the_builder_draws_both_splits_in_order():
@@ -128,7 +128,7 @@ def test_neither_a_constant_mask_nor_a_sphere_explains_the_test_birds():
   size = 96
   crops = []
   for index in range(100):
-    example = draw_image(seed=0, split="test", index=index).example
+    example = render_image(seed=0, split="test", index=index).example
     crops.append(crop(example, square_box(example.box, padding=0.05), image_size=size))
   masks = np.stack([item.mask for item in crops])
   hard = masks >= 0.5
@@ -147,6 +147,6 @@ def test_neither_a_constant_mask_nor_a_sphere_explains_the_test_birds():
     for r in np.linspace(0.1, 1.0, 19)
   )
   print(f"constant mask {constant:.3f}, sphere with the true camera {sphere:.3f}")  # noqa: T201
-  # What a learned template must beat; easier pictures would not need one.
+  # What a learned template must beat; easier images would not need one.
   assert constant <= 0.50
   assert sphere <= 0.60

@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from umr_jax.data.synthetic import draw_image
+from umr_jax.data.synthetic import render_image
 from umr_jax.data.tfds_io import CorruptDataError, ExampleReader, write_examples
 
 
 @pytest.fixture(scope="module")
 def examples():
-  full = [draw_image(seed=0, split="train", index=index).example for index in range(5)]
+  full = [render_image(seed=0, split="train", index=index).example for index in range(5)]
   bare = dict(parts=None, keypoints=None, camera=None, shape=None)
   return [*full, dataclasses.replace(full[0], name="bäre", **bare)]
 
@@ -31,7 +31,7 @@ def test_what_is_read_is_what_was_written(examples, directory, capsys):
     read = reader[index]
     assert (read.name, read.shape, read.box) == (written.name, written.shape, written.box)
     difference = read.image.astype(int) - written.image
-    assert np.abs(difference).mean() < 5.0  # JPEG of a noisy picture
+    assert np.abs(difference).mean() < 5.0  # JPEG of a noisy image
     np.testing.assert_allclose(read.mask, written.mask, atol=0.5 / 255.0)
     assert read.mask.dtype == np.float32
     for field in ("parts", "keypoints", "camera"):

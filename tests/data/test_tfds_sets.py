@@ -64,14 +64,14 @@ def _encoded(pixels, file_format="PNG", mode=None):
   return buffer.getvalue()
 
 
-def _picture():
+def _pixels():
   pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
   pixels[..., 0] = 4 * np.arange(WIDTH)
   return pixels
 
 
 def _image(mode="RGB"):
-  return _encoded(_picture(), "JPEG", mode)
+  return _encoded(_pixels(), "JPEG", mode)
 
 
 PET_FEATURES = {
@@ -254,7 +254,7 @@ def test_the_first_mask_feature_is_taken_and_cmyk_and_grey_become_rgb(tmp_path):
 def test_every_bad_record_is_skipped_with_its_reason(tmp_path):
   records = [_pet("fine"), _pet("empty", mask=np.full((HEIGHT, WIDTH), 2, np.uint8))]
   records += [_pet("shape", mask=TRIMAP[:30]), _pet("text"), _pet("damaged")]
-  records[3]["image"] = b"no picture"
+  records[3]["image"] = b"no image"
   records[4]["segmentation_mask"] = records[4]["segmentation_mask"][:60]
   _prepare(tmp_path, PET_FEATURES, {"train": records})
   examples, contents = _build(tmp_path, test_fraction=0.0)

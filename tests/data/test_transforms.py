@@ -7,16 +7,25 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from umr_jax.data.example import Example, frame_square, mask_box
-from umr_jax.data.synthetic import draw_image, project
+from umr_jax.config.settings import DataConfig
+from umr_jax.data.example import Example, mask_box
+from umr_jax.data.synthetic import project, render_image
 from umr_jax.data.synthetic_bird import KEYPOINT_FLIP
-from umr_jax.data.transforms import barrier, crop, mirror_camera, move_camera, square_box
+from umr_jax.data.transforms import (
+  CropSpec,
+  barrier,
+  crop,
+  crop_about_box,
+  mirror_camera,
+  move_camera,
+  square_box,
+)
 from umr_jax.geometry.camera import mirror
 
 
 @pytest.fixture(scope="module")
 def bird():
-  return draw_image(seed=0, split="train", index=0)
+  return render_image(seed=0, split="train", index=0)
 
 
 def _example(image, mask, **more):
@@ -88,6 +97,16 @@ def test_masks_keypoints_and_cameras_move_together(bird, square, mirror):
   np.testing.assert_allclose(found, drawn, atol=0.08)
 
 
+def test_a_crop_about_the_box_follows_size_and_padding_of_its_spec_alone(bird):
+  config = DataConfig(image_size=48, padding=0.2, jitter=0.1, mirror=True)
+  spec = CropSpec.from_config(config)
+  assert spec == CropSpec(image_size=48, padding=0.2, jitter=0.1, mirror=True)
+  found = crop_about_box(bird.example, spec)
+  square = square_box(bird.example.box, padding=0.2)
+  assert found.square == square and not found.mirrored
+  np.testing.assert_array_equal(found.image, crop(bird.example, square, image_size=48).image)
+
+
 def test_mirroring_needs_a_flip_that_fits(bird):
   with pytest.raises(ValueError, match="permutation"):
     crop(bird.example, (0.0, 0.0, 160.0), image_size=32, mirror=True, keypoint_flip=(0, 1))
@@ -113,11 +132,6 @@ def test_a_camera_moved_there_and_back_is_the_same(bird):
   there = move_camera(bird.example.camera, source=first, target=second)
   back = move_camera(there, source=second, target=first)
   np.testing.assert_allclose(back, bird.example.camera, atol=1e-5)
-
-
-def test_the_frame_of_an_oblong_image_is_the_square_around_its_centre():
-  assert frame_square(100, 100) == (0.0, 0.0, 100.0)
-  assert frame_square(60, 100) == (0.0, -20.0, 100.0)
 
 
 def test_the_barrier_matches_the_distances_it_is_made_of(rng):

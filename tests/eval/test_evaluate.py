@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, Split
 from umr_jax.data.example import Example, mask_box
+from umr_jax.data.transforms import CropSpec
 from umr_jax.data.zbuffer import zbuffer
 from umr_jax.eval.collect_landmarks import collect_landmarks
 from umr_jax.eval.constant_mask import best_constant_mask
@@ -99,7 +100,9 @@ def make_infer(dataset, topology, *, order=None, frame=None, view_turn=None):
   turn, shift, scale = frame or (np.eye(3), np.zeros(3), 1.0)
   cameras, vertices = np.zeros((256, 7), np.float32), np.zeros((256, *topology.sphere.shape))
   for name, split in dataset.splits.items():
-    crops = [crop for _, some in evaluation_batches(split, **CROPS) for crop in some]
+    spec = CropSpec(image_size=SIZE, padding=0.05)
+    batches = evaluation_batches(split, spec, batch_size=5)
+    crops = [crop for _, some in batches for crop in some]
     for i, own in enumerate(crops):
       told = crops[order[i]] if order is not None and name == "test" else own
       level = round(float(own.image[SIZE // 2, SIZE // 2, 0]) * 255)

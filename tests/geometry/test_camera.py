@@ -8,6 +8,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from umr_jax.geometry import camera, quaternion
+from umr_jax.geometry.icosphere import icosphere
+from umr_jax.render import soft_rasterize
 
 MIRROR_Y = np.array([1.0, -1.0, 1.0], np.float32)
 
@@ -79,6 +81,33 @@ def test_the_frame_is_x_right_y_down_z_away():
   )
   expected = [[1.0, 0.0, 5.0], [0.0, 0.0, 6.0], [0.0, -1.0, 5.0]]
   np.testing.assert_allclose(projected, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0, 4.5, 6.0, 40.0])
+def test_an_object_stays_beyond_the_near_plane_at_any_scale(rng, scale):
+  """With an offset of 5 alone, colour is lost from scale 4 on and faces from 5 on."""
+  sphere, faces = icosphere(1)
+  view = jnp.asarray([scale, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
+  corners = camera.project_faces(jnp.asarray(sphere, jnp.float32), view, faces)
+  assert corners[..., 2].min() >= 1.0
+  image = soft_rasterize(corners, jnp.ones((len(faces), 1, 1)), image_size=8)
+  center = image[3:5, 3:5]
+  np.testing.assert_allclose(center, 1.0, atol=1e-3)
+
+
+def test_the_depth_offset_is_constant_in_the_usual_range_and_continuous(cameras):
+  scaled = jnp.asarray([[s, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0] for s in (0.0, 0.7, 2.0, 2.5, 50.0)])
+  np.testing.assert_array_equal(camera.depth_offset(scaled), [5.0, 5.0, 5.0, 6.0, 101.0])
+  far = jnp.asarray([0.0, 0.0, 2.0])[None]
+  slope = jax.grad(lambda c: camera.project(far, c)[0, 2])(scaled[3])
+  assert float(slope[0]) == pytest.approx(2.0)  # of s X.z alone
+
+
+def test_project_faces_gathers_what_is_projected(cameras, rng):
+  vertices = jnp.asarray(rng.normal(size=(6, 5, 3)), jnp.float32)
+  faces = np.array([[0, 1, 2], [4, 2, 1]], np.int32)
+  expected = np.asarray(camera.project(vertices, cameras))[:, faces]
+  np.testing.assert_array_equal(camera.project_faces(vertices, cameras, faces), expected)
 
 
 def test_face_vertices_matches_the_loop_it_vectorises(rng):

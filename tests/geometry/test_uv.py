@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from umr_jax.geometry.texels import texel_barycentrics
+from umr_jax.geometry.sampling import texel_barycentrics
 from umr_jax.geometry.topology import build_topology
 from umr_jax.geometry.uv import export_layout, sphere_to_uv, texel_uv
 

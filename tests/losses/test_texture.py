@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from experiments.studies.bench_train import random_alexnet
+from experiments.studies.train_benchmark import random_alexnet
 from umr_jax.losses.texture import texture_distance, texture_distance_from
 from umr_jax.models.perceptual import load_perceptual, perceptual_distance
 

@@ -87,7 +87,7 @@ def test_batch_norm_of_one_constant_row_has_finite_gradients():
 
 
 @pytest.mark.parametrize(
-  ("start", "shape_variance"), [(normal(0.3), 0.3), (uniform(0.6), 0.6 / np.sqrt(3.0))]
+  ("start", "deviation"), [(normal(0.3), 0.3), (uniform(0.6), 0.6 / np.sqrt(3.0))]
 )
 def test_starts_have_their_deviation_in_jax_and_on_the_host(start, deviation):
   for draw in (

@@ -11,6 +11,7 @@ from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, Split, load_dataset
 from umr_jax.data.example import Example, mask_box
 from umr_jax.data.part_store import to_bytes
+from umr_jax.data.transforms import CropSpec
 from umr_jax.parts import discover
 from umr_jax.parts.crops import feature_batches
 from umr_jax.parts.discover import learn_cut, taught_cut
@@ -100,7 +101,7 @@ def test_what_some_pictures_teach_is_found_in_the_others(steps, standard_promoti
 
   def crops(size):
     batches = evaluation_batches(
-      dataset.splits["train"], batch_size=32, image_size=size, padding=PADDING
+      dataset.splits["train"], CropSpec(image_size=size, padding=PADDING), batch_size=32
     )
     return next(batches)[0]
 

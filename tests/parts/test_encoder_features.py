@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.cluster.vq import kmeans2
 
-from umr_jax.data.synthetic import draw_image
+from umr_jax.data.synthetic import render_image
 from umr_jax.data.transforms import crop, square_box
 from umr_jax.parts.encoder_features import contrastive_loss, train_encoder_features
 
@@ -117,7 +117,7 @@ def test_clusters_of_trained_features_know_more_of_true_parts_than_colour_and_pl
 ):
   crops = []
   for i in range(60):
-    example = draw_image(seed=0, split="train", index=i).example
+    example = render_image(seed=0, split="train", index=i).example
     crops.append(crop(example, square_box(example.box, padding=0.08), image_size=128))
   images, masks, parts = (
     np.stack([getattr(c, name) for c in crops]) for name in ("image", "mask", "parts")

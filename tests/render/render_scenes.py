@@ -41,7 +41,7 @@ def textures(rng, *shape):
 
 
 def broken_faces():
-  """Faces that may not be drawn, and must not disturb the others."""
+  """Faces that may not be rendered, and must not disturb the others."""
   face = np.array([[-0.5, -0.5, 2.0], [0.5, -0.5, 2.0], [0.0, 0.5, 2.0]], np.float32)
   behind, at_eye, nan, infinite, nan_depth = (face.copy() for _ in range(5))
   behind[1, 2], at_eye[2, 2], nan_depth[0, 2] = -1.0, 0.0, np.nan
@@ -50,7 +50,7 @@ def broken_faces():
 
 
 def awkward_faces():
-  """Faces that are drawn but have no area, no size, or no end."""
+  """Faces that are rendered but have no area, no size, or no end."""
   z = 2.0
   return np.array(
     [
@@ -91,8 +91,8 @@ def relative(found, expected):
   return np.abs(np.asarray(found) - expected).max() / np.abs(expected).max()
 
 
-def felt(corners, points, reach):
-  """Where [H, W, 2] a face is felt: inside it, or nearer to its outline than `reach`."""
+def in_support(corners, points, radius):
+  """A face's support at points [H, W, 2]: inside it, or nearer to its outline than `radius`."""
   signs, squared = [], np.full(points.shape[:2], np.inf)
   for a, b in zip(corners, np.roll(corners, -1, axis=0), strict=True):
     edge, to = b - a, points - a
@@ -100,4 +100,4 @@ def felt(corners, points, reach):
     along = np.clip(to @ edge / max(edge @ edge, 1e-20), 0.0, 1.0)
     squared = np.minimum(squared, np.square(to - along[..., None] * edge).sum(-1))
   inside = np.all(np.array(signs) > 0, axis=0) | np.all(np.array(signs) < 0, axis=0)
-  return inside | (squared < reach**2)
+  return inside | (squared < radius**2)

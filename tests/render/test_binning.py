@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tests.render import render_scenes as scenes
-from tests.render.render_scenes import compiled, felt
-from umr_jax.render.aggregate import Settings, felt_rows
+from tests.render.render_scenes import compiled, in_support
+from umr_jax.render.aggregate import Settings, rows_in_support
 from umr_jax.render.binning import (
   TALL,
   WIDE,
@@ -22,13 +22,13 @@ from umr_jax.render.rows import over_kept_rows, over_rows
 GRID = Grid(height=21, width=34)
 
 
-def visits(faces, reach, *, chunk, grid=GRID, keep=None):
+def visits(faces, radius, *, chunk, grid=GRID, keep=None):
   """How often each face [B, F] visits each tile [B, F, B, tiles], and how often none [B, F]."""
   batch, count = faces.shape[:2]
   tiles = batch * grid.tiles
 
   def run(f):
-    bins = bin_faces(f, jnp.float32(reach), grid)
+    bins = bin_faces(f, jnp.float32(radius), grid)
 
     def body(rows, seen):
       # The last face stands for rows that are not used.
@@ -44,13 +44,13 @@ def visits(faces, reach, *, chunk, grid=GRID, keep=None):
   return seen[:, :-1].reshape(batch, count, batch, grid.tiles), none
 
 
-def expected_visits(faces, reach, grid=GRID):
+def expected_visits(faces, radius, grid=GRID):
   """The tiles that hold a pixel centre in a face's grown bounding box, by looking at each."""
   x = (2 * np.arange(grid.width) + 1 - grid.width) / grid.width
   y = (2 * np.arange(grid.height) + 1 - grid.height) / grid.height
   touched = np.zeros((*faces.shape[:2], grid.tile_rows, grid.tile_columns), bool)
   for index in np.ndindex(*faces.shape[:2]):
-    low, high = faces[index][:, :2].min(axis=0) - reach, faces[index][:, :2].max(axis=0) + reach
+    low, high = faces[index][:, :2].min(axis=0) - radius, faces[index][:, :2].max(axis=0) + radius
     columns = np.unique(np.nonzero((x >= low[0]) & (x <= high[0]))[0] // WIDE)
     rows = np.unique(np.nonzero((y >= low[1]) & (y <= high[1]))[0] // TALL)
     touched[index][np.ix_(rows, columns)] = True
@@ -87,18 +87,20 @@ def test_the_rows_that_are_wanted_are_visited_once_and_no_others(rng, chunk, mod
 def test_tiles_that_a_triangle_does_not_reach_are_known(rng):
   """All tiles that hold a pixel near a face are kept, and most of the others are not."""
   faces = scenes.triangles(rng, 1, 40, size=0.8)
-  reach = 0.02
+  radius = 0.02
   settings = Settings(GRID)
-  kept = visits(faces, reach, chunk=64, keep=felt_rows(settings, jnp.float32(reach)))[0][0, :, 0]
+  kept = visits(faces, radius, chunk=64, keep=rows_in_support(settings, jnp.float32(radius)))[0][
+    0, :, 0
+  ]
   x = (2 * np.arange(GRID.width) + 1 - GRID.width) / GRID.width
   y = (2 * np.arange(GRID.height) + 1 - GRID.height) / GRID.height
   points = np.stack(np.meshgrid(x, y), axis=-1)
   needed = np.zeros(kept.shape, bool)
   for f, corners in enumerate(faces[0, :, :, :2].astype(np.float64)):
-    for row, column in zip(*np.nonzero(felt(corners, points, reach)), strict=True):
+    for row, column in zip(*np.nonzero(in_support(corners, points, radius)), strict=True):
       needed[f, row // TALL * GRID.tile_columns + column // WIDE] = True
   assert (kept[needed] == 1).all()
-  boxes = expected_visits(faces, reach)[0]
+  boxes = expected_visits(faces, radius)[0]
   assert kept[~needed].sum() < 0.35 * (boxes & ~needed).sum()
 
 

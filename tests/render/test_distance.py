@@ -52,19 +52,19 @@ def test_nearest_point_is_the_nearest_of_many_on_the_outline(pairs):
     outline = ((1.0 - along) * a + along * b).reshape(-1, 2)
     expected = np.linalg.norm(outline - pixels[f], axis=-1).min()
     np.testing.assert_allclose(np.sqrt(found.squared[f, 0]), expected, atol=1e-3)
-  gap = distance.gap_to(rows, ZERO, ZERO, found.place)
-  xy = np.concatenate([gap.x, gap.y], axis=-1)
+  closest = distance.closest_point(rows, ZERO, ZERO, found.place)
+  xy = np.concatenate([closest.x, closest.y], axis=-1)
   np.testing.assert_allclose((xy**2).sum(axis=-1), found.squared[:, 0], rtol=1e-4, atol=1e-7)
-  shares = np.concatenate(gap.shares, axis=-1)
+  weights = np.concatenate(closest.weights, axis=-1)
   np.testing.assert_allclose(
-    pixels + xy, np.einsum("nk,nkc->nc", shares, faces[..., :2]), atol=1e-6
+    pixels + xy, np.einsum("nk,nkc->nc", weights, faces[..., :2]), atol=1e-6
   )
 
 
 def test_barycentric_weights_give_the_pixel_back(pairs):
   faces, pixels, rows = pairs
   edges = distance.edges_of(rows)
-  height = distance.heights(rows, edges, ZERO, ZERO)
+  height = distance.edge_distances(rows, edges, ZERO, ZERO)
   weights = np.concatenate(distance.barycentric(height, rows), axis=-1)
   large = np.abs(np.asarray(rows.inverse_determinant[:, 0])) < 50.0
   np.testing.assert_allclose(weights.sum(axis=-1)[large], 1.0, atol=1e-4)
@@ -77,7 +77,7 @@ def test_barycentric_weights_give_the_pixel_back(pairs):
 def test_clipped_weights_lie_within_the_face_and_sum_to_one(pairs):
   _, _, rows = pairs
   edges = distance.edges_of(rows)
-  raw = distance.barycentric(distance.heights(rows, edges, ZERO, ZERO), rows)
+  raw = distance.barycentric(distance.edge_distances(rows, edges, ZERO, ZERO), rows)
   weights = np.concatenate(clip(raw), axis=-1)
   assert (weights > 0.0).all()
   assert (weights < 1.0).all()

@@ -1,4 +1,4 @@
-"""rasterize: face numbers, landing places and visibility, against the reference and by hand."""
+"""rasterize: face ids, projected centroids and visibility, against the reference and by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ def test_fragments_agree_with_the_reference(rng, aggr_rgb):
     np.testing.assert_allclose(fragments.rgba[b], expected.rgba, atol=2e-4)
     np.testing.assert_array_equal(fragments.face_ids[b], expected.face_ids)
     np.testing.assert_array_equal(fragments.visible[b], expected.visible)
-    np.testing.assert_allclose(fragments.landing[b], expected.landing, atol=1e-4)
+    np.testing.assert_allclose(fragments.landing[b], expected.projected_centroids, atol=1e-4)
 
 
 def test_the_nearer_square_hides_the_other():
@@ -41,7 +41,7 @@ def test_the_nearer_square_hides_the_other():
   faces = jnp.asarray(np.concatenate([far, near]))
   fragments = compiled(lambda f: rasterize(f, jnp.ones((4, 1, 1)), image_size=16))(faces)
   np.testing.assert_array_equal(fragments.visible, [False, False, True, True])
-  # Pixels on the diagonal belong to both triangles: the first wins.
+  # Pixels on the diagonal belong to both triangles: the first is taken.
   inside = np.abs((2 * np.arange(16) + 1 - 16) / 16) < 0.6
   covered = inside[:, None] & inside[None]
   np.testing.assert_array_equal(fragments.face_ids >= 0, covered)
@@ -50,7 +50,7 @@ def test_the_nearer_square_hides_the_other():
 
 
 def test_every_pixel_of_a_dense_mesh_finds_its_nearest_face():
-  """Many faces per pixel and many chunks: nobody may be lost between minimum and comparison."""
+  """Many faces per pixel and many chunks: no face may be lost between minimum and comparison."""
   data = np.load(scenes.GOLDEN.parent / "bench_w.npz")
   faces = data["vertices"][:3][:, data["faces"]]
   draw = compiled(lambda f: rasterize(f, jnp.ones((3, 1280, 1, 1)), image_size=48, aggr_rgb="hard"))
@@ -65,7 +65,7 @@ def test_every_pixel_of_a_dense_mesh_finds_its_nearest_face():
     assert ((ids[b] < 0) != (expected.face_ids < 0)).sum() == 0
 
 
-def test_unseen_faces_land_at_the_origin_and_not_at_nan():
+def test_the_centroid_of_an_invisible_face_is_the_origin_and_not_nan():
   faces = jnp.asarray(np.concatenate([square(5.0, 5.0, 6.0, 6.0, 2.0), scenes.broken_faces()]))
   fragments = compiled(lambda f: rasterize(f, jnp.ones((7, 1, 1)), image_size=8))(faces)
   np.testing.assert_array_equal(fragments.landing, 0.0)

@@ -11,6 +11,7 @@ import pytest
 from tests.tiny import tiny_config
 from umr_jax.data.batching import train_batch
 from umr_jax.data.dataset import load_dataset
+from umr_jax.data.transforms import CropSpec
 from umr_jax.init.silhouettes import unit_sphere
 from umr_jax.init.state import bare_em_state
 from umr_jax.models.infer import build_net, build_topology_from
@@ -26,9 +27,7 @@ def setting(tmp_path_factory):
   topology = build_topology_from(config)
   net = build_net(config, hypotheses=2)
   split = load_dataset(config.data).splits["train"]
-  batch = train_batch(
-    split, step=0, seed=0, batch_size=4, image_size=64, padding=0.05, jitter=0.0, mirror=False
-  )
+  batch = train_batch(split, CropSpec(image_size=64, padding=0.05), step=0, seed=0, batch_size=4)
   params, stats = initialize(net, image_size=64, seed=0)
   return config, topology, net, batch, params, stats
 

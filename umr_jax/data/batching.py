@@ -1,12 +1,13 @@
 """Batches as a pure function of (seed, step), and the whole split for evaluation.
 
 The loader has no state: the step says which images come next and how they are jittered and
-mirrored, so that a resumed run sees exactly what an unbroken one would have seen.
+mirrored, so that a resumed run gets exactly the batches that an unbroken one would have got. A host
+that takes a share of the rows decodes the images of these rows alone.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from umr_jax.data.example import Example
 from umr_jax.data.threads import ordered_map
 from umr_jax.data.transforms import (
   Crop,
+  CropSpec,
+  Square,
   barrier,
   crop,
   mirror_camera,
@@ -25,143 +28,139 @@ from umr_jax.types import Batch
 
 Result = TypeVar("Result")
 
+_WORKERS, _AHEAD = 2, 3  # threads that prepare training batches, and how many of these at most
+
 
 def train_batch(
   split: Split,
+  spec: CropSpec,
   *,
   step: int,
   seed: int,
   batch_size: int,
-  image_size: int,
-  padding: float,
-  jitter: float,
-  mirror: bool,
   parts: bool = True,
-  bank: np.ndarray | None = None,
+  target_cameras: np.ndarray | None = None,
   shard: tuple[int, int] = (0, 1),
 ) -> Batch:
   """The training batch of one step, as NumPy arrays.
 
-  The images of the split are visited in an endless row of random permutations, one an epoch; a
-  batch takes the next `batch_size` of the row, over the end of an epoch if need be.
+  The images of the split are visited in an endless sequence of random permutations, one an epoch; a
+  batch takes the next `batch_size` of it, over the end of an epoch if need be.
 
   Args:
     split: the training images.
+    spec: of the crops, with their augmentation.
     step: which batch, from 0.
     seed: of the permutations and the augmentation.
     batch_size: images over all hosts.
-    image_size: S.
-    padding: share of the mask's box added on every side.
-    jitter: largest share by which every side of the box moves at random.
-    mirror: mirror an image with probability one half.
-    parts: whether the batch holds part maps, where the data set has them; they are as costly to cut
-      as everything else together.
-    bank: [N, 7] a camera for the crop of every image without jitter and mirror; each follows its
-      image's crop into the batch.
-    shard: (index, count) of the host that asks; it gets its share of the rows.
+    parts: whether the batch holds part maps, where the data set has them; they are as costly to
+      crop as everything else together.
+    target_cameras: [N, 7] a camera for the crop of every image without jitter and mirror; the batch
+      holds those of its images, for the crops as they are.
+    shard: (index, count) of the host: it gets its share of the rows.
 
   Raises:
     ValueError: when the split is empty or the hosts cannot share the batch evenly.
   """
-  index, count = shard
   if len(split) == 0:
     raise ValueError("the training split is empty")
-  if batch_size < 1 or batch_size % count != 0:
-    raise ValueError(f"a batch of {batch_size} images cannot be shared by {count} hosts")
-  share = batch_size // count
-  rows = range(index * share, (index + 1) * share)
+  share = _share(batch_size, shard)
   crops, indices, cameras = [], [], []
   permutations: dict[int, np.ndarray] = {}
-  for row in rows:
+  for row in range(shard[0] * share, (shard[0] + 1) * share):
     epoch, place = divmod(step * batch_size + row, len(split))
     if epoch not in permutations:
       permutations[epoch] = np.random.default_rng((seed, epoch)).permutation(len(split))
     number = int(permutations[epoch][place])
     rng = np.random.default_rng((seed, step, row))
-    draws = rng.uniform(-jitter, jitter, 4)
-    mirrored = bool(mirror and rng.random() < 0.5)
+    jitter = rng.uniform(-spec.jitter, spec.jitter, 4)
+    mirror = bool(spec.mirror and rng.random() < 0.5)
     example = split[number]
-    square = square_box(example.box, padding=padding, jitter=draws)
-    crops.append(_cut(split, example, square, image_size, mirrored=mirrored, parts=parts))
+    square = square_box(example.box, padding=spec.padding, jitter=jitter)
+    crops.append(_crop(split, example, square, spec.image_size, mirror=mirror, parts=parts))
     indices.append(number)
-    if bank is not None:
-      camera = move_camera(
-        bank[number], source=square_box(example.box, padding=padding), target=square
-      )
-      cameras.append(mirror_camera(camera) if mirrored else camera)
-  batch = _stack(crops, indices, len(crops), split.part_channels if parts else 0)
-  found: Any = np.stack(cameras) if cameras else None
-  return dataclasses.replace(batch, target_camera=found)
+    if target_cameras is not None:
+      source = square_box(example.box, padding=spec.padding)
+      camera = move_camera(target_cameras[number], source=source, target=square)
+      cameras.append(mirror_camera(camera) if mirror else camera)
+  batch = _stack(crops, indices, np.ones(share, bool), split.part_channels if parts else 0)
+  return dataclasses.replace(batch, target_camera=np.stack(cameras) if cameras else None)
 
 
 def evaluation_batches(
   split: Split,
+  spec: CropSpec,
   *,
   batch_size: int,
-  image_size: int,
-  padding: float,
   parts: bool = True,
+  shard: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[Batch, list[Crop]]]:
-  """Every image of a split once, in order, without jitter.
+  """Every image of a split once, in order, neither jittered nor mirrored.
 
   Args:
     split: the images.
-    batch_size: rows of every batch; the last one is padded with copies that are not `valid`.
-    image_size: S.
-    padding: share of the mask's box added on every side.
+    spec: of the crops; its augmentation is for training alone.
+    batch_size: rows of every batch over all hosts; the last one is padded with copies of the last
+      image that are not `valid`.
     parts: as in `train_batch`.
+    shard: (index, count) of the host: of every batch it gets rows index, index + count, ...
 
   Yields:
-    The batch, and the crops of its valid rows with their annotations.
+    The host's rows of a batch, and the crops of the valid ones with their annotations.
+
+  Raises:
+    ValueError: when the hosts cannot share a batch evenly.
   """
+  _share(batch_size, shard)
   for start in range(0, len(split), batch_size):
-    indices = list(range(start, min(start + batch_size, len(split))))
-    crops = []
-    for index in indices:
+    last = min(start + batch_size, len(split)) - 1
+    rows = np.arange(start, start + batch_size)[shard[0] :: shard[1]]
+    indices = np.minimum(rows, last).tolist()
+    cropped = {}
+    for index in dict.fromkeys(indices):
       example = split[index]
-      square = square_box(example.box, padding=padding)
-      crops.append(_cut(split, example, square, image_size, mirrored=False, parts=parts))
-    yield _stack(crops, indices, batch_size, split.part_channels if parts else 0), crops
+      square = square_box(example.box, padding=spec.padding)
+      cropped[index] = _crop(split, example, square, spec.image_size, mirror=False, parts=parts)
+    crops = [cropped[index] for index in indices]
+    batch = _stack(crops, indices, rows <= last, split.part_channels if parts else 0)
+    yield batch, crops[: int(batch.valid.sum())]
 
 
-def _cut(
-  split: Split,
-  example: Example,
-  square: tuple[float, float, float],
-  size: int,
-  *,
-  mirrored: bool,
-  parts: bool,
+def _share(batch_size: int, shard: tuple[int, int]) -> int:
+  """The rows of a batch that each host gets."""
+  if batch_size < 1 or batch_size % shard[1] != 0:
+    raise ValueError(f"a batch of {batch_size} images cannot be shared by {shard[1]} hosts")
+  return batch_size // shard[1]
+
+
+def _crop(
+  split: Split, example: Example, square: Square, size: int, *, mirror: bool, parts: bool
 ) -> Crop:
   if not parts:
     example = dataclasses.replace(example, parts=None)
-  return crop(example, square, image_size=size, mirror=mirrored, keypoint_flip=split.keypoint_flip)
+  return crop(example, square, image_size=size, mirror=mirror, keypoint_flip=split.keypoint_flip)
 
 
-def _stack(crops: list[Crop], indices: list[int], rows: int, part_channels: int) -> Batch:
-  """Crops as a batch of `rows` rows; rows that are missing repeat the last crop.
+def _stack(
+  crops: Sequence[Crop], indices: Sequence[int], valid: np.ndarray, part_channels: int
+) -> Batch:
+  """Crops as a batch.
 
   A part map of nothing but zeros, not even background, stands for one that an image lacks. A batch
   of such images alone has them as well, where the data set has part maps: all batches are alike.
   """
-  filled = crops + [crops[-1]] * (rows - len(crops))
   known = [item.parts for item in crops if item.parts is not None]
   if not known and part_channels:
     known = [np.zeros((*crops[0].mask.shape, part_channels), np.float32)]
-  barriers = [barrier(item.mask) for item in crops]
-  arrays: dict[str, Any] = dict(
-    image=np.stack([item.image for item in filled]),
-    mask=np.stack([item.mask for item in filled]),
-    barrier=np.stack(barriers + [barriers[-1]] * (rows - len(crops))),
-    index=np.array(indices + [indices[-1]] * (rows - len(indices)), np.int32),
-    valid=np.arange(rows) < len(crops),
-    parts=np.stack(
-      [np.zeros_like(known[0]) if item.parts is None else item.parts for item in filled]
-    )
-    if known
-    else None,
+  parts = [np.zeros_like(known[0]) if c.parts is None else c.parts for c in crops] if known else []
+  return Batch(
+    image=np.stack([item.image for item in crops]),
+    mask=np.stack([item.mask for item in crops]),
+    barrier=np.stack([barrier(item.mask) for item in crops]),
+    index=np.array(indices, np.int32),
+    valid=valid,
+    parts=np.stack(parts) if parts else None,
   )
-  return Batch(**arrays)
 
 
 def prefetch(function: Callable[[int], Result], start: int, stop: int) -> Iterator[Result]:
@@ -172,4 +171,4 @@ def prefetch(function: Callable[[int], Result], start: int, stop: int) -> Iterat
     start: the first step.
     stop: one past the last step.
   """
-  return ordered_map(function, range(start, stop), workers=2, ahead=3)
+  return ordered_map(function, range(start, stop), workers=_WORKERS, ahead=_AHEAD)

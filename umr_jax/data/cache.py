@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
-from umr_jax.data.example import Builder, Contents
+from umr_jax.data.example import Builder, Contents, Meshes
 from umr_jax.data.tfds_io import CorruptDataError, ExampleReader, write_examples
 
 _METADATA, _MESHES = "metadata.json", "meshes.npz"
@@ -96,7 +96,7 @@ def _write_metadata(directory: pathlib.Path, name: str, contents: Contents) -> N
   (directory / _METADATA).write_text(json.dumps(metadata), encoding="utf-8")
 
 
-def _write_meshes(path: pathlib.Path, meshes: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+def _write_meshes(path: pathlib.Path, meshes: Meshes) -> None:
   """All meshes in one file; faces that several shapes share are stored once."""
   arrays: dict[str, np.ndarray] = {}
   faces_of: dict[bytes, int] = {}
@@ -118,7 +118,7 @@ def _write_meshes(path: pathlib.Path, meshes: dict[str, tuple[np.ndarray, np.nda
   )
 
 
-def _read_meshes(path: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _read_meshes(path: pathlib.Path) -> Meshes:
   with np.load(path, allow_pickle=False) as archive:
     arrays = {key: archive[key] for key in archive}
   meshes, start = {}, 0
@@ -155,7 +155,7 @@ def open_prepared(directory: pathlib.Path) -> Prepared:
   except CorruptDataError:
     raise
   except Exception as error:
-    # Damage shows as whatever the parsers of JSON, zip and NumPy stumble over first.
+    # The parsers of JSON, zip and NumPy raise exceptions of any type for damaged files.
     raise CorruptDataError(
       f"the prepared data set in {directory} is damaged ({type(error).__name__}: {error}); "
       "delete that folder to have it prepared again"

@@ -1,4 +1,4 @@
-"""Caltech-UCSD Birds-200-2011: photographs, silhouettes, keypoints and the official split.
+"""Caltech-UCSD Birds-200-2011: images, silhouettes, keypoints and the official split.
 
 The published archives, extracted beside or into one another:
   CUB_200_2011/images.txt, train_test_split.txt, parts/part_locs.txt, images/
@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from umr_jax.data.annotations import FROM_LEFT_BACK_UP, pixel_camera, read_rows, read_structs
 from umr_jax.data.download import Archive, unpack
-from umr_jax.data.example import Example
-from umr_jax.data.folder_files import BadItemError, read_image, read_mask
-from umr_jax.data.published_files import FROM_LEFT_BACK_UP, pixel_camera, read_rows, read_structs
+from umr_jax.data.example import Example, Json
+from umr_jax.data.image_files import BadItemError, read_image, read_mask
 from umr_jax.data.records import Record, RecordBuilder, file_stamps, make_example, require_files
 
 # Part of a prepared data set's fingerprint: raise it whenever what is stored would change.
@@ -64,7 +64,7 @@ _CLEANED_SOURCE = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class _Bird:
-  """One picture as the annotation files describe it."""
+  """One image as the annotation files describe it."""
 
   split: str
   image: pathlib.Path
@@ -88,18 +88,18 @@ def cub_builder(
   margin: float,
   download: bool = False,
 ) -> RecordBuilder:
-  """Reads the annotation files of CUB-200-2011, or CMR's, and prepares to read the pictures.
+  """Reads the annotation files of CUB-200-2011, or CMR's, and prepares to read the images.
 
   Args:
     root: the extracted CUB_200_2011, or the folder that holds it.
     annotations: CMR's cachedir/cub, or None for the published split, keypoints and segmentations.
-    min_keypoints_train: training pictures with fewer visible keypoints are left out; CMR takes 6.
-    min_keypoints_test: the same for test pictures; CMR takes 7.
+    min_keypoints_train: training images with fewer visible keypoints are left out; CMR takes 6.
+    min_keypoints_test: the same for test images; CMR takes 7.
     margin: what is kept around a bird, as a share of its longer side, on every side.
     download: whether to unpack, and to fetch if need be, the archives whose contents are missing.
 
   Returns:
-    A builder of pictures with keypoints, [15, 3] in pixels with (0.5, 0.5) the centre of the first;
+    A builder of images with keypoints, [15, 3] in pixels with (0.5, 0.5) the centre of the first;
     the annotations count from 1. With CMR's cameras, these are for shapes in object space.
 
   Raises:
@@ -145,19 +145,19 @@ def _unpack_missing(root: pathlib.Path, annotations: pathlib.Path | None) -> Non
     ValueError: when one is damaged.
   """
   parent = root.parent if root.name == "CUB_200_2011" else root
-  pictures, segmentations = _ARCHIVES
+  images, segmentations = _ARCHIVES
   try:
-    if not any((folder / "images").is_dir() for folder in (root, parent / pictures.content)):
-      unpack(pictures, parent)
-    places = (parent, root, root.parent, parent / pictures.content)
+    if not any((folder / "images").is_dir() for folder in (root, parent / images.content)):
+      unpack(images, parent)
+    places = (parent, root, root.parent, parent / images.content)
     if annotations is None and not any((p / segmentations.content).is_dir() for p in places):
       unpack(segmentations, parent)
   except OSError as error:
     raise OSError(f"CUB-200-2011 is not complete in {root}: {error}. {_SOURCE}") from error
 
 
-def _published(root: pathlib.Path) -> tuple[list[_Bird], list[list[Any]]]:
-  """The pictures of the text files, and the stamps of these and of the segmentations."""
+def _published(root: pathlib.Path) -> tuple[list[_Bird], list[Json]]:
+  """The images of the text files, and the stamps of these and of the segmentations."""
   require_files(root, [*_TABLES, "images"], name="CUB-200-2011", source=_SOURCE)
   segmentations = root / "segmentations"
   if not segmentations.is_dir() and (root.parent / "segmentations").is_dir():
@@ -198,7 +198,7 @@ def _read_part_locations(root: pathlib.Path, keys: Iterable[str]) -> dict[str, n
     try:
       index, (x, y, visible) = int(part) - 1, map(float, values)
     except ValueError as error:
-      raise ValueError(f"{where}: not numbers ({error})") from error
+      raise ValueError(f"{where}: the columns are not numbers ({error})") from error
     if not 0 <= index < len(KEYPOINT_NAMES) or not np.isfinite([x, y]).all():
       raise ValueError(f"{where}: expected a part from 1 to 15 at a finite position")
     if key not in keypoints:
@@ -210,8 +210,8 @@ def _read_part_locations(root: pathlib.Path, keys: Iterable[str]) -> dict[str, n
 
 def _cleaned(
   root: pathlib.Path, annotations: pathlib.Path, skipped: list[tuple[str, str]]
-) -> tuple[list[_Bird], list[list[Any]]]:
-  """The pictures of CMR's files, and these files' stamps; notes cameras that are none."""
+) -> tuple[list[_Bird], list[Json]]:
+  """The images of CMR's files, and these files' stamps; notes cameras that are none."""
   require_files(root, ["images"], name="CUB-200-2011", source=_SOURCE)
   names = [f"data/{split}_cub_cleaned.mat" for split in ("train", "test")]
   require_files(annotations, names, name="CMR's annotation of CUB-200-2011", source=_CLEANED_SOURCE)
@@ -240,7 +240,7 @@ def _cleaned_bird(root: pathlib.Path, split: str, entry: Any, motion: Any) -> tu
   parts = np.asarray(entry.parts, np.float64)
   mask = np.asarray(entry.mask)
   if parts.shape != (3, len(KEYPOINT_NAMES)) or mask.ndim != 2:
-    raise ValueError(f"parts {parts.shape} and mask {mask.shape}, expected (3, 15) and (H, W)")
+    raise ValueError(f"parts is {parts.shape} and mask {mask.shape}, expected (3, 15) and (H, W)")
   visible = parts[2] > 0.5
   keypoints = np.where(visible, np.stack([parts[0] - 0.5, parts[1] - 0.5, visible]), 0.0).T
   if not np.isfinite(keypoints).all():

@@ -11,14 +11,13 @@ import re
 import shutil
 import threading
 from collections.abc import Sequence
-from typing import Protocol, overload
+from typing import overload
 
-import numpy as np
 from absl import logging
 
 from umr_jax.config.settings import DataConfig
 from umr_jax.data.cache import Prepared, open_prepared, prepare
-from umr_jax.data.example import Example
+from umr_jax.data.example import Example, Meshes, Source
 from umr_jax.data.keypoint_parts import KeypointParts, keypoint_groups
 from umr_jax.data.sources import expand_path, make_builder
 from umr_jax.data.tfds_io import FORMAT_VERSION, CorruptDataError
@@ -27,15 +26,17 @@ from umr_jax.data.tfds_io import FORMAT_VERSION, CorruptDataError
 _MEMORY_BYTES = 1 << 29
 
 
-class _Source(Protocol):
-  def __getitem__(self, index: int) -> Example: ...
-
-
-class ExampleMemory:
+class ExampleCache:
   """Keeps what was read from a source, up to a number of bytes; may be used by many threads."""
 
-  def __init__(self, source: _Source):
-    self._source, self._left = source, _MEMORY_BYTES
+  def __init__(self, source: Source, *, budget: int = _MEMORY_BYTES):
+    """Wraps a source.
+
+    Args:
+      source: of the examples.
+      budget: bytes of examples that are kept, at most.
+    """
+    self._source, self._left = source, budget
     self._kept: dict[int, Example] = {}
     self._lock = threading.Lock()
 
@@ -54,21 +55,29 @@ class ExampleMemory:
 
 
 class Split(Sequence[Example]):
-  """The examples of one split, read when they are asked for.
+  """The examples of one split, read on access.
 
   Attributes:
-    keypoint_flip: for each keypoint the one whose place it takes in a mirrored picture.
+    keypoint_flip: for each keypoint the one whose place it takes in a mirrored image.
     part_channels: of the part maps, with the background; 0 where no example has one.
   """
 
   def __init__(
     self,
-    source: _Source,
+    source: Source,
     indices: Sequence[int],
     *,
     keypoint_flip: tuple[int, ...] = (),
     part_channels: int = 0,
   ):
+    """Names the examples; none is read yet.
+
+    Args:
+      source: of all examples of the data set.
+      indices: of those of the split, in its order.
+      keypoint_flip: see the class.
+      part_channels: see the class.
+    """
     self._source, self._indices = source, list(indices)
     self.keypoint_flip, self.part_channels = keypoint_flip, part_channels
 
@@ -89,8 +98,8 @@ class Split(Sequence[Example]):
       )
     return self._source[self._indices[index]]
 
-  def thinned(self, limit: int) -> "Split":
-    """Every so many examples, evenly spaced, so that at most `limit` are left."""
+  def subsample(self, limit: int) -> "Split":
+    """At most `limit` examples, evenly spaced."""
     return self[:: max(1, -(-len(self) // limit))]
 
 
@@ -103,13 +112,13 @@ class Dataset:
   part_names: tuple[str, ...]
   keypoint_names: tuple[str, ...]
   keypoint_flip: tuple[int, ...]
-  meshes: dict[str, tuple[np.ndarray, np.ndarray]]  # vertices [V, 3] float32, faces [F, 3] int32
+  meshes: Meshes  # by `Example.shape`
   skipped: list[tuple[str, str]]  # what was left out of the user's files, and why
   fingerprint: str = ""  # of everything that decides the content, but for part maps
 
 
-def shown_split(dataset: Dataset) -> str:
-  """The split to look at and to measure: "test", or "train" where nothing is left for testing."""
+def evaluation_split(dataset: Dataset) -> str:
+  """The split to evaluate and to show: "test", or "train" where nothing is left for testing."""
   return "test" if len(dataset.splits["test"]) else "train"
 
 
@@ -153,9 +162,9 @@ def load_dataset(config: DataConfig) -> Dataset:
 
 
 class _WithoutParts:
-  """A source whose part maps nobody sees."""
+  """A source without its part maps."""
 
-  def __init__(self, source: _Source):
+  def __init__(self, source: Source):
     self._source = source
 
   def __getitem__(self, index: int) -> Example:
@@ -164,7 +173,7 @@ class _WithoutParts:
 
 def _dataset(name: str, prepared: Prepared, *, parts: str, fingerprint: str) -> Dataset:
   contents, part_names = prepared.contents, prepared.contents.part_names
-  source: _Source = prepared.reader
+  source: Source = prepared.reader
   if parts in ("none", "discovered", "file"):
     source, part_names = _WithoutParts(source), ()
   elif parts == "keypoints":
@@ -173,7 +182,7 @@ def _dataset(name: str, prepared: Prepared, *, parts: str, fingerprint: str) -> 
     source = KeypointParts(source, contents.splits["train"], contents.keypoint_flip)
     groups = keypoint_groups(contents.keypoint_flip)
     part_names = tuple(contents.keypoint_names[members[0]] for members in groups)
-  memory = ExampleMemory(source)
+  memory = ExampleCache(source)
   train, test = (
     Split(
       memory,

@@ -1,22 +1,30 @@
-"""Archives of published data sets: from the disk or fetched, and unpacked whole or not at all."""
+"""Files of published data sets: downloaded by pooch, and archives unpacked whole or not at all."""
 
 import dataclasses
-import hashlib
+import ftplib
 import pathlib
 import posixpath
 import shutil
+import socket
 import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
+import pooch
+import requests
 from absl import logging
 
-from umr_jax.data.fetch import Fetcher
-
 Result = TypeVar("Result")
+
+# Seconds without a byte after which a server counts as unreachable.
+TIMEOUT = 20.0
+_CHUNK = 1 << 20
+_ABSENT = (403, 404, 410)  # S3 says 403 where it may not say 404
+# What connections raise that break off; other errors of the system are the disk's.
+_BROKEN = (EOFError, ConnectionError, TimeoutError, socket.gaierror)
 
 # What the readers of damaged archives raise; of an OSError the disk's have a number.
 _DAMAGE = (
@@ -41,6 +49,65 @@ class Archive:
   content: str  # the folder in it that is wanted
 
 
+class UnreachableError(OSError):
+  """A server does not respond, or the connection broke off."""
+
+
+class AbsentError(OSError):
+  """A server responds that it has no such file."""
+
+
+def fetch(
+  url: str,
+  path: pathlib.Path,
+  *,
+  sha256: str = "",
+  begins: Sequence[bytes] = (),
+  progress: bool = False,
+) -> None:
+  """Downloads a file, which appears whole or not at all; may be used by many threads.
+
+  Args:
+    url: http, https or ftp.
+    path: of the file, which must not exist yet; folders are made.
+    sha256: the published checksum; empty where there is none.
+    begins: what such a file may begin with; a network that asks to sign in responds to any request
+      with a web page.
+    progress: whether to show a progress bar.
+
+  Raises:
+    UnreachableError: when the server does not respond, or not to the end.
+    AbsentError: when the server has no such file.
+    OSError: when what arrived is another file or damaged, or the disk cannot be written.
+  """
+  options = {"progressbar": progress, "chunk_size": _CHUNK, "timeout": TIMEOUT}
+  ftp = url.startswith("ftp:")
+  downloader = pooch.FTPDownloader(**options) if ftp else pooch.HTTPDownloader(**options)
+
+  def download(url: str, output_file: str, pooch_instance: object) -> None:
+    # pooch's temporary file is readable by its owner alone: an ordinary one takes its place.
+    pathlib.Path(output_file).unlink()
+    downloader(url, output_file, pooch_instance)
+    with pathlib.Path(output_file).open("rb") as file:
+      start = file.read(20)
+    if begins and not start.startswith(tuple(begins)):
+      raise OSError(f"{url} is another kind of file: it begins with {start!r}")
+
+  pooch.get_logger().setLevel("WARNING")  # by default it logs every single file
+  known_hash = f"sha256:{sha256}" if sha256 else None
+  try:
+    pooch.retrieve(url, known_hash, fname=path.name, path=path.parent, downloader=download)
+  except requests.HTTPError as error:
+    absent = error.response is not None and error.response.status_code in _ABSENT
+    kind: type[OSError] = AbsentError if absent else OSError
+    raise kind(f"{url} cannot be fetched: {error}") from error
+  except (requests.RequestException, ftplib.Error, *_BROKEN) as error:
+    kind = AbsentError if str(error).startswith("550") else UnreachableError
+    raise kind(f"{url} cannot be fetched: {error}") from error
+  except ValueError as error:  # the checksum
+    raise OSError(f"{url} is not the published file: {error}") from error
+
+
 def unpack(
   archive: Archive,
   folder: pathlib.Path,
@@ -52,7 +119,7 @@ def unpack(
 
   What was fetched is compared with its checksum, and is not kept. A folder that appears is
   complete: an unpacking that was interrupted leaves nothing, unless the process is killed, which
-  leaves a folder that is called as the archive, behind a dot.
+  leaves a hidden folder with the archive's name.
 
   Args:
     archive: what to unpack.
@@ -87,9 +154,7 @@ def unpack(
 
 
 def unpack_files(
-  archive: Archive,
-  folder: pathlib.Path,
-  targets: Mapping[str, pathlib.Path],
+  archive: Archive, folder: pathlib.Path, targets: Mapping[str, pathlib.Path]
 ) -> list[str]:
   """Takes single files out of a zip file that lies in a folder already, or is fetched.
 
@@ -133,15 +198,15 @@ def _find(
     logging.info("Fetching %s (%s) from %s.", archive.name, archive.size, archive.url)
     local = scratch / archive.name
     begins = [b"PK"] if archive.name.endswith(".zip") else []
-    Fetcher().fetch(archive.url, local, sha256=archive.sha256, begins=begins)
+    fetch(archive.url, local, sha256=archive.sha256, begins=begins, progress=True)
     return local, archive.url
-  if archive.sha256 and _sha256(local) != archive.sha256:
+  if archive.sha256 and pooch.file_hash(str(local)) != archive.sha256:
     raise ValueError(f"{local} is not the published file: it is damaged, or another; fetch it anew")
   return local, str(local)
 
 
 def _read(label: str, reader: Callable[[], Result]) -> Result:
-  """Names the archive where its reader stumbles."""
+  """Runs a reader of an archive, and names the archive where it fails."""
   try:
     return reader()
   except _DAMAGE as error:
@@ -179,8 +244,3 @@ def _place(source: pathlib.Path, target: pathlib.Path) -> None:
 
 def _is_filled(folder: pathlib.Path) -> bool:
   return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-
-
-def _sha256(path: pathlib.Path) -> str:
-  with path.open("rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,18 +13,16 @@ The layout of the folder, all but the first two lines optional:
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from absl import logging
 
-from umr_jax.data import folder_annotations as annotations
-from umr_jax.data import folder_files as files
-from umr_jax.data.example import Contents, Example
-from umr_jax.data.folder_files import BadItemError
-from umr_jax.data.records import check_size, file_stamps, make_example
-from umr_jax.data.shrink import shrink
+from umr_jax.data import annotations
+from umr_jax.data import image_files as files
+from umr_jax.data.example import Contents, Example, Json, Meshes
+from umr_jax.data.image_files import BadItemError
+from umr_jax.data.records import check_size, crop_for_storage, file_stamps, make_example, reasons
 from umr_jax.data.threads import ordered_map
 
 # Part of a prepared data set's fingerprint: raise it whenever what is stored would change.
@@ -51,13 +49,11 @@ class FolderBuilder:
       FileNotFoundError: when the folder or its images/ is missing.
       ValueError: when an annotation file is malformed.
     """
-    if not 0.0 <= test_fraction < 1.0:
-      raise ValueError(f"data.test_fraction must be in [0, 1), got {test_fraction}")
     self.name = folder.resolve().name
     self._folder = folder
     self._test_fraction, self._split_seed, self._margin = test_fraction, split_seed, margin
     self._skipped: list[tuple[str, str]] = []
-    self._images = self._list("images", annotations.IMAGE_SUFFIXES, required=True)
+    self._images = self._list("images", files.IMAGE_SUFFIXES, required=True)
     self._masks = self._list("masks", (".png",))
     self._parts = self._list("parts", (".npz",))
     self._mesh_files = self._list("meshes", (".npz",))
@@ -66,28 +62,28 @@ class FolderBuilder:
       for name, path in self._masks.items()
       if name not in self._images
     ]
-    self._splits = annotations.parse_splits(annotations.read_json(folder / "splits.json"), folder)
-    self._keypoint_names, self._keypoint_flip, self._points = annotations.parse_keypoint_file(
-      annotations.read_json(folder / "keypoints.json"), folder
+    self._splits = annotations.read_splits(folder / "splits.json")
+    self._keypoint_names, self._keypoint_flip, self._points = annotations.read_keypoint_file(
+      folder / "keypoints.json"
     )
     self._cameras = annotations.read_json(folder / "cameras.json") or {}
     self._shapes = annotations.read_json(folder / "shapes.json") or {}
-    self._note_strangers()
-    self._meshes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    self._note_unmatched()
+    self._meshes: Meshes = {}
     self._channels = 0
     self._usable: list[str] = []
 
-  def _note_strangers(self) -> None:
-    """Lists, a line for each source, what is annotated but no photograph of the folder."""
-    sources = {
+  def _note_unmatched(self) -> None:
+    """Lists, a line for each source, what is annotated but no image of the folder."""
+    sources: dict[str, Iterable[str]] = {
       "parts": self._parts,
       "keypoints.json": self._points,
       "cameras.json": self._cameras,
       "shapes.json": self._shapes,
     }
     for source, entries in sources.items():
-      if strangers := [name for name in entries if name not in self._images]:
-        what = f"names what images/ does not hold: {_some(strangers)}"
+      if unmatched := [name for name in entries if name not in self._images]:
+        what = f"names what images/ does not hold: {_some(unmatched)}"
         self._skipped.append((source, what))
 
   def _list(
@@ -105,18 +101,9 @@ class FolderBuilder:
         f"expected the photographs in {directory}, in the folder {self._folder} ({found}); "
         "data.folder must name a folder with images/NAME.jpg and masks/NAME.png"
       )
-    listed: dict[str, pathlib.Path] = {}
-    for path in sorted(directory.iterdir()):
-      # Names with a leading dot are other programs' notes, such as macOS's ._NAME.jpg.
-      if path.suffix.lower() not in suffixes or path.name.startswith(".") or not path.is_file():
-        continue
-      if path.stem in listed:
-        self._skipped.append((path.name, f"{kind}/{listed[path.stem].name} has the same name"))
-      else:
-        listed[path.stem] = path
-    return listed
+    return files.list_files(directory, suffixes, self._skipped)
 
-  def settings(self) -> dict[str, Any]:
+  def settings(self) -> dict[str, Json]:
     """Everything that decides what is built: the settings, and every file's size and time."""
     paths = [self._folder / name for name in _ANNOTATIONS if (self._folder / name).exists()]
     for listed in (self._images, self._masks, self._parts, self._mesh_files):
@@ -141,8 +128,8 @@ class FolderBuilder:
     maps = [path for name, path in self._parts.items() if name in self._images]
     self._channels = files.count_part_channels(maps)
     items = ordered_map(self._try_item, self._images)
-    for name, (example, reasons) in zip(self._images, items, strict=True):
-      self._skipped += [(name, reason) for reason in reasons]
+    for name, (example, wrong) in zip(self._images, items, strict=True):
+      self._skipped += [(name, reason) for reason in wrong]
       if example is not None:
         self._usable.append(name)
         yield example
@@ -153,13 +140,8 @@ class FolderBuilder:
       self._skipped.append(("parts", f"used without part map: {_some(lacking)}"))
 
   def _nothing(self, what: str) -> str:
-    reasons = "".join(f"\n  {name}: {reason}" for name, reason in self._skipped[:30])
-    more = len(self._skipped) - 30
-    return (
-      f"nothing to learn from in {self._folder}: {what}"
-      + (f"; skipped:{reasons}" if reasons else ": images/ holds no jpg, jpeg, png or webp file")
-      + (f"\n  and {more} more" if more > 0 else "")
-    )
+    why = reasons(self._skipped) or ": images/ holds no jpg, jpeg, png or webp file"
+    return f"nothing to learn from in {self._folder}: {what}{why}"
 
   def contents(self) -> Contents:
     """The splits, the names, the meshes and what was skipped.
@@ -206,13 +188,13 @@ class FolderBuilder:
 
   def _try_item(self, name: str) -> tuple[Example | None, list[str]]:
     """One item, or None, and the reasons why it or something that belongs to it is of no use."""
-    reasons: list[str] = []
+    wrong: list[str] = []
     try:
-      return self._read_item(name, reasons), reasons
+      return self._read_item(name, wrong), wrong
     except BadItemError as error:
       return None, [str(error)]
 
-  def _read_item(self, name: str, reasons: list[str]) -> Example:
+  def _read_item(self, name: str, wrong: list[str]) -> Example:
     image, alpha = files.read_image(self._images[name])
     if name in self._masks:
       mask = files.read_mask(self._masks[name])
@@ -227,15 +209,15 @@ class FolderBuilder:
       name,
       image,
       mask,
-      parts=_tried(reasons, lambda: self._read_parts(name, image)),
-      keypoints=_tried(reasons, lambda: self._read_keypoints(name)),
-      camera=_tried(reasons, lambda: self._read_camera(name)),
+      parts=_tried(wrong, lambda: self._read_parts(name, image)),
+      keypoints=_tried(wrong, lambda: self._read_keypoints(name)),
+      camera=_tried(wrong, lambda: self._read_camera(name)),
       shape=shape if shape in self._meshes else None,
     )
     if self._keypoint_names and example.keypoints is None:
       hidden = np.zeros((len(self._keypoint_names), 3), np.float32)
       example = dataclasses.replace(example, keypoints=hidden)
-    return shrink(example, self._margin)
+    return crop_for_storage(example, self._margin)
 
   def _read_parts(self, name: str, image: np.ndarray) -> np.ndarray | None:
     if self._channels == 0 or name not in self._parts:
@@ -253,12 +235,12 @@ class FolderBuilder:
     return annotations.parse_camera(self._cameras[name]) if name in self._cameras else None
 
 
-def _tried(reasons: list[str], read: Callable[[], np.ndarray | None]) -> np.ndarray | None:
-  """What belongs to a photograph that can be used without it; the reason, where it is bad."""
+def _tried(wrong: list[str], read: Callable[[], np.ndarray | None]) -> np.ndarray | None:
+  """What belongs to an image that can be used without it; the reason, where it is bad."""
   try:
     return read()
   except BadItemError as error:
-    reasons.append(str(error))
+    wrong.append(str(error))
     return None
 
 

@@ -1,10 +1,10 @@
-"""ImageNet's quadrupeds, with silhouettes that somebody made for them: ImageNet has none itself.
+"""ImageNet's quadrupeds, with silhouettes from elsewhere: ImageNet has none.
 
-The layout of the folder, with the synset n02391049 (zebra) for example; NAME is a photograph's
+The layout of the folder, with the synset n02391049 (zebra) for example; NAME is an image's
 file name without its suffix:
   n02391049/NAME.JPEG             or below images/, train/ or ILSVRC/Data/CLS-LOC/train/
   masks/n02391049/NAME.png        the silhouette of the only object, or
-  masks/n02391049/NAME_K.png      one for each object K of the photograph
+  masks/n02391049/NAME_K.png      one for each object K of the image
   Annotation/n02391049/NAME.xml   or below ILSVRC/Annotations/CLS-LOC/train/; optional: ImageNet's
                                   boxes, to cut a mask that covers several objects
   quality/n02391049.json          optional: {NAME: "good" or another word}, or as CSM writes it
@@ -15,14 +15,19 @@ import functools
 import pathlib
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from umr_jax.data.example import Example
-from umr_jax.data.folder_annotations import IMAGE_SUFFIXES, read_json, seeded_split
-from umr_jax.data.folder_files import BadItemError, read_image, read_mask
+from umr_jax.data.annotations import read_json, seeded_split
+from umr_jax.data.example import Box, Example, Json
+from umr_jax.data.image_files import (
+  IMAGE_SUFFIXES,
+  BadItemError,
+  list_files,
+  read_image,
+  read_mask,
+)
 from umr_jax.data.records import (
   Record,
   RecordBuilder,
@@ -47,7 +52,7 @@ SYNSETS = {
 _IMAGES = ("{}", "images/{}", "train/{}", "ILSVRC/Data/CLS-LOC/train/{}")
 _BOXES = ("Annotation/{}", "ILSVRC/Annotations/CLS-LOC/train/{}")
 _IMAGES_SOURCE = (
-  "One of these folders is needed. ImageNet's photographs and boxes come from image-net.org, for "
+  "One of these folders is needed. ImageNet's images and boxes come from image-net.org, for "
   "which one registers; extract the synset's archive {0}.tar into a folder {0}"
 )
 _MASKS_SOURCE = (
@@ -55,33 +60,29 @@ _MASKS_SOURCE = (
   "R-CNN) and store them there as NAME.png, or NAME_0.png, NAME_1.png, ... for several objects"
 )
 
-Box = tuple[float, float, float, float]
-
 
 def imagenet_builder(
   root: pathlib.Path, *, category: str, test_fraction: float, split_seed: int, margin: float
 ) -> RecordBuilder:
-  """Lists one synset's photographs with silhouettes; they are read by the builder's `examples`.
+  """Lists one synset's images with silhouettes; they are read by the builder's `examples`.
 
-  With masks by object each object is an example, named NAME_K. A single mask of a photograph with
-  several boxes is cut to the largest box. Objects of one photograph are in the same split.
+  With masks by object each object is an example, named NAME_K. A single mask of an image with
+  several boxes is cut to the largest box. Objects of one image are in the same split.
 
   Args:
     root: the folder (layout: see the module).
     category: a name out of `SYNSETS`, or any synset, such as n02391049.
-    test_fraction: share of the photographs for testing.
+    test_fraction: share of the images for testing.
     split_seed: seed of that split.
     margin: what is kept around an object, as a share of its longer side, on every side.
 
   Raises:
-    FileNotFoundError: when the photographs' or the masks' folder is missing.
+    FileNotFoundError: when the images' or the masks' folder is missing.
     ValueError: for an unknown category, a malformed quality list, or when nothing is left.
 
   Source: Kulkarni, Gupta, Tulsiani 2019 (CSM) for the categories and the list of good images.
     Departs: the split is drawn by NumPy's default generator, not by CSM's.
   """
-  if not 0.0 <= test_fraction < 1.0:
-    raise ValueError(f"data.test_fraction must be in [0, 1), got {test_fraction}")
   synset = _find_synset(category)
   name, masks_folder = f"imagenet {synset}", f"masks/{synset}"
   images_folder = _first_folder(root, _IMAGES, synset)
@@ -94,7 +95,7 @@ def imagenet_builder(
   quality = read_json(quality_file)
 
   skipped: list[tuple[str, str]] = []
-  images = _list_images(images_folder, skipped)
+  images = list_files(images_folder, IMAGE_SUFFIXES, skipped)
   masks = _list_masks(root / masks_folder, images, skipped)
   chosen = _choose(images, masks, quality, skipped)
   tests = set(seeded_split(len(chosen), test_fraction, split_seed)["test"])
@@ -109,7 +110,7 @@ def imagenet_builder(
       read = functools.partial(_read_object, label, images[stem], mask, boxes, synset)
       split = "test" if position in tests else "train"
       records.append(Record(name=label, split=split, read=read))
-  settings = {
+  settings: dict[str, Json] = {
     "version": VERSION,
     "synset": synset,
     "test_fraction": test_fraction,
@@ -137,32 +138,18 @@ def _first_folder(root: pathlib.Path, places: Sequence[str], synset: str) -> pat
   return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
-def _list_images(folder: pathlib.Path, skipped: list[tuple[str, str]]) -> dict[str, pathlib.Path]:
-  """The photographs by name without suffix, sorted."""
-  images: dict[str, pathlib.Path] = {}
-  for path in sorted(folder.iterdir()):
-    # Names with a leading dot are other programs' notes, such as macOS's ._NAME.jpg.
-    if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-      continue
-    if path.stem in images:
-      skipped.append((path.name, f"{images[path.stem].name} has the same name"))
-    else:
-      images[path.stem] = path
-  return images
-
-
 def _list_masks(
   folder: pathlib.Path, images: dict[str, pathlib.Path], skipped: list[tuple[str, str]]
 ) -> dict[str, dict[str, pathlib.Path]]:
-  """By photograph its masks by object's number; the number of a single mask is ""."""
+  """By image its masks by object's number; the number of a single mask is ""."""
   masks: dict[str, dict[str, pathlib.Path]] = {}
   for path in sorted(folder.glob("*.png")):
     if path.name.startswith("."):
       continue
-    # ImageNet's own names end in a number too: a photograph's whole name comes first.
+    # ImageNet's own names end in a number too: an image's whole name comes first.
     stem, _, key = (path.stem, "", "") if path.stem in images else path.stem.rpartition("_")
     if stem not in images or (key and not key.isdecimal()):
-      skipped.append((path.stem, f"masks/{folder.name}/{path.name} belongs to no photograph"))
+      skipped.append((path.stem, f"masks/{folder.name}/{path.name} belongs to no image"))
     else:
       masks.setdefault(stem, {})[key] = path
   for stem, objects in masks.items():
@@ -181,16 +168,16 @@ def _list_masks(
 def _choose(
   images: dict[str, pathlib.Path],
   masks: dict[str, dict[str, pathlib.Path]],
-  quality: dict[str, Any] | None,
+  quality: dict[str, Json] | None,
   skipped: list[tuple[str, str]],
 ) -> dict[str, dict[str, pathlib.Path]]:
-  """The photographs that have a mask and are good, each with its good objects' masks."""
+  """The images that have a mask and are good, each with its good objects' masks."""
   chosen = {}
   for stem, path in images.items():
     if stem not in masks:
       skipped.append((stem, f"there is no mask {stem}.png and no {stem}_K.png"))
       continue
-    verdict = "good"
+    verdict: Json = "good"
     if quality is not None:
       verdict = quality.get(stem, quality.get(path.name, "not in the quality list"))
     kept = {key: mask for key, mask in masks[stem].items() if _is_good(verdict, key)}
@@ -204,9 +191,9 @@ def _choose(
   return chosen
 
 
-def _is_good(verdict: Any, key: str) -> bool:
-  """Whether an entry of the quality list is for the photograph or, by number, for its object."""
-  if not isinstance(verdict, dict):
+def _is_good(verdict: Json, key: str) -> bool:
+  """Whether an entry of the quality list is for the image or, by number, for its object."""
+  if not isinstance(verdict, Mapping):
     return verdict == "good"
   objects = {number: bool(value) for number, value in verdict.items() if number != "good"}
   if key and objects:
@@ -233,7 +220,7 @@ def _read_boxes(path: pathlib.Path, synset: str, shape: Sequence[int]) -> list[B
   """The boxes (x0, y0, x1, y1) of the synset's objects, in pixels to the outer edges.
 
   Raises:
-    BadItemError: when the file is malformed or was made for a picture of another size.
+    BadItemError: when the file is malformed or was made for an image of another size.
   """
   try:
     tree = ElementTree.parse(path).getroot()
@@ -255,14 +242,14 @@ def _read_boxes(path: pathlib.Path, synset: str, shape: Sequence[int]) -> list[B
     raise BadItemError(f"its boxes, {path.name}, cannot be read ({error})") from error
   if all(size) and size != list(shape[:2]):
     raise BadItemError(
-      f"its boxes, {path.name}, are of a picture of {size[1]} x {size[0]} pixels, the image "
+      f"its boxes, {path.name}, are of an image of {size[1]} x {size[0]} pixels, the image "
       f"(upright by its EXIF) is {shape[1]} x {shape[0]}"
     )
   return boxes
 
 
 def _cut_to_largest(mask: np.ndarray, boxes: list[Box]) -> np.ndarray:
-  """The mask with nothing outside the largest box; as it is where it has no choice."""
+  """The mask with nothing outside the largest box; as it is where there are fewer than two."""
   if len(boxes) < 2:
     return mask
   x0, y0, x1, y1 = max(boxes, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))

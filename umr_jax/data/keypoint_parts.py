@@ -2,18 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
-from umr_jax.data.example import Example
+from umr_jax.data.example import Example, Source
 
 # How far a keypoint's part reaches into its neighbour's, as a share of the mask box's longer side.
 _SOFTNESS = 0.06
-
-
-class _Source(Protocol):
-  def __getitem__(self, index: int) -> Example: ...
 
 
 class KeypointParts:
@@ -25,13 +20,13 @@ class KeypointParts:
     worth, and are never the method.
   """
 
-  def __init__(self, source: _Source, indices: Sequence[int], keypoint_flip: Sequence[int]):
+  def __init__(self, source: Source, indices: Sequence[int], keypoint_flip: Sequence[int]):
     """Wraps a source.
 
     Args:
       source: of the examples.
       indices: of those that get part maps.
-      keypoint_flip: for each keypoint the one whose place it takes in a mirrored picture.
+      keypoint_flip: for each keypoint the one whose place it takes in a mirrored image.
     """
     self._source, self._indices = source, frozenset(indices)
     self._groups = keypoint_groups(keypoint_flip)

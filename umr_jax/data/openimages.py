@@ -23,8 +23,8 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
-from umr_jax.data.example import Example
-from umr_jax.data.folder_files import BadItemError, read_image, read_mask
+from umr_jax.data.example import Box, Example, Json, box_iou
+from umr_jax.data.image_files import BadItemError, read_image, read_mask
 from umr_jax.data.openimages_files import (
   SOURCE,
   Download,
@@ -44,17 +44,15 @@ _BOX = ("XMin", "XMax", "YMin", "YMax")
 _MASK_COLUMNS = ("MaskPath", "ImageID", "BoxID", *(f"Box{side}" for side in _BOX))
 # The two files round the same box differently.
 _SAME_BOX, _SAME_BOX_IOU = 1e-3, 0.9
-# A mask has another resolution than its photograph, but not another shape, up to whole pixels.
+# A mask has another resolution than its image, but not another shape, up to whole pixels.
 _SAME_SHAPE = 0.05
-
-Box = tuple[float, float, float, float]  # x0, x1, y0, y1 as shares of the photograph's sides
 
 
 class _Mask(NamedTuple):
   path: str
   image: str
   box_id: str
-  box: Box
+  box: Box  # here in shares of the image's sides
 
 
 class _Annotated(NamedTuple):
@@ -65,7 +63,7 @@ class _Annotated(NamedTuple):
 def openimages_builder(
   root: pathlib.Path, *, category: str, margin: float, download: bool = False
 ) -> RecordBuilder:
-  """Lists the masks of one class; photographs are read by the builder's `examples`.
+  """Lists the masks of one class; images are read by the builder's `examples`.
 
   Every mask is an example, named IMAGEID_BOXID. Objects that are occluded, truncated, a group, a
   depiction, or seen from inside are left out. The split train is for training, validation and test
@@ -75,17 +73,17 @@ def openimages_builder(
     root: the folder (layout: see the module).
     category: the class by its display name, such as Penguin, in any case, or by its MID.
     margin: what is kept around an object, as a share of its longer side, on every side.
-    download: whether to fetch what the folder lacks: annotation files, and masks and photographs of
+    download: whether to fetch what the folder lacks: annotation files, and masks and images of
       the objects that are not left out.
 
   Raises:
-    OSError: when something cannot be fetched, other than single masks and photographs.
+    OSError: when something cannot be fetched, other than single masks and images.
     FileNotFoundError: when a file or folder that the training split needs is missing, or one of
       another split's two annotation files.
     ValueError: for an unknown class, a damaged annotation file, or when nothing is left.
 
   Source: Kuznetsova et al. 2020 and Benenson et al. 2019 for the files; Li et al. 2020 name
-    OpenImages, but no rule for choosing its pictures: leaving out flagged objects is ours.
+    OpenImages, but no rule for choosing its images: leaving out flagged objects is ours.
   """
   fetched = Download(root, enabled=download)
   classes, name = class_file(root), "openimages"
@@ -116,7 +114,11 @@ def openimages_builder(
         continue
       read = functools.partial(_read_object, item, image, stored)
       records.append(Record(name=item, split=_SPLITS[split], read=read))
-  settings = {"version": VERSION, "class": mid, "files": file_stamps(root, set(paths))}
+  settings: dict[str, Json] = {
+    "version": VERSION,
+    "class": mid,
+    "files": file_stamps(root, set(paths)),
+  }
   return RecordBuilder(
     f"{name} {label}", records, settings=settings, margin=margin, skipped=skipped
   )
@@ -221,7 +223,7 @@ def _parse_box(corners: Sequence[str]) -> Box | None:
     x0, x1, y0, y1 = (float(value) for value in corners)
   except ValueError:
     return None
-  return (x0, x1, y0, y1) if x0 < x1 and y0 < y1 else None  # neither holds for NaN
+  return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None  # neither holds for NaN
 
 
 def _match(box: Box, candidates: Sequence[_Annotated]) -> _Annotated | None:
@@ -235,21 +237,8 @@ def _match(box: Box, candidates: Sequence[_Annotated]) -> _Annotated | None:
   nearest = min(candidates, key=gap)
   if gap(nearest) <= _SAME_BOX:
     return nearest
-  best = max(candidates, key=lambda other: _box_iou(box, other.box))
-  return best if _box_iou(box, best.box) > _SAME_BOX_IOU else None
-
-
-def _box_iou(first: Box, second: Box) -> float:
-  def area(x0: float, x1: float, y0: float, y1: float) -> float:
-    return max(x1 - x0, 0.0) * max(y1 - y0, 0.0)
-
-  both = area(
-    max(first[0], second[0]),
-    min(first[1], second[1]),
-    max(first[2], second[2]),
-    min(first[3], second[3]),
-  )
-  return both / (area(*first) + area(*second) - both)
+  best = max(candidates, key=lambda other: box_iou(box, other.box))
+  return best if box_iou(box, best.box) > _SAME_BOX_IOU else None
 
 
 def _read_object(name: str, image_file: pathlib.Path, mask_file: pathlib.Path) -> Example:
@@ -258,7 +247,7 @@ def _read_object(name: str, image_file: pathlib.Path, mask_file: pathlib.Path) -
 
 
 def _resize(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-  """A mask at its photograph's size, by nearest neighbours.
+  """A mask at its image's size, by nearest neighbours.
 
   Raises:
     BadItemError: when its shape is another, as where only one of the two was turned upright.

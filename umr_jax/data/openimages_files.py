@@ -10,19 +10,19 @@ from collections.abc import Iterable, Iterator, Mapping
 import tqdm
 from absl import logging
 
-from umr_jax.data.download import Archive, unpack_files
-from umr_jax.data.fetch import AbsentError, Fetcher, UnreachableError
+from umr_jax import files
+from umr_jax.data.download import AbsentError, Archive, UnreachableError, fetch, unpack_files
 from umr_jax.data.threads import ordered_map
 
 CLASSES = ("class-descriptions-boxable.csv", "oidv7-class-descriptions-boxable.csv")
 SOURCE = (
   "OpenImages' annotation files and masks (SPLIT-masks-0.zip to SPLIT-masks-f.zip, extracted into "
-  "masks/SPLIT) come from storage.googleapis.com/openimages/web/download.html, photographs from "
+  "masks/SPLIT) come from storage.googleapis.com/openimages/web/download.html, images from "
   "open-images-dataset.s3.amazonaws.com/SPLIT/IMAGEID.jpg; those of the class are enough, in the "
   "folder SPLIT. With data.download what is missing is fetched."
 )
 
-_WORKERS = 8  # photographs that are fetched at once
+_WORKERS = 8  # images that are fetched at once
 _STORE = "https://storage.googleapis.com/openimages"
 
 
@@ -36,7 +36,7 @@ class Addresses:
 
 
 # The checksum is that of tensorflow-datasets' `open_images_v4`; V4 to V7 have equally many training
-# boxes. The other files have none, but Google's storage names an MD5 with most of its answers.
+# boxes. The other files have none.
 ADDRESSES = Addresses(
   tables={
     CLASSES[0]: (f"{_STORE}/v5/{CLASSES[0]}", ""),
@@ -96,7 +96,7 @@ def find_mask(root: pathlib.Path, split: str, name: str) -> pathlib.Path:
 
 
 def image_file(root: pathlib.Path, split: str, image: str) -> pathlib.Path:
-  """Where a photograph belongs.
+  """Where an image belongs.
 
   Args:
     root: the data set's folder.
@@ -107,10 +107,10 @@ def image_file(root: pathlib.Path, split: str, image: str) -> pathlib.Path:
 
 
 class Download:
-  """Fetches what a folder lacks: what is there is not asked for, and no file is there in part.
+  """Fetches what a folder lacks: what is there is not requested, and no file is there in part.
 
   What the servers turn out not to have is noted in `unavailable.txt`, one path and reason a line,
-  and is not asked for again; without that file it is.
+  and is not requested again; without that file it is.
   """
 
   def __init__(self, root: pathlib.Path, *, enabled: bool):
@@ -120,7 +120,7 @@ class Download:
       root: the data set's folder; made if missing.
       enabled: whether anything is to be done at all.
     """
-    self._root, self._enabled, self._fetcher = root, enabled, Fetcher()
+    self._root, self._enabled = root, enabled
     self._notes = root / "unavailable.txt"
     self._unavailable: dict[str, str] = {}
     self._failed: dict[str, str] = {}  # this time, but perhaps not the next
@@ -146,20 +146,20 @@ class Download:
       logging.info("Fetching %s.", url)
       # The list of classes may have no header; the last is the mark of UTF-8.
       begins = (b"/", b"LabelName", b"MaskPath", b"ImageID", b"\xef\xbb\xbf")
-      self._fetcher.fetch(url, path, sha256=sha256, begins=begins)
+      fetch(url, path, sha256=sha256, begins=begins, progress=True)
 
   def objects(self, split: str, masks: Iterable[tuple[str, str]]) -> None:
-    """Fetches masks and the photographs of those that there are.
+    """Fetches masks and the images of those that there are.
 
     Of the zip files with masks those in the folder are used; what is fetched is not kept. A
-    photograph that cannot be fetched from a server that answers is left out.
+    image that cannot be fetched from a server that responds is left out.
 
     Args:
       split: train, validation or test.
       masks: their file names and ImageIDs.
 
     Raises:
-      OSError: when a server does not answer, a zip file cannot be fetched or the disk is full; it
+      OSError: when a server does not respond, a zip file cannot be fetched or the disk is full; it
         says what to do instead.
       ValueError: when a zip file in the folder is damaged.
     """
@@ -201,14 +201,13 @@ class Download:
     missing = [image for image in sorted(images) if self._is_wanted(split, image)]
     broken = threading.Event()
 
-    def fetch(image: str) -> OSError | None:
-      """Why there still is no such photograph, if so."""
+    def fetch_image(image: str) -> OSError | None:
+      """Why there still is no such image, if so."""
       if broken.is_set():  # those behind would wait as long again
-        return OSError(f"{split}/{image}.jpg is not asked for any more")
+        return OSError(f"{split}/{image}.jpg is not requested any more")
       url = ADDRESSES.images.format(split=split, image=image)
       try:
-        path = image_file(self._root, split, image)
-        self._fetcher.fetch(url, path, begins=(b"\xff\xd8",))
+        fetch(url, image_file(self._root, split, image), begins=(b"\xff\xd8",))
       except OSError as error:
         if isinstance(error, UnreachableError) or error.errno is not None:  # the disk's have one
           broken.set()
@@ -217,9 +216,9 @@ class Download:
       return None
 
     if missing:
-      logging.info("Fetching %d photographs of the split %s.", len(missing), split)
-    errors = ordered_map(fetch, missing, workers=_WORKERS, ahead=4 * _WORKERS)
-    bar = tqdm.tqdm(errors, desc=f"{split} photographs", total=len(missing), disable=not missing)
+      logging.info("Fetching %d images of the split %s.", len(missing), split)
+    errors = ordered_map(fetch_image, missing, workers=_WORKERS, ahead=4 * _WORKERS)
+    bar = tqdm.tqdm(errors, desc=f"{split} images", total=len(missing), disable=not missing)
     for image, error in zip(missing, bar, strict=True):
       if error is not None:
         lasting = isinstance(error, AbsentError)
@@ -236,10 +235,8 @@ class Download:
 
   def _write_notes(self) -> None:
     if self._unavailable:
-      draft = self._notes.with_name(f".{self._notes.name}")
       lines = [f"{path}\t{why}\n" for path, why in self._unavailable.items()]
-      draft.write_text("".join(lines), encoding="utf-8")
-      draft.replace(self._notes)
+      files.write_text(self._notes, "".join(lines))
 
   @contextlib.contextmanager
   def _explained(self) -> Iterator[None]:

@@ -5,12 +5,11 @@ import io
 import math
 import pathlib
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
 from umr_jax.data.dataset import Dataset, Split
-from umr_jax.data.example import Example
+from umr_jax.data.example import Example, Source
 from umr_jax.data.transforms import Square, resample
 from umr_jax.files import write_bytes
 
@@ -27,18 +26,14 @@ def from_bytes(maps: np.ndarray) -> np.ndarray:
   return maps / _LEVELS
 
 
-class _Source(Protocol):
-  def __getitem__(self, index: int) -> Example: ...
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class PartStore:
-  """Part maps of the crops of many pictures."""
+  """Part maps of the crops of many images."""
 
   names: tuple[str, ...]  # of the examples
-  squares: np.ndarray  # [N, 3] float64: x0, y0, side of each crop, in pixels of the stored picture
+  squares: np.ndarray  # [N, 3] float64: x0, y0, side of each crop, in pixels of the stored image
   maps: np.ndarray  # [N, S, S, P + 1] uint8 in 0..255, background first
-  # Share of the objects' pixels that have the same part in the mirrored picture; NaN: not measured.
+  # Share of the objects' pixels that have the same part in the mirrored image; NaN: not measured.
   mirror_agreement: float = math.nan
 
   def probabilities(self, rows: int | Sequence[int]) -> np.ndarray:
@@ -58,7 +53,14 @@ def make_store(
   *,
   mirror_agreement: float = math.nan,
 ) -> PartStore:
-  """A store of maps [N, S, S, P + 1] uint8 and the crops that they are of."""
+  """A store of part maps.
+
+  Args:
+    names: of the N examples.
+    squares: of their crops.
+    maps: [N, S, S, P + 1] uint8 of the crops.
+    mirror_agreement: see `PartStore`.
+  """
   return PartStore(
     names=tuple(names),
     squares=np.array(squares, np.float64).reshape(-1, 3),
@@ -68,7 +70,12 @@ def make_store(
 
 
 def write_store(path: pathlib.Path, store: PartStore) -> None:
-  """Writes a store; a file of that name is replaced when the new one is complete."""
+  """Writes a store; a file of that name is replaced when the new one is complete.
+
+  Args:
+    path: of the file.
+    store: what it is to hold.
+  """
   file = io.BytesIO()
   names = np.array(store.names, np.str_)
   arrays = {"names": names, "squares": store.squares, "maps": store.maps}
@@ -94,7 +101,7 @@ def read_store(path: pathlib.Path) -> PartStore:
       names, squares, maps = (archive[key] for key in ("names", "squares", "maps"))
       mirror_agreement = float(archive["mirror_agreement"])
   except Exception as error:
-    # A damaged archive shows as whatever the parsers of zip and NumPy stumble over first.
+    # The parsers of zip and NumPy raise exceptions of any type for a damaged archive.
     raise ValueError(
       f"{path} holds no part maps, or is damaged ({type(error).__name__}: {error})"
     ) from error
@@ -112,7 +119,7 @@ def read_store(path: pathlib.Path) -> PartStore:
 class StoredParts:
   """A source of examples of which some get part maps from a store."""
 
-  def __init__(self, source: _Source, store: PartStore, indices: Sequence[int]):
+  def __init__(self, source: Source, store: PartStore, indices: Sequence[int]):
     """Wraps a source.
 
     Args:
@@ -129,23 +136,25 @@ class StoredParts:
     if row is None:
       return dataclasses.replace(example, parts=None)
     square, probs = tuple(self._store.squares[row]), self._store.probabilities(row)
-    return dataclasses.replace(example, parts=on_picture(probs, square, example.mask.shape))
+    return dataclasses.replace(example, parts=paste_part_map(probs, square, example.mask.shape))
 
 
-def on_picture(probs: np.ndarray, square: tuple[float, ...], shape: tuple[int, ...]) -> np.ndarray:
-  """A crop's part map on the pixels of its picture; background where the crop does not reach.
+def paste_part_map(
+  probs: np.ndarray, square: tuple[float, ...], shape: tuple[int, ...]
+) -> np.ndarray:
+  """A crop's part map on the pixels of its image; background where the crop does not reach.
 
   Args:
     probs: [S, S, P + 1], background first.
-    square: x0, y0 and side of the crop, in pixels of the picture.
-    shape: H, W of the picture.
+    square: x0, y0 and side of the crop, in pixels of the image.
+    shape: H, W of the image.
 
   Returns:
     [H, W, P + 1].
   """
   x0, y0, side = square
   zoom, longer = len(probs) / side, max(shape)
-  # The picture, grown to a square at its right or lower side, as a square of the map.
+  # The image, grown to a square at its right or lower side, as a square of the map.
   frame = (-x0 * zoom, -y0 * zoom, longer * zoom)
   parts = resample(probs.astype(np.float32), frame, longer, fill=0.0)[: shape[0], : shape[1]]
   parts[..., 0] = np.maximum(1.0 - parts[..., 1:].sum(axis=-1), 0.0)
@@ -153,18 +162,22 @@ def on_picture(probs: np.ndarray, square: tuple[float, ...], shape: tuple[int, .
 
 
 def with_part_maps(dataset: Dataset, store: PartStore) -> Dataset:
-  """The data set with a store's part maps on its training pictures, in place of any other.
+  """The data set with a store's part maps on its training images, in place of any other.
 
-  Test pictures get none: what they are measured against must not come from what is measured.
+  Test images get none: what they are measured against must not come from what is measured.
+
+  Args:
+    dataset: whose splits are wrapped.
+    store: of the part maps, by the examples' names.
 
   Raises:
-    ValueError: when no training picture is in the store.
+    ValueError: when no training image is in the store.
   """
   train = dataset.splits["train"]
   known = set(store.names)
   if not any(train[i].name in known for i in range(len(train))):
     raise ValueError(
-      f"the part maps are of other pictures than {dataset.name}'s, such as {store.names[:1]}"
+      f"the part maps are of other images than {dataset.name}'s, such as {store.names[:1]}"
     )
   channels = store.maps.shape[-1]
   splits = {

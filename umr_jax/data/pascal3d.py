@@ -4,9 +4,9 @@ The published archives, with silhouettes that the user adds:
   Annotations/{CATEGORY}_{pascal,imagenet}/NAME.mat, Images/{CATEGORY}_{pascal,imagenet}/NAME.*
   CAD/CATEGORY.mat
   PASCAL/VOCdevkit/VOC2012/ImageSets/Main/CATEGORY_{train,val}.txt
-  PASCAL/VOCdevkit/VOC2012/SegmentationObject/NAME.png   where VOC 2012 has segmented the picture
+  PASCAL/VOCdevkit/VOC2012/SegmentationObject/NAME.png   where VOC 2012 has segmented the image
   Masks/CATEGORY_{pascal,imagenet}/NAME_K.png            else the silhouette of object K, from 1,
-  Masks/CATEGORY_{pascal,imagenet}/NAME.png              else of the picture's only object
+  Masks/CATEGORY_{pascal,imagenet}/NAME.png              else of the image's only object
 An object without silhouette, or with one that does not fill its annotated box, is left out.
 
 Source: Xiang et al. 2014 (Beyond PASCAL); Kanazawa et al. 2018 (CMR) for the choice of objects.
@@ -24,9 +24,9 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from umr_jax.data import pascal3d_files as files
-from umr_jax.data.example import Example, mask_box
-from umr_jax.data.folder_files import BadItemError, read_image, read_mask
-from umr_jax.data.published_files import FROM_LEFT_BACK_UP, pixel_camera, read_rows, read_structs
+from umr_jax.data.annotations import FROM_LEFT_BACK_UP, pixel_camera, read_rows, read_structs
+from umr_jax.data.example import Box, Example, Meshes, box_iou, mask_box
+from umr_jax.data.image_files import BadItemError, decode, read_image, read_mask
 from umr_jax.data.records import Record, RecordBuilder, file_stamps, make_example
 
 # Part of a prepared data set's fingerprint: raise it whenever what is stored would change.
@@ -45,11 +45,11 @@ _UNDECIDED, _HALF_LINE = 255, 3.0  # VOC leaves a line of 5 pixels along every o
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class _Object:
-  """One object of a picture as its annotation describes it."""
+  """One object of an image as its annotation describes it."""
 
   annotation: pathlib.Path
-  number: int  # in the picture, from 1
-  box: tuple[float, ...]  # x0, y0, x1, y1 to the outer pixel edges
+  number: int  # in the image, from 1
+  box: Box
   keypoints: np.ndarray  # [N, 3] float32: x, y, visible
   model: int  # from 1
   viewpoint: dict[str, float] | None
@@ -58,9 +58,9 @@ class _Object:
 def pascal3d_builder(
   root: pathlib.Path, *, category: str, margin: float, download: bool = False
 ) -> RecordBuilder:
-  """Reads one category's annotation files and prepares to read the pictures.
+  """Reads one category's annotation files and prepares to read the images.
 
-  ImageNet's pictures and PASCAL's train list are for training, PASCAL's val list is for testing.
+  ImageNet's images and PASCAL's train list are for training, PASCAL's val list is for testing.
   Difficult, truncated or occluded objects and those with fewer than 4 visible keypoints are left
   out. Left and right in keypoints' names are as published: for some the viewer's.
 
@@ -82,7 +82,7 @@ def pascal3d_builder(
   if category not in CATEGORIES:
     raise ValueError(f"PASCAL3D+ has no category {category!r}, only {', '.join(CATEGORIES)}")
   root, lists = files.prepare(root, category, download=download), files.voc_lists(category)
-  folders = files.picture_folders(category)
+  folders = files.image_folders(category)
   cad = f"CAD/{category}.mat"
   meshes, names = _read_models(root / cad, category)
   split_of = {row[0]: "train" for _, row in read_rows(root / lists["train"], 2)}
@@ -97,13 +97,13 @@ def pascal3d_builder(
     from_imagenet = item.annotation.parent.name == folders[0]
     split = "train" if from_imagenet else split_of.get(item.annotation.stem, "")
     if not split:
-      skipped.append((name, "its picture is in neither of PASCAL's lists"))
+      skipped.append((name, "its image is in neither of PASCAL's lists"))
       continue
     used.add(shape := f"{category}{item.model:02d}")
     read = functools.partial(_read_example, root, name, item, shape, meshes[shape][0])
     records.append(Record(name=name, split=split, read=read))
   stamps = [root / cad, *(root / path for path in lists.values()), *paths]
-  stamps += files.list_pictures(root, folders)
+  stamps += files.list_images(root, folders)
   return RecordBuilder(
     f"pascal3d_{category}",
     records,
@@ -116,21 +116,19 @@ def pascal3d_builder(
   )
 
 
-def _read_models(
-  path: pathlib.Path, category: str
-) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], tuple[str, ...]]:
+def _read_models(path: pathlib.Path, category: str) -> tuple[Meshes, tuple[str, ...]]:
   """The CAD models in object space, and the names of their anchor points in the file's order."""
-  meshes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+  meshes: Meshes = {}
   names: list[str] = []
   for number, model in enumerate(read_structs(path, category), start=1):
     try:
       vertices = np.atleast_2d(np.asarray(model.vertices, np.float64))
       faces = np.atleast_2d(np.asarray(model.faces, np.int64)) - 1
     except (AttributeError, TypeError, ValueError) as error:
-      raise ValueError(f"{path}, model {number}: no vertices and faces ({error})") from error
+      raise ValueError(f"{path}, model {number} has no vertices and faces ({error})") from error
     usable = vertices.shape[1] == faces.shape[1] == 3 and faces.size > 0 and faces.min() >= 0
     if not (usable and faces.max() < vertices.shape[0] and np.isfinite(vertices).all()):
-      raise ValueError(f"{path}, model {number}: vertices not finite, or faces not of vertices")
+      raise ValueError(f"{path}, model {number} has no finite [V, 3] vertices and faces of them")
     vertices = (vertices @ FROM_LEFT_BACK_UP.T).astype(np.float32)
     meshes[f"{category}{number:02d}"] = vertices, faces.astype(np.int32)
     names += (name for name in model._fieldnames if name not in ("vertices", "faces", "pnames"))
@@ -178,7 +176,7 @@ def _parse_object(
     if _numbers(anchor, "status") == [1.0] and len(location) == 2 and np.isfinite(location).all():
       keypoints[index] = location[0] - 0.5, location[1] - 0.5, 1.0
   if (visible := int(keypoints[:, 2].sum())) < _MIN_KEYPOINTS:
-    raise BadItemError(f"{visible} visible keypoints, expected at least {_MIN_KEYPOINTS}")
+    raise BadItemError(f"it has {visible} visible keypoints, expected at least {_MIN_KEYPOINTS}")
   box, model = _numbers(entry, "bbox"), _numbers(entry, "cad_index")
   if len(box) != 4 or not box[0] < box[2] or not box[1] < box[3]:
     raise BadItemError(f"the box is {box}, expected x1, y1, x2, y2")
@@ -217,7 +215,7 @@ def _read_example(
   else:
     mask, least = _read_given_mask(root / "Masks" / folder, name, stem), _GOOD_MASK
   found = mask_box(mask)
-  if found is not None and (overlap := _overlap(found, item.box)) < least:
+  if found is not None and (overlap := box_iou(found, item.box)) < least:
     raise BadItemError(
       f"the silhouette's box and the annotated one overlap by {overlap:.2f}, expected {least}"
     )
@@ -231,28 +229,21 @@ def _read_given_mask(folder: pathlib.Path, name: str, stem: str) -> np.ndarray:
   for path in (folder / f"{name}.png", folder / f"{stem}.png"):
     if path.exists():
       return read_mask(path)
-  raise BadItemError(f"no silhouette: none of VOC 2012, no Masks/{folder.name}/{name}.png")
+  raise BadItemError(f"it has no silhouette: none of VOC 2012, no Masks/{folder.name}/{name}.png")
 
 
 def _read_segmentation(path: pathlib.Path, number: int) -> np.ndarray:
   """One object of a VOC label map, with its half of the undecided line along the outline."""
-  try:
+
+  def read() -> np.ndarray:
     with Image.open(path) as opened:
-      labels = np.asarray(opened)
-  except Exception as error:
-    # Decoders of damaged files raise whatever they stumble over.
-    raise BadItemError(f"{path.name} cannot be read ({type(error).__name__}: {error})") from error
+      return np.asarray(opened)
+
+  labels = decode(path.name, read)
   if labels.ndim != 2 or (labels == _UNDECIDED).all():
     raise BadItemError(f"SegmentationObject/{path.name} is no map of labels")
   distance, nearest = ndimage.distance_transform_edt(labels == _UNDECIDED, return_indices=True)
   return ((labels[tuple(nearest)] == number) & (distance <= _HALF_LINE)).astype(np.float32)
-
-
-def _overlap(first: Sequence[float], second: Sequence[float]) -> float:
-  """Intersection over union of two boxes (x0, y0, x1, y1)."""
-  a, b = np.array(first), np.array(second)
-  shared = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0.0))
-  return float(shared / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared))
 
 
 def fit_camera(
@@ -261,7 +252,7 @@ def fit_camera(
   """The weak perspective camera nearest to an annotated perspective one.
 
   The release's camera has y up and looks down its -z. At azimuth a, elevation e and distance d it
-  sees a point X (left, back, up) at Rx(e - 90) Rz(-a) X - (0, 0, d), and theta turns the picture
+  has a point X (left, back, up) at Rx(e - 90) Rz(-a) X - (0, 0, d), and theta turns the image
   counter-clockwise. With y down and z into the scene, the rotation of X therefore is
   diag(1, -1, -1) Rz(theta) Rx(e - 90) Rz(-a), and d is added to the depth.
 

@@ -10,7 +10,7 @@ from umr_jax.data.records import require_files
 
 VOC = "PASCAL/VOCdevkit/VOC2012"
 
-# Nobody has published a checksum: the file's own are compared, one for every file in it. Its size
+# No checksum is published: the file's own are compared, one for every file in it. Its size
 # is that of the page that offers it.
 RELEASE = Archive(
   name="PASCAL3D+_release1.1.zip",
@@ -49,8 +49,8 @@ def voc_lists(category: str) -> dict[str, str]:
   return {split: f"{VOC}/{_LISTS}/{category}_{split}.txt" for split in ("train", "val")}
 
 
-def picture_folders(category: str) -> tuple[str, str]:
-  """The folders of a category's pictures of ImageNet and of PASCAL.
+def image_folders(category: str) -> tuple[str, str]:
+  """The folders of a category's images of ImageNet and of PASCAL.
 
   Args:
     category: one of PASCAL3D+'s.
@@ -76,7 +76,7 @@ def prepare(root: pathlib.Path, category: str, *, download: bool) -> pathlib.Pat
     root = root / RELEASE.content
   if download:
     _unpack_missing(root, category)
-  kinds, folders = ("Annotations", "Images"), picture_folders(category)
+  kinds, folders = ("Annotations", "Images"), image_folders(category)
   needed = [f"{kind}/{folder}" for kind in kinds for folder in folders]
   needed += [f"CAD/{category}.mat", *voc_lists(category).values()]
   require_files(root, needed, name="PASCAL3D+", source=SOURCE)
@@ -88,7 +88,7 @@ def _unpack_missing(root: pathlib.Path, category: str) -> None:
 
   The archives may lie beside PASCAL3D+_release1.1, or in a release's folder with another name. The
   release has no published checksum: a damaged one is noticed by the zip file's own, for what is
-  unpacked. Silhouettes of ImageNet's pictures (Masks/) nobody has published.
+  unpacked. No silhouettes of ImageNet's images (Masks/) are published.
 
   Args:
     root: the release's folder.
@@ -101,7 +101,7 @@ def _unpack_missing(root: pathlib.Path, category: str) -> None:
   home = root.parent if root.name == RELEASE.content else root
   try:
     if missing := [folder for folder in _RELEASED[:3] if not (root / folder).is_dir()]:
-      # Whoever has VOC there already keeps it.
+      # A VOC that is there already is kept.
       missing += [] if (root / "PASCAL").exists() else ["PASCAL"]
       contents = {f"{RELEASE.content}/{folder}": root / folder for folder in missing}
       unpack(RELEASE, home, contents=contents, optional=[f"{RELEASE.content}/PASCAL"])
@@ -114,12 +114,12 @@ def _unpack_missing(root: pathlib.Path, category: str) -> None:
     raise OSError(f"PASCAL3D+ is not complete in {root}: {error}. {SOURCE}") from error
 
 
-def list_pictures(root: pathlib.Path, folders: Iterable[str]) -> list[pathlib.Path]:
-  """The pictures and every silhouette that there is; a folder without silhouettes is logged.
+def list_images(root: pathlib.Path, folders: Iterable[str]) -> list[pathlib.Path]:
+  """The images and every silhouette that there is; a folder without silhouettes is logged.
 
   Args:
     root: the release's folder.
-    folders: of the pictures, such as car_imagenet.
+    folders: of the images, such as car_imagenet.
   """
   paths = list((root / VOC / _SEGMENTATIONS).glob("*.png"))
   for folder in folders:
@@ -127,7 +127,7 @@ def list_pictures(root: pathlib.Path, folders: Iterable[str]) -> list[pathlib.Pa
     paths += [*(root / "Images" / folder).iterdir(), *masks.glob("*.png")]
     if not masks.is_dir():
       logging.warning(
-        "There is no %s: pictures of %s that VOC 2012 has not segmented (all of ImageNet's) are "
+        "There is no %s: images of %s that VOC 2012 has not segmented (all of ImageNet's) are "
         "left out. Make their silhouettes with an instance segmentation network and store them "
         "there as NAME_K.png for object K.",
         masks,

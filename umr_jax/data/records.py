@@ -1,29 +1,30 @@
-"""A data set from a list of pictures that somebody else has listed: what published sets share.
+"""A data set from a list of records: what the builders of published data sets share.
 
 A module for one published data set reads its annotation files into `Record`s; this one reads the
-pictures, on threads, leaves out what is of no use with a reason, and keeps the rest.
+images, on threads, leaves out what is of no use with a reason, and keeps the rest.
 """
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from umr_jax.data.example import Contents, Example, mask_box
-from umr_jax.data.folder_files import BadItemError
-from umr_jax.data.shrink import shrink
+from umr_jax.data.example import Contents, Example, Json, Meshes, frame_square, mask_box
+from umr_jax.data.image_files import BadItemError
 from umr_jax.data.threads import ordered_map
+from umr_jax.data.transforms import Square, crop, move_camera, square_box
 
-# An object must be this many pixels long to say anything about shape.
+# An object must be this many pixels long to be of use.
 _SMALLEST_OBJECT = 8
 _SHOWN = 30  # reasons that an error lists
+_LARGEST_STORED = 512  # pixels per side
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-  """One picture of a data set, not read yet."""
+  """One image of a data set, not read yet."""
 
   name: str
   split: str  # "train", "test", or "" for neither
@@ -38,14 +39,14 @@ class RecordBuilder:
     name: str,
     records: Sequence[Record],
     *,
-    settings: Mapping[str, Any],
+    settings: Mapping[str, Json],
     margin: float,
     keypoint_names: Sequence[str] = (),
     keypoint_flip: Sequence[int] = (),
-    meshes: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    meshes: Meshes | None = None,
     skipped: Iterable[tuple[str, str]] = (),
   ):
-    """Takes what the annotation files said; pictures are read by `examples`.
+    """Takes what the annotation files said; images are read by `examples`.
 
     Args:
       name: of the data set.
@@ -54,7 +55,7 @@ class RecordBuilder:
         options, and `file_stamps` of the files.
       margin: what is kept around an object, as a share of its longer side, on every side.
       keypoint_names: of the rows of the examples' keypoints.
-      keypoint_flip: for each keypoint the one whose place it takes in a mirrored picture.
+      keypoint_flip: for each keypoint the one whose place it takes in a mirrored image.
       meshes: by the examples' `shape`.
       skipped: (name, reason) of what the annotation files themselves ruled out.
 
@@ -70,14 +71,14 @@ class RecordBuilder:
     self._skipped = list(skipped)
     self._splits: dict[str, list[int]] = {"train": [], "test": []}
     if not any(record.split == "train" for record in self._records):
-      raise ValueError(self._nothing("its annotation files leave no picture for training"))
+      raise ValueError(self._nothing("its annotation files leave no image for training"))
 
-  def settings(self) -> dict[str, Any]:
+  def settings(self) -> dict[str, Json]:
     """Everything that decides what is built, as JSON values."""
     return {"source": self.name, **self._settings}
 
   def examples(self) -> Iterator[Example]:
-    """The usable pictures, in the records' order.
+    """The usable images, in the records' order.
 
     Raises:
       ValueError: when none for training is usable.
@@ -94,7 +95,7 @@ class RecordBuilder:
       count += 1
       yield example
     if not self._splits["train"]:
-      raise ValueError(self._nothing("no picture for training is usable"))
+      raise ValueError(self._nothing("no image for training is usable"))
 
   def contents(self) -> Contents:
     """The splits, the names, the meshes and what was skipped."""
@@ -108,18 +109,19 @@ class RecordBuilder:
 
   def _try(self, record: Record) -> tuple[Example | None, str]:
     try:
-      return shrink(record.read(), self._margin), ""
+      return crop_for_storage(record.read(), self._margin), ""
     except BadItemError as error:
       return None, str(error)
 
   def _nothing(self, what: str) -> str:
-    reasons = "".join(f"\n  {name}: {reason}" for name, reason in self._skipped[:_SHOWN])
-    more = len(self._skipped) - _SHOWN
-    return (
-      f"nothing to learn from in the data set {self.name}: {what}"
-      + (f"; skipped:{reasons}" if reasons else "")
-      + (f"\n  and {more} more" if more > 0 else "")
-    )
+    return f"nothing to learn from in the data set {self.name}: {what}" + reasons(self._skipped)
+
+
+def reasons(skipped: Sequence[tuple[str, str]]) -> str:
+  """The end of a message: what was skipped, a line for each item; empty where nothing was."""
+  lines = "".join(f"\n  {name}: {reason}" for name, reason in skipped[:_SHOWN])
+  more = len(skipped) - _SHOWN
+  return (f"; skipped:{lines}" if lines else "") + (f"\n  and {more} more" if more > 0 else "")
 
 
 def make_example(
@@ -132,10 +134,10 @@ def make_example(
   camera: np.ndarray | None = None,
   shape: str | None = None,
 ) -> Example:
-  """An example with its mask's box, if picture and mask are of any use.
+  """An example with its mask's box, if image and mask are of any use.
 
   Args:
-    name: of the picture.
+    name: of the image.
     image: [H, W, 3] uint8.
     mask: [H, W] float32 in [0, 1].
     parts: see `Example`.
@@ -167,8 +169,73 @@ def make_example(
   )
 
 
+def crop_for_storage(example: Example, margin: float) -> Example:
+  """What is stored of an image: the square around its object, not larger than needed.
+
+  Args:
+    example: the whole image.
+    margin: what is kept around the object, as a share of its longer side, on every side.
+
+  Raises:
+    BadItemError: when nothing is left of the object at the largest size that is stored.
+  """
+  square = square_box(example.box, padding=margin)
+  # The margin is a share of the longer side in both directions: training squares are square.
+  if square[2] > _LARGEST_STORED:
+    return _downsampled(example, square)
+  height, width = example.mask.shape
+  left, top = max(math.floor(square[0]), 0), max(math.floor(square[1]), 0)
+  right = min(math.ceil(square[0] + square[2]), width)
+  bottom = min(math.ceil(square[1] + square[2]), height)
+  window = (slice(top, bottom), slice(left, right))
+  keypoints, camera = example.keypoints, example.camera
+  if keypoints is not None:
+    keypoints = keypoints - np.array([left, top, 0.0], np.float32)
+  if camera is not None:
+    x0, y0, side = frame_square(bottom - top, right - left)
+    kept = (left + x0, top + y0, side)
+    camera = move_camera(camera, source=frame_square(height, width), target=kept)
+  x0, y0, x1, y1 = example.box
+  return dataclasses.replace(
+    example,
+    image=example.image[window],
+    mask=example.mask[window],
+    parts=None if example.parts is None else example.parts[window],
+    keypoints=keypoints,
+    camera=camera,
+    box=(x0 - left, y0 - top, x1 - left, y1 - top),
+  )
+
+
+def _downsampled(example: Example, square: Square) -> Example:
+  """The square as a stored image of `_LARGEST_STORED` pixels a side."""
+  size = _LARGEST_STORED
+  cut = crop(example, square, image_size=size)
+  keypoints = cut.keypoints
+  if keypoints is not None:
+    pixels = (keypoints[:, :2] + 1.0) * (size / 2.0)
+    keypoints = np.column_stack([pixels, keypoints[:, 2]]).astype(np.float32)
+  box = mask_box(cut.mask)
+  if box is None:
+    raise BadItemError(f"nothing is left of the object at {size} pixels")
+  return dataclasses.replace(
+    example,
+    image=np.round(255.0 * cut.image).astype(np.uint8),
+    mask=cut.mask,
+    parts=cut.parts,
+    keypoints=keypoints,
+    camera=cut.camera,
+    box=box,
+  )
+
+
 def check_size(values: np.ndarray, image: np.ndarray, what: str) -> None:
-  """Refuses a map of other sides than the picture's.
+  """Refuses a map of other sides than the image's.
+
+  Args:
+    values: [H, W, ...] the map.
+    image: [H, W, 3].
+    what: the map is, for the message.
 
   Raises:
     BadItemError: naming both sizes.
@@ -197,11 +264,16 @@ def require_files(root: pathlib.Path, paths: Iterable[str], *, name: str, source
     )
 
 
-def file_stamps(root: pathlib.Path, paths: Iterable[pathlib.Path]) -> list[list[Any]]:
-  """Every file's name below `root`, size and time, for a fingerprint; of missing ones the name."""
-  stamps: list[list[Any]] = []
+def file_stamps(root: pathlib.Path, paths: Iterable[pathlib.Path]) -> list[Json]:
+  """Every file's name below a folder, size and time, for a fingerprint; of missing ones the name.
+
+  Args:
+    root: the folder.
+    paths: of the files.
+  """
+  stamps: list[Json] = []
   for path in sorted(paths):
-    stamp: list[Any] = [str(path.relative_to(root))]
+    stamp: list[Json] = [str(path.relative_to(root))]
     if path.exists():
       status = path.stat()
       stamp += [status.st_size, status.st_mtime_ns]

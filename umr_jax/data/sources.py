@@ -15,7 +15,7 @@ from umr_jax.data.pascal3d import pascal3d_builder
 from umr_jax.data.synthetic import SyntheticBuilder
 from umr_jax.data.tfds_sets import tfds_builder
 
-# Of a picture this much is kept around the object, as a share of its longer side: room for other
+# Of an image this much is kept around the object, as a share of its longer side: room for other
 # crops than the one that is trained on.
 _MARGIN = 0.25
 

@@ -1,45 +1,45 @@
 """The embedded synthetic category: birds with exact masks, parts, keypoints, cameras and shapes.
 
-Every picture depends on (seed, split, index) alone, so that pictures may be drawn in any order and
+Every image depends on (seed, split, index) alone, so that they may be rendered in any order and
 on any number of threads, and a test bird is never a training bird.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from umr_jax.data.example import Contents, Example, mask_box
+from umr_jax.data.example import Contents, Example, Json, Meshes, mask_box
+from umr_jax.data.synthetic_appearance import (
+  PART_NAMES,
+  Plumage,
+  part_labels,
+  render_background,
+  sample_plumage,
+  surface_albedo,
+)
 from umr_jax.data.synthetic_bird import (
   KEYPOINT_FLIP,
   KEYPOINT_NAMES,
   BirdMesh,
   build_bird,
-  draw_shape,
-)
-from umr_jax.data.synthetic_paint import (
-  PART_NAMES,
-  Plumage,
-  draw_background,
-  draw_plumage,
-  paint,
-  part_labels,
+  sample_shape,
 )
 from umr_jax.data.threads import ordered_map
-from umr_jax.data.zbuffer import Hits, zbuffer
+from umr_jax.data.zbuffer import Fragments, zbuffer
 
-# Part of a prepared data set's fingerprint: raise it whenever a picture would change.
+# Part of a prepared data set's fingerprint: raise it whenever an image would change.
 VERSION = 2
 IMAGE_SIZE = 160
 _SUPERSAMPLING = 2
-# How far, in object units, a keypoint may lie behind the surface that is drawn there.
+# How far, in object units, a keypoint may lie behind the surface that is visible there.
 _VISIBLE_TOLERANCE = 0.05
 _SPLITS = {"train": 0, "test": 1}
 
 
 class SyntheticImage(NamedTuple):
-  """A picture and the mesh it shows."""
+  """An image and the mesh that it is rendered from."""
 
   example: Example
   vertices: np.ndarray  # [V, 3] float32, object space
@@ -47,10 +47,15 @@ class SyntheticImage(NamedTuple):
 
 
 def view_rotation(*, azimuth: float, elevation: float, roll: float) -> Rotation:
-  """The rotation from object to camera space; all angles in degrees.
+  """The rotation from object to camera space.
 
   The base turns object z up on the screen (image y points down); azimuth turns the object about
-  its own z first. A positive elevation shows the object's upper side.
+  its own z first.
+
+  Args:
+    azimuth: degrees about the object's z.
+    elevation: degrees; from a positive one the object's upper side is visible.
+    roll: degrees in the image plane.
   """
   upright = Rotation.from_euler("x", 90.0, degrees=True)
   turn = Rotation.from_euler("z", azimuth, degrees=True)
@@ -58,11 +63,11 @@ def view_rotation(*, azimuth: float, elevation: float, roll: float) -> Rotation:
   return Rotation.from_euler("z", roll, degrees=True) * tilt * upright * turn
 
 
-def draw_camera(rng: np.random.Generator, vertices: np.ndarray) -> np.ndarray:
-  """Draws a camera that shows the whole object: any azimuth, elevation -10..45, roll +-10.
+def sample_camera(rng: np.random.Generator, vertices: np.ndarray) -> np.ndarray:
+  """Samples a camera with the whole object in view: any azimuth, elevation -10..45, roll +-10.
 
   Args:
-    rng: draws the angles, the share of the frame that the object fills and its place.
+    rng: of the angles, the share of the frame that the object fills and its place.
     vertices: [V, 3] the object.
 
   Returns:
@@ -76,7 +81,7 @@ def draw_camera(rng: np.random.Generator, vertices: np.ndarray) -> np.ndarray:
   screen = rotation.apply(vertices)[:, :2]
   low, high = screen.min(axis=0), screen.max(axis=0)
   scale = 2.0 * rng.uniform(0.55, 0.78) / (high - low).max()
-  # Whatever the object leaves free, and a little less, is where its centre may wander.
+  # The object's centre may lie anywhere in 0.9 of what the object leaves free.
   room = 0.9 * (1.0 - scale * (high - low) / 2.0)
   center = rng.uniform(-1.0, 1.0, 2) * np.minimum(room, 0.25)
   translation = center - scale * (low + high) / 2.0
@@ -85,34 +90,48 @@ def draw_camera(rng: np.random.Generator, vertices: np.ndarray) -> np.ndarray:
 
 
 def project(points: np.ndarray, camera: np.ndarray) -> np.ndarray:
-  """NumPy float64 twin of `geometry.camera.project` for one camera: [N, 3] to [N, 3]."""
+  """NumPy float64 twin of `geometry.camera.project` for one camera.
+
+  Args:
+    points: [N, 3] in object space.
+    camera: [7].
+
+  Returns:
+    [N, 3] in image space.
+  """
   scale, tx, ty, w, x, y, z = np.asarray(camera, np.float64)
   turned = Rotation.from_quat([x, y, z, w]).apply(points)
   return turned * scale + np.array([tx, ty, 5.0])
 
 
-def draw_image(*, seed: int, split: str, index: int) -> SyntheticImage:
-  """Draws picture `index` of a split ("train" or "test")."""
+def render_image(*, seed: int, split: str, index: int) -> SyntheticImage:
+  """Renders an image of the synthetic category.
+
+  Args:
+    seed: of the data set.
+    split: "train" or "test".
+    index: of the image in its split.
+  """
   rng = np.random.default_rng((seed, _SPLITS[split], index))
-  bird = build_bird(draw_shape(rng))
-  camera = draw_camera(rng, bird.vertices)
-  plumage = draw_plumage(rng)
+  bird = build_bird(sample_shape(rng))
+  camera = sample_camera(rng, bird.vertices)
+  plumage = sample_plumage(rng)
   palette = (plumage.back, plumage.belly, plumage.head)
-  background = draw_background(rng, size=IMAGE_SIZE, palette=palette)
+  background = render_background(rng, size=IMAGE_SIZE, palette=palette)
 
   size = IMAGE_SIZE * _SUPERSAMPLING
-  hits = zbuffer(project(bird.vertices, camera), bird.faces, size=size, cull=True)
-  color, labels = _shade_hits(rng, bird, plumage, hits)
-  parts = _coverage(hits.pixels, labels, size)
+  fragments = zbuffer(project(bird.vertices, camera), bird.faces, size=size, cull=True)
+  color, labels = _shade_fragments(rng, bird, plumage, fragments)
+  parts = _coverage(fragments.pixels, labels, size)
   mask = 1.0 - parts[..., 0]
-  drawn = np.zeros((size * size, 3), np.float32)
-  drawn[hits.pixels] = color
-  image = _pool(drawn.reshape(size, size, 3)) + background * parts[..., :1]
+  colors = np.zeros((size * size, 3), np.float32)
+  colors[fragments.pixels] = color
+  image = _pool(colors.reshape(size, size, 3)) + background * parts[..., :1]
   image = image + rng.normal(0.0, rng.uniform(0.0, 0.025), image.shape)
 
   box = mask_box(mask)
   if box is None:
-    raise RuntimeError(f"synthetic image {split} {index} of seed {seed} shows nothing")
+    raise RuntimeError(f"synthetic image {split} {index} of seed {seed} has an empty mask")
   name = f"{split}{index:05d}"
   example = Example(
     name=name,
@@ -120,28 +139,28 @@ def draw_image(*, seed: int, split: str, index: int) -> SyntheticImage:
     mask=mask,
     box=box,
     parts=parts,
-    keypoints=_keypoints(bird, camera, hits.depth, size),
+    keypoints=_keypoints(bird, camera, fragments.depth, size),
     camera=camera.astype(np.float32),
     shape=name,
   )
   return SyntheticImage(example, bird.vertices.astype(np.float32), bird.faces)
 
 
-def _shade_hits(
-  rng: np.random.Generator, bird: BirdMesh, plumage: Plumage, hits: Hits
+def _shade_fragments(
+  rng: np.random.Generator, bird: BirdMesh, plumage: Plumage, fragments: Fragments
 ) -> tuple[np.ndarray, np.ndarray]:
   """Lit colour and part of every covered pixel, under one sun in the world's frame."""
   stacked = np.column_stack([bird.vertices, bird.normals, bird.along, bird.across])
-  corners = bird.faces[hits.faces]
-  values = sum(hits.weights[:, i, None] * stacked[corners[:, i]] for i in range(3))
+  corners = bird.faces[fragments.faces]
+  values = sum(fragments.weights[:, i, None] * stacked[corners[:, i]] for i in range(3))
   points, normals, along, across = values[:, :3], values[:, 3:6], values[:, 6], values[:, 7]
   normals = normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-9)
-  piece = bird.piece[hits.faces]
+  piece = bird.piece[fragments.faces]
 
   eyes = bird.keypoints[[KEYPOINT_NAMES.index("left_eye"), KEYPOINT_NAMES.index("right_eye")]]
   crown = bird.keypoints[KEYPOINT_NAMES.index("crown")]
   eye_radius = 0.42 * float(np.linalg.norm(crown - eyes.mean(axis=0)))
-  albedo = paint(
+  albedo = surface_albedo(
     plumage, piece=piece, along=along, across=across, points=points, eyes=eyes,
     eye_radius=eye_radius,
   )  # fmt: skip
@@ -195,6 +214,16 @@ class SyntheticBuilder:
   name = "birds"
 
   def __init__(self, *, seed: int, train_images: int, test_images: int):
+    """Renders nothing yet.
+
+    Args:
+      seed: of the data set.
+      train_images: number of images for training.
+      test_images: number of images for testing.
+
+    Raises:
+      ValueError: for a data set without training images.
+    """
     if train_images < 1 or test_images < 0:
       raise ValueError(
         "data.train_images must be at least 1 and data.test_images at least 0, got "
@@ -202,22 +231,22 @@ class SyntheticBuilder:
       )
     self._seed = seed
     self._counts = {"train": train_images, "test": test_images}
-    self._meshes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    self._meshes: Meshes = {}
 
-  def settings(self) -> dict[str, Any]:
-    """Everything that decides what is drawn."""
+  def settings(self) -> dict[str, Json]:
+    """Everything that decides what is rendered."""
     return {"source": "synthetic", "version": VERSION, "seed": self._seed, **self._counts}
 
   def examples(self) -> Iterator[Example]:
-    """Draws the training pictures, then the test pictures."""
+    """Renders the training images, then the test images."""
 
-    def draw(item: tuple[str, int]) -> SyntheticImage:
-      return draw_image(seed=self._seed, split=item[0], index=item[1])
+    def render(item: tuple[str, int]) -> SyntheticImage:
+      return render_image(seed=self._seed, split=item[0], index=item[1])
 
     items = [(split, index) for split in _SPLITS for index in range(self._counts[split])]
-    for drawn in ordered_map(draw, items):
-      self._meshes[drawn.example.name] = (drawn.vertices, drawn.faces)
-      yield drawn.example
+    for rendered in ordered_map(render, items):
+      self._meshes[rendered.example.name] = (rendered.vertices, rendered.faces)
+      yield rendered.example
 
   def contents(self) -> Contents:
     """The splits, the names and every bird's own mesh."""

@@ -1,4 +1,4 @@
-"""The shape of a synthetic bird: closed lofted pieces whose proportions and pose vary continuously.
+"""The shape of a synthetic bird: closed tubes whose proportions and pose vary continuously.
 
 Object frame as everywhere: x forward (to the beak), y left, z up, mirror plane y = 0. The finished
 bird's bounding box is centred at the origin and has a diagonal of 2.
@@ -11,9 +11,9 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.spatial.transform import Rotation
 
-from umr_jax.data.loft import Piece, loft, spread_to_ends, vertex_normals
+from umr_jax.data.tubes import Piece, spread_to_ends, sweep_rings, vertex_normals
 
-# The pieces that the painter tells apart.
+# The pieces that have colours of their own.
 TORSO, TAIL, WING, LEG = range(4)
 
 KEYPOINT_NAMES = (
@@ -52,7 +52,7 @@ class BirdShape:
 
 
 class BirdMesh(NamedTuple):
-  """A bird in object space, with what the painter needs to know of every vertex."""
+  """A bird in object space, with what its colours depend on."""
 
   vertices: np.ndarray  # [V, 3]
   normals: np.ndarray  # [V, 3] unit, outward
@@ -63,8 +63,8 @@ class BirdMesh(NamedTuple):
   keypoints: np.ndarray  # [N, 3]
 
 
-def draw_shape(rng: np.random.Generator) -> BirdShape:
-  """Draws the proportions and the pose of one bird."""
+def sample_shape(rng: np.random.Generator) -> BirdShape:
+  """Samples the proportions and the pose of one bird."""
   flying = rng.random() < 0.12
   long_neck = rng.random() < 0.2
   width = rng.uniform(0.18, 0.27)
@@ -159,9 +159,9 @@ def _torso(shape: BirdShape) -> tuple[Piece, dict[str, np.ndarray]]:
   center = np.stack([station[:, 0], zero, station[:, 1]], axis=-1)
   upward = np.stack([-tangent[:, 1], zero, tangent[:, 0]], axis=-1)
   sides = 20
-  # y x upward points along x: the rings turn the right way for `loft`.
+  # y x upward points along x: the rings turn the right way for `sweep_rings`.
   side_axis = np.array([[0.0, 1.0, 0.0]]) * station[:, 2:3]
-  vertices, faces, angle = loft(center, side_axis, upward * station[:, 3:4], sides=sides)
+  vertices, faces, angle = sweep_rings(center, side_axis, upward * station[:, 3:4], sides=sides)
   piece = Piece(vertices, faces, spread_to_ends(along, sides), np.sin(angle), center[-1])
 
   def surface(position: float, angle: float) -> np.ndarray:
@@ -191,7 +191,7 @@ def _tail(shape: BirdShape) -> Piece:
   upward = np.array([np.sin(angle), 0.0, np.cos(angle)])
   sides = 16
   # Along -x the ring must turn from z to y: z x y = -x.
-  vertices, faces, turn = loft(
+  vertices, faces, turn = sweep_rings(
     center, upward * thickness[:, None], np.array([[0.0, 1.0, 0.0]]) * half_width[:, None],
     sides=sides,
   )  # fmt: skip
@@ -229,7 +229,7 @@ def _wings(shape: BirdShape) -> tuple[Piece, Piece]:
   center = center - (half_chord - 0.25 * shape.wing_chord)[:, None] * chord
   thickness = 0.03 * (1.0 - t) + 0.008
   sides = 14
-  vertices, faces, angle = loft(
+  vertices, faces, angle = sweep_rings(
     center, chord * half_chord[:, None], normal * thickness[:, None], sides=sides
   )
   left = Piece(vertices, faces, spread_to_ends(t, sides), np.cos(angle), center[-1])
@@ -265,7 +265,7 @@ def _legs(shape: BirdShape) -> list[Piece]:
   # The last ring, the toes, faces forward; the others face down.
   other = np.cross(np.stack([down, down, down, down + front, front]), [0.0, 1.0, 0.0])
   other = other / np.linalg.norm(other, axis=-1, keepdims=True) * radii[:, None]
-  vertices, faces, angle = loft(center, side_axis, other, sides=sides)
+  vertices, faces, angle = sweep_rings(center, side_axis, other, sides=sides)
   left = Piece(
     vertices, faces, spread_to_ends(np.linspace(0, 1, 5), sides), np.sin(angle), center[-1]
   )

@@ -8,7 +8,7 @@ import io
 import pathlib
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -23,6 +23,23 @@ _RECORDS = "examples"
 _JPEG_QUALITY = 95
 
 
+_Fields = dict[str, str | bytes | int | np.ndarray]  # of an example, as they are written
+
+
+class _Record(TypedDict):
+  """The fields of a stored example, as they are read."""
+
+  name: bytes
+  image: bytes
+  mask: bytes
+  parts: bytes
+  num_parts: int
+  box: np.ndarray
+  keypoints: np.ndarray
+  camera: np.ndarray
+  shape: bytes
+
+
 class CorruptDataError(OSError):
   """A prepared data set on disk cannot be read."""
 
@@ -31,13 +48,13 @@ class _ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
   """Writes a stream of examples, in its order, as one array_record split.
 
   Which example is for training and which for testing is kept beside the records: it is only known
-  once every file of a user's folder has been looked at.
+  once every file of a user's folder has been read.
   """
 
   VERSION = tfds.core.Version(f"{FORMAT_VERSION}.0.0")
   name = "umr_examples"
 
-  def __init__(self, examples: Iterable[Example], **kwargs: Any):
+  def __init__(self, examples: Iterable[Example], **kwargs: str):
     self._examples = examples
     super().__init__(**kwargs)
 
@@ -59,17 +76,24 @@ class _ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
     )
     return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
 
-  def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict]]]:
+  def _split_generators(
+    self, dl_manager: tfds.download.DownloadManager
+  ) -> dict[str, Iterator[tuple[int, _Fields]]]:
     del dl_manager
     return {_RECORDS: self._generate_examples()}
 
-  def _generate_examples(self) -> Iterator[tuple[int, dict]]:
+  def _generate_examples(self) -> Iterator[tuple[int, _Fields]]:
     for key, example in enumerate(self._examples):
       yield key, _encode(example)
 
 
 def write_examples(examples: Iterable[Example], directory: pathlib.Path) -> None:
-  """Writes examples, in their order, under `directory`, which must be new or empty."""
+  """Writes examples as a prepared data set.
+
+  Args:
+    examples: in the order of the records.
+    directory: which must be new or empty.
+  """
   # tensorflow-datasets prints to standard output, which belongs to the launcher's own results.
   with contextlib.redirect_stdout(io.StringIO()), _no_progress_bars():
     builder = _ExampleBuilder(examples, data_dir=str(directory), file_format="array_record")
@@ -117,7 +141,7 @@ class ExampleReader:
     )
 
 
-def _encode(example: Example) -> dict[str, Any]:
+def _encode(example: Example) -> _Fields:
   parts, camera, keypoints = example.parts, example.camera, example.keypoints
   num_parts = 0 if parts is None else parts.shape[-1]
   stacked = np.zeros((1, 1)) if parts is None else np.concatenate(list(np.moveaxis(parts, -1, 0)))
@@ -134,7 +158,7 @@ def _encode(example: Example) -> dict[str, Any]:
   }
 
 
-def _decode(record: dict[str, Any]) -> Example:
+def _decode(record: _Record) -> Example:
   image = _decode_image(record["image"])
   mask = _decode_image(record["mask"]).astype(np.float32) / np.float32(255.0)
   parts = None
@@ -161,7 +185,7 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
   return np.round(255.0 * np.clip(values, 0.0, 1.0)).astype(np.uint8)
 
 
-def _encode_image(pixels: np.ndarray, file_format: str, **options: Any) -> bytes:
+def _encode_image(pixels: np.ndarray, file_format: str, **options: int) -> bytes:
   buffer = io.BytesIO()
   Image.fromarray(pixels).save(buffer, file_format, **options)
   return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Any data set that tensorflow-datasets has prepared, if it holds photographs and masks.
+"""Any data set that tensorflow-datasets has prepared, if it holds images and masks.
 
 What is read are the prepared files (format array_record): neither TensorFlow nor the code that
 prepared them is needed, and nothing is ever downloaded.
@@ -8,8 +8,8 @@ The features that are looked for: `image`; the first of `segmentation_mask`, `ma
 `species` and `label_name`. A mask of the values 1, 2 and 3 alone, as oxford_iiit_pet has them, is a
 trimap: 1 is the object, 2 the background, and 3, the unclassified border, counts as the object: it
 holds outlines and collars. Any other is cut at half of its largest possible value, or of 1 where
-nothing exceeds 1: caltech_birds2011's says how many of its annotators saw a bird in a pixel.
-Pictures are taken as tensorflow-datasets does, without turning them upright by their EXIF.
+nothing exceeds 1: caltech_birds2011's says how many of its annotators marked a pixel as a bird.
+Images are taken as tensorflow-datasets does, without turning them upright by their EXIF.
 """
 
 import difflib
@@ -19,19 +19,21 @@ import os
 import pathlib
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from umr_jax.data.example import Example
-from umr_jax.data.folder_annotations import seeded_split
-from umr_jax.data.folder_files import BadItemError
+from umr_jax.data.annotations import seeded_split
+from umr_jax.data.example import Example, Json
+from umr_jax.data.image_files import BadItemError, decode
 from umr_jax.data.records import Record, RecordBuilder, file_stamps, make_example
 
 # Part of a prepared data set's fingerprint: raise it whenever what is stored would change.
 VERSION = 1
+
+Value = bytes | int | np.ndarray  # of a record's feature
 
 _MASKS = ("segmentation_mask", "mask", "segmentation", "trimap")
 _NAMES = ("file_name", "filename", "image/filename")
@@ -41,7 +43,7 @@ _TRIMAP_BACKGROUND, _TRIMAP_LARGEST = 2, 3
 
 
 class _Found(NamedTuple):
-  """A set's features by what they are good for."""
+  """The names of a set's features by their use."""
 
   mask: str
   name: str  # "" for none
@@ -49,9 +51,9 @@ class _Found(NamedTuple):
 
 
 class _Split:
-  """One split's records, with their pictures still encoded; may be used by many threads."""
+  """One split's records, with their images still encoded; may be used by many threads."""
 
-  def __init__(self, builder: Any, split: str, mask: str):
+  def __init__(self, builder: tfds.core.DatasetBuilder, split: str, mask: str):
     features = builder.info.features
     images = [name for name in ("image", mask) if isinstance(features[name], tfds.features.Image)]
     # tensorflow-datasets would decode CMYK to four channels.
@@ -62,12 +64,12 @@ class _Split:
   def __len__(self) -> int:
     return len(self._source)
 
-  def __getitem__(self, index: int) -> dict[str, Any]:
+  def __getitem__(self, index: int) -> dict[str, Value]:
     try:
       with self._lock:
         return self._source[index]
     except Exception as error:
-      # array_record and protobuf raise whatever a damaged file makes them stumble over.
+      # array_record and protobuf raise exceptions of any type for damaged files.
       raise BadItemError(f"cannot be read ({type(error).__name__}: {error})") from error
 
 
@@ -90,11 +92,9 @@ def tfds_builder(
 
   Raises:
     FileNotFoundError: when the set is not prepared there.
-    ValueError: when it was prepared in another format than array_record, has no photographs, masks
+    ValueError: when it was prepared in another format than array_record, has no images, masks
       or training split, knows no such category, or when nothing is left.
   """
-  if not 0.0 <= test_fraction < 1.0:
-    raise ValueError(f"data.test_fraction must be in [0, 1), got {test_fraction}")
   category = category.strip()
   default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
   directory = _find_directory(name, pathlib.Path(data_dir or default).expanduser())
@@ -109,18 +109,18 @@ def tfds_builder(
   chosen = {split: list(range(len(source))) for split, source in splits.items()}
   if category:
     chosen = _choose(splits, features, found, category, skipped)
-  drawn: set[int] = set()
+  testing: set[int] = set()
   if present == ["train"]:
     positions = seeded_split(len(chosen["train"]), test_fraction, split_seed)["test"]
-    drawn = {chosen["train"][position] for position in positions}
+    testing = {chosen["train"][position] for position in positions}
   records = []
   for split, indices in chosen.items():
     for index in indices:
       item = f"{split} {index}"
       read = functools.partial(_read_record, splits[split], index, found, item)
-      side = "test" if index in drawn else _SPLITS[split]
+      side = "test" if index in testing else _SPLITS[split]
       records.append(Record(name=item, split=side, read=read))
-  settings = {
+  settings: dict[str, Json] = {
     "version": VERSION,
     "set": str(builder.info.full_name),
     "category": category.lower(),
@@ -135,7 +135,7 @@ def tfds_builder(
 def _find_directory(name: str, data_dir: pathlib.Path) -> pathlib.Path:
   """The folder of a set's prepared files.
 
-  tensorflow-datasets would look it up by the set's code, which may ask the network.
+  tensorflow-datasets would look it up by the set's code, which may use the network.
   """
   path, _, version = name.partition(":")
   folder = data_dir / path
@@ -177,7 +177,7 @@ def _advice(name: str, data_dir: pathlib.Path | str) -> str:
   )
 
 
-def _open(directory: pathlib.Path, name: str) -> Any:
+def _open(directory: pathlib.Path, name: str) -> tfds.core.DatasetBuilder:
   try:
     builder = tfds.builder_from_directory(str(directory))
     formats = {item.value for item in builder.info.available_file_formats()}
@@ -196,13 +196,13 @@ def _open(directory: pathlib.Path, name: str) -> Any:
   return builder
 
 
-def _find_features(features: Any, directory: pathlib.Path) -> _Found:
+def _find_features(features: tfds.features.FeatureConnector, directory: pathlib.Path) -> _Found:
   names = list(features) if isinstance(features, tfds.features.FeaturesDict) else []
   mask = next((name for name in _MASKS if name in names), None)
   image = features["image"] if "image" in names else None
   if mask is None or not isinstance(image, tfds.features.Image):
     raise ValueError(
-      f"{directory} needs a picture as feature 'image' and a mask, one of {', '.join(_MASKS)}; it "
+      f"{directory} needs an image as feature 'image' and a mask, one of {', '.join(_MASKS)}; it "
       f"has {', '.join(sorted(names)) or type(features).__name__}"
     )
   return _Found(
@@ -214,7 +214,7 @@ def _find_features(features: Any, directory: pathlib.Path) -> _Found:
 
 def _choose(
   splits: Mapping[str, _Split],
-  features: Any,
+  features: tfds.features.FeaturesDict,
   found: _Found,
   category: str,
   skipped: list[tuple[str, str]],
@@ -225,7 +225,7 @@ def _choose(
       f"data.category is {category!r}, but the set has none of the features {', '.join(_LABELS)}"
     )
   chosen: dict[str, list[int]] = {}
-  seen: dict[str, str] = {}
+  known: dict[str, str] = {}
   for split, source in splits.items():
     chosen[split] = []
     for index in range(len(source)):
@@ -235,19 +235,19 @@ def _choose(
         skipped.append((f"{split} {index}", str(error)))
         continue
       labels = [_label(features[name], record[name]) for name in found.labels]
-      seen |= {label.lower(): label for label in labels}
+      known |= {label.lower(): label for label in labels}
       if category.lower() in {label.lower() for label in labels}:
         chosen[split].append(index)
   if not any(chosen.values()):
-    close = difflib.get_close_matches(category.lower(), seen, n=5) or sorted(seen)[:10]
+    close = difflib.get_close_matches(category.lower(), known, n=5) or sorted(known)[:10]
     raise ValueError(
-      f"no record has the category {category!r} in {', '.join(found.labels)}; of the {len(seen)} "
-      f"that there are: {', '.join(seen[key] for key in close)}"
+      f"no record has the category {category!r} in {', '.join(found.labels)}; of the {len(known)} "
+      f"that there are: {', '.join(known[key] for key in close)}"
     )
   return chosen
 
 
-def _label(feature: Any, value: Any) -> str:
+def _label(feature: tfds.features.FeatureConnector | None, value: Value) -> str:
   if isinstance(feature, tfds.features.ClassLabel):
     return str(feature.int2str(int(value)))
   return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
@@ -257,26 +257,27 @@ def _read_record(source: _Split, index: int, found: _Found, name: str) -> Exampl
   record = source[index]
   if found.name:
     name = pathlib.PurePosixPath(_label(None, record[found.name])).stem or name
-  image = _decode("the image", record["image"], lambda picture: np.asarray(picture.convert("RGB")))
-  stored = record[found.mask]
-  mask = _decode("the mask", stored, _one_channel) if isinstance(stored, bytes) else stored
+  image = decode("the image", lambda: _convert(bytes(record["image"]), _rgb))
+  mask = record[found.mask]
+  if isinstance(encoded := mask, bytes):
+    mask = decode("the mask", lambda: _convert(encoded, _one_channel))
   return make_example(name, image, _silhouette(np.asarray(mask)))
 
 
-def _decode(what: str, encoded: bytes, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
-  try:
-    with Image.open(io.BytesIO(encoded)) as picture:
-      return convert(picture)
-  except Exception as error:
-    # Decoders of damaged files raise whatever they stumble over.
-    raise BadItemError(f"{what} cannot be read ({type(error).__name__}: {error})") from error
+def _convert(encoded: bytes, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+  with Image.open(io.BytesIO(encoded)) as image:
+    return convert(image)
 
 
-def _one_channel(picture: Image.Image) -> np.ndarray:
-  # A palette's entries are labels; its colours are for looking at.
-  if picture.mode in ("1", "L", "P") or picture.mode.startswith("I"):
-    return np.asarray(picture)
-  return np.asarray(picture.convert("RGB")).max(axis=-1)
+def _rgb(image: Image.Image) -> np.ndarray:
+  return np.asarray(image.convert("RGB"))
+
+
+def _one_channel(image: Image.Image) -> np.ndarray:
+  # A palette's entries are labels; its colours are for display.
+  if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
+    return np.asarray(image)
+  return _rgb(image).max(axis=-1)
 
 
 def _silhouette(values: np.ndarray) -> np.ndarray:

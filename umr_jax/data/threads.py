@@ -23,7 +23,7 @@ def ordered_map(
     function: what to do with an item; an exception of it is raised where its result is due.
     items: read lazily.
     workers: threads; None takes one per CPU core.
-    ahead: how many results may be computed before they are asked for: bounds the memory.
+    ahead: how many results may be computed before they are due: bounds the memory.
   """
   pending: collections.deque[Future[Result]] = collections.deque()
   pool = ThreadPoolExecutor(max_workers=workers or os.cpu_count() or 1)

@@ -1,4 +1,4 @@
-"""From a stored picture to the square crop that the network sees, and its barrier field.
+"""From a stored image to the square crop that the network takes, and its barrier field.
 
 One pixel rule: continuous pixel coordinates put (0.5, 0.5) at the centre of the first pixel, and
 pixel i of a crop of S pixels shows the part [i, i + 1] / S of the square.
@@ -11,9 +11,30 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from umr_jax.data.example import Example, frame_square
+from umr_jax.config.settings import DataConfig
+from umr_jax.data.example import Box, Example, frame_square
 
 Square = tuple[float, float, float]  # x0, y0, side, in pixels of the stored image
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CropSpec:
+  """Which square crops are taken of a data set: their size, and their place about the box."""
+
+  image_size: int  # S, pixels per side
+  padding: float  # share of the box's width or height by which every side moves out
+  jitter: float = 0.0  # training: the largest share by which every side moves at random
+  mirror: bool = False  # training: mirror an image with probability one half
+
+  @classmethod
+  def from_config(cls, config: DataConfig) -> "CropSpec":
+    """The crops that the settings name."""
+    return cls(
+      image_size=config.image_size,
+      padding=config.padding,
+      jitter=config.jitter,
+      mirror=config.mirror,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,9 +52,7 @@ class Crop:
   mirrored: bool
 
 
-def square_box(
-  box: tuple[float, float, float, float], *, padding: float, jitter: np.ndarray | None = None
-) -> Square:
+def square_box(box: Box, *, padding: float, jitter: np.ndarray | None = None) -> Square:
   """The square around a box: each side moved out, then the shorter direction grown evenly.
 
   Args:
@@ -65,16 +84,16 @@ def crop(
   mirror: bool = False,
   keypoint_flip: tuple[int, ...] = (),
 ) -> Crop:
-  """Cuts a square out of an example and resizes it, with its annotations.
+  """Crops a square of an example and resizes it, with its annotations.
 
-  Shrinking averages (no aliasing), enlarging interpolates bilinearly. Outside the stored image the
-  picture is white and the mask 0.
+  Downsampling averages (no aliasing), upsampling is bilinear. Outside the stored image the crop is
+  white and the mask 0.
 
   Args:
-    example: the stored picture.
+    example: the stored image.
     square: x0, y0, side in its pixels.
     image_size: S.
-    mirror: flip left to right, as if the world were seen in a mirror.
+    mirror: flip left to right.
     keypoint_flip: for a mirrored crop, the keypoint whose place each keypoint takes.
 
   Raises:
@@ -117,10 +136,31 @@ def crop(
   )
 
 
-def resample(values: np.ndarray, square: Square, size: int, *, fill: float) -> np.ndarray:
-  """The square of an [H, W] or [H, W, C] array as [size, size(, C)] float32.
+def crop_about_box(
+  example: Example, spec: CropSpec, *, keypoint_flip: tuple[int, ...] = ()
+) -> Crop:
+  """The crop about an example's box, neither jittered nor mirrored.
 
-  Shrinking averages, enlarging interpolates bilinearly; `fill` is what lies outside of the array.
+  Args:
+    example: the stored image.
+    spec: size and padding.
+    keypoint_flip: of the keypoints; see `crop`.
+  """
+  square = square_box(example.box, padding=spec.padding)
+  return crop(example, square, image_size=spec.image_size, keypoint_flip=keypoint_flip)
+
+
+def resample(values: np.ndarray, square: Square, size: int, *, fill: float) -> np.ndarray:
+  """Resamples a square of an array: downsampling averages, upsampling is bilinear.
+
+  Args:
+    values: [H, W] or [H, W, C].
+    square: x0, y0, side in pixels of the array; it may reach beyond it.
+    size: pixels per side of the result.
+    fill: the value outside the array.
+
+  Returns:
+    [size, size] or [size, size, C] float32.
   """
   x0, y0, side = square
   # What the filter can reach beyond the square; only that much is copied and padded.
@@ -138,8 +178,8 @@ def resample(values: np.ndarray, square: Square, size: int, *, fill: float) -> n
   region = (x0 - left, y0 - top, x0 - left + side, y0 - top + side)
 
   def resize(plane: np.ndarray) -> np.ndarray:
-    picture = Image.fromarray(np.ascontiguousarray(plane))
-    resized = picture.resize((size, size), Image.Resampling.BILINEAR, box=region)
+    image = Image.fromarray(np.ascontiguousarray(plane))
+    resized = image.resize((size, size), Image.Resampling.BILINEAR, box=region)
     return np.asarray(resized, np.float32)
 
   if values.dtype == np.uint8 or values.ndim == 2:
@@ -148,14 +188,31 @@ def resample(values: np.ndarray, square: Square, size: int, *, fill: float) -> n
 
 
 def keypoints_to_square(keypoints: np.ndarray, square: Square) -> np.ndarray:
-  """Keypoints [N, 3] from pixels to [-1, 1] of a square; the third column is kept."""
+  """Keypoints from pixels to [-1, 1] of a square.
+
+  Args:
+    keypoints: [N, 3] x, y, visible; the last column is kept.
+    square: x0, y0, side in pixels.
+
+  Returns:
+    [N, 3] float32.
+  """
   x0, y0, side = square
   xy = 2.0 * (keypoints[:, :2] - np.array([x0, y0])) / side - 1.0
   return np.column_stack([xy, keypoints[:, 2]]).astype(np.float32)
 
 
 def move_camera(camera: np.ndarray, *, source: Square, target: Square) -> np.ndarray:
-  """A camera [7] for one square of a picture, as the camera for another square of it."""
+  """The camera for one square of an image as the camera for another square of it.
+
+  Args:
+    camera: [7] for `source`.
+    source: x0, y0, side in pixels.
+    target: the same of the other square.
+
+  Returns:
+    [7] float32.
+  """
   x0, y0, side = source
   pixels = np.array([x0, y0]) + (np.asarray(camera[1:3], np.float64) + 1.0) * side / 2.0
   moved = 2.0 * (pixels - np.array(target[:2])) / target[2] - 1.0
@@ -164,7 +221,7 @@ def move_camera(camera: np.ndarray, *, source: Square, target: Square) -> np.nda
 
 
 def mirror_camera(camera: np.ndarray) -> np.ndarray:
-  """The camera that shows an object, symmetric about y = 0, as its picture's mirror image.
+  """The camera that renders an object, symmetric about y = 0, as its image's mirror image.
 
   The rotation M_x R M_y in quaternions; NumPy twin of `geometry.camera.mirror`.
   """
@@ -173,7 +230,7 @@ def mirror_camera(camera: np.ndarray) -> np.ndarray:
 
 
 def barrier(mask: np.ndarray) -> np.ndarray:
-  """The barrier field that draws texture samples into the silhouette.
+  """The barrier field, which is low where texture samples belong: inside the silhouette.
 
   Args:
     mask: [S, S], binarised at 0.5.

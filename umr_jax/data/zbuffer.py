@@ -1,8 +1,7 @@
-"""A small depth buffer in NumPy: which face each pixel shows, on the host, without JAX.
+"""A small z-buffer in NumPy: the nearest face of each pixel, on the host, without JAX.
 
-It draws the synthetic category and decides which keypoints are visible. It is apart from
-`umr_jax.render` on purpose: pictures that the system learns from should not come from the renderer
-that it learns with.
+It renders the synthetic category and decides which keypoints are visible. It is apart from
+`umr_jax.render` on purpose: training images should not come from the renderer of the losses.
 """
 
 from typing import NamedTuple
@@ -13,16 +12,29 @@ import numpy as np
 _CHUNK = 1 << 21
 
 
-class Hits(NamedTuple):
+class Fragments(NamedTuple):
   """The front face of every covered pixel; N covered pixels, in no promised order."""
 
   pixels: np.ndarray  # [N] int64 flat index, row * size + column
   faces: np.ndarray  # [N] int64 index of the nearest face
   weights: np.ndarray  # [N, 3] float64 barycentric coordinates, of that face's vertices
-  depth: np.ndarray  # [size * size] float64, infinite where nothing is drawn
+  depth: np.ndarray  # [size * size] float64, infinite where no face is
 
 
-def zbuffer(projected: np.ndarray, faces: np.ndarray, *, size: int, cull: bool = False) -> Hits:
+class _Faces(NamedTuple):
+  """Faces to rasterize, in pixel units with 0 at the first pixel's centre."""
+
+  ids: np.ndarray  # [F]
+  low: np.ndarray  # [F, 2] int64, the first pixel of the bounding box
+  width: np.ndarray  # [F] int64, of the bounding box
+  counts: np.ndarray  # [F] int64, pixels of the bounding box
+  planes: np.ndarray  # [F, 2, 3] see `_barycentric_planes`
+  depth: np.ndarray  # [F, 3] of the corners
+
+
+def zbuffer(
+  projected: np.ndarray, faces: np.ndarray, *, size: int, cull: bool = False
+) -> Fragments:
   """Finds the nearest face at every pixel centre of a square image.
 
   Args:
@@ -30,11 +42,11 @@ def zbuffer(projected: np.ndarray, faces: np.ndarray, *, size: int, cull: bool =
       edges, z into the scene.
     faces: [F, 3] vertex indices.
     size: pixels per side.
-    cull: leave out faces whose vertices run clockwise on the screen, which is how the far side of
-      a closed, outward wound surface appears. It halves the work.
+    cull: leave out back faces, whose vertices run clockwise on the screen: the far side of a
+      closed, outward wound surface. It halves the work.
 
   Returns:
-    `Hits`. Of faces at equal depth the one with the highest index wins.
+    The fragments. Of faces at equal depth the one with the highest index wins.
   """
   # Pixel units with 0 at the first pixel's centre, so that sample points are integers.
   xy = (projected[:, :2].astype(np.float64) + 1.0) * (size / 2.0) - 0.5
@@ -44,32 +56,28 @@ def zbuffer(projected: np.ndarray, faces: np.ndarray, *, size: int, cull: bool =
   low = np.maximum(np.ceil(corners.min(axis=1)), 0.0)
   high = np.minimum(np.floor(corners.max(axis=1)), size - 1.0)
   extent = high - low + 1.0
-  drawn = (area < -1e-12) if cull else (np.abs(area) > 1e-12)
-  kept = np.flatnonzero(drawn & (extent[:, 0] > 0.0) & (extent[:, 1] > 0.0) & np.isfinite(area))
+  front = (area < -1e-12) if cull else (np.abs(area) > 1e-12)
+  kept = np.flatnonzero(front & (extent[:, 0] > 0.0) & (extent[:, 1] > 0.0) & np.isfinite(area))
 
   depth = np.full(size * size, np.inf)
   winner = np.full(size * size, -1, np.int64)
-  corner_depth = projected[faces, 2].astype(np.float64)
   planes = _barycentric_planes(corners[kept], area[kept])
   counts = (extent[kept, 0] * extent[kept, 1]).astype(np.int64)
+  candidates = _Faces(
+    ids=kept,
+    low=low[kept].astype(np.int64),
+    width=extent[kept, 0].astype(np.int64),
+    counts=counts,
+    planes=planes,
+    depth=projected[faces[kept], 2].astype(np.float64),
+  )
   ends = np.cumsum(counts)
   start = 0
   while start < kept.size:
     # At least one face a turn, however large its box.
     taken = ends[start] - counts[start] + _CHUNK
     stop = max(int(np.searchsorted(ends, taken, side="right")), start + 1)
-    part = slice(start, stop)
-    _draw(
-      depth,
-      winner,
-      kept[part],
-      low[kept[part]].astype(np.int64),
-      extent[kept[part], 0],
-      counts[part],
-      planes[part],
-      corner_depth[kept[part]],
-      size,
-    )
+    _rasterize(depth, winner, _Faces(*(array[start:stop] for array in candidates)), size)
     start = stop
 
   pixels = np.flatnonzero(winner >= 0)
@@ -77,7 +85,7 @@ def zbuffer(projected: np.ndarray, faces: np.ndarray, *, size: int, cull: bool =
   position = np.searchsorted(kept, hit)
   first, second = _evaluate(planes[position], pixels % size, pixels // size)
   weights = np.stack([first, second, 1.0 - first - second], axis=-1)
-  return Hits(pixels=pixels, faces=hit, weights=weights, depth=depth)
+  return Fragments(pixels=pixels, faces=hit, weights=weights, depth=depth)
 
 
 def _barycentric_planes(corners: np.ndarray, area: np.ndarray) -> np.ndarray:
@@ -98,30 +106,24 @@ def _evaluate(planes: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndar
   return first, second
 
 
-def _draw(
-  depth: np.ndarray,
-  winner: np.ndarray,
-  ids: np.ndarray,
-  low: np.ndarray,
-  width: np.ndarray,
-  counts: np.ndarray,
-  planes: np.ndarray,
-  corner_depth: np.ndarray,
-  size: int,
-) -> None:
-  """Draws faces into `depth` and `winner`: all pixels of all bounding boxes as one flat list."""
-  owner = np.repeat(np.arange(ids.size), counts)
-  local = np.arange(owner.size) - np.repeat(np.cumsum(counts) - counts, counts)
-  row, column = np.divmod(local, width.astype(np.int64)[owner])
-  x, y = low[owner, 0] + column, low[owner, 1] + row
-  first, second = _evaluate(planes[owner], x, y)
+def _rasterize(depth: np.ndarray, winner: np.ndarray, faces: _Faces, size: int) -> None:
+  """Writes faces into `depth` and `winner`: all pixels of all bounding boxes as one flat list."""
+  owner = np.repeat(np.arange(faces.ids.size), faces.counts)
+  local = np.arange(owner.size) - np.repeat(np.cumsum(faces.counts) - faces.counts, faces.counts)
+  row, column = np.divmod(local, faces.width[owner])
+  x, y = faces.low[owner, 0] + column, faces.low[owner, 1] + row
+  first, second = _evaluate(faces.planes[owner], x, y)
   # A pixel centre on a shared edge must belong to at least one of its two faces.
   inside = np.flatnonzero((first > -1e-9) & (second > -1e-9) & (first + second < 1.0 + 1e-9))
   owner, pixels = owner[inside], y[inside] * size + x[inside]
-  near = corner_depth[owner]
+  corners = faces.depth[owner]
   first, second = first[inside], second[inside]
-  z = near[:, 2] + first * (near[:, 0] - near[:, 2]) + second * (near[:, 1] - near[:, 2])
+  z = (
+    corners[:, 2]
+    + first * (corners[:, 0] - corners[:, 2])
+    + second * (corners[:, 1] - corners[:, 2])
+  )
   np.minimum.at(depth, pixels, z)
   nearest = z <= depth[pixels]
-  # A face drawn in an earlier chunk loses the pixels that this chunk brought nearer.
-  winner[pixels[nearest]] = ids[owner[nearest]]
+  # A face of an earlier chunk loses the pixels that this chunk brought nearer.
+  winner[pixels[nearest]] = faces.ids[owner[nearest]]

@@ -12,6 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 from umr_jax.config.settings import Config, TrainConfig
 from umr_jax.data.batching import prefetch, train_batch
 from umr_jax.data.dataset import Split
+from umr_jax.data.transforms import CropSpec
 from umr_jax.em.measure import Measure, make_measure
 from umr_jax.init.camera_choice import choose_cameras
 from umr_jax.init.pose_search import Scores, Views, make_views, score_views
@@ -130,20 +131,17 @@ def training_batches(
   A batch is a function of the seed and the step alone, so that a resumed run sees what an unbroken
   one would have.
   """
-  train, data = config.train, config.data
+  train = config.train
 
   def batch_of(step: int) -> Batch:
     return train_batch(
       split,
+      CropSpec.from_config(config.data),
       step=step,
       seed=train.seed,
       batch_size=train.batch_size,
-      image_size=data.image_size,
-      padding=data.padding,
-      jitter=data.jitter,
-      mirror=data.mirror,
       parts=config.semantic and em_state.canonical_uv is not None,
-      bank=em_state.target_cameras,
+      target_cameras=em_state.target_cameras,
       shard=shard,
     )
 

@@ -19,7 +19,7 @@ from umr_jax.config.settings import Config, from_dict
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, load_dataset
 from umr_jax.data.part_store import PartStore, from_bytes, read_store, to_bytes
-from umr_jax.data.transforms import Crop
+from umr_jax.data.transforms import Crop, CropSpec
 from umr_jax.em.e_step import run_key
 from umr_jax.em.run import final_evaluation, run
 from umr_jax.eval.part_quality import part_report
@@ -172,10 +172,7 @@ def teach(dataset: Dataset, snapshot: Snapshot, config: Config) -> Taught:
 
 def _batches(dataset: Dataset, config: Config) -> Iterator[tuple[Any, list[Crop]]]:
   return evaluation_batches(
-    dataset.splits["train"],
-    batch_size=_BATCH,
-    image_size=config.data.image_size,
-    padding=config.data.padding,
+    dataset.splits["train"], CropSpec.from_config(config.data), batch_size=_BATCH
   )
 
 

@@ -11,6 +11,7 @@ from absl import logging
 from umr_jax.config.settings import Config, to_dict
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
+from umr_jax.data.transforms import CropSpec
 from umr_jax.em.aggregate import aggregate
 from umr_jax.em.align_to_vertical import align_to_vertical, stood_up
 from umr_jax.em.e_step import Round, e_step, make_round, run_key, training_batches
@@ -190,19 +191,17 @@ class EMLoop:
     shapes = template_vertices(em_state, self.round(index).topology)
     views = host(self.round(index).views(shapes, em_state.canonical_uv))
     held, score = parallel.replicate(views), self.round(index).score
-    rank, count = jax.process_index(), jax.process_count()
     size = (len(self.train_split), len(views.rotations))
     values, places = np.zeros(size, np.float32), np.zeros((*size, 3), np.float32)
     for batch, _ in evaluation_batches(
       self.train_split,
+      CropSpec(image_size=CROP_SIZE, padding=self.config.data.padding),
       # Small crops: a batch of four times as many pays for going through all views once.
       batch_size=4 * self.config.train.batch_size,
-      image_size=CROP_SIZE,
-      padding=self.config.data.padding,
       parts=self.config.semantic,
+      shard=(jax.process_index(), jax.process_count()),
     ):
-      own = jax.tree.map(lambda rows: rows[rank::count], batch)
-      scores = parallel.unshard(score(held, parallel.shard_batch(own)))
+      scores = parallel.unshard(score(held, parallel.shard_batch(batch)))
       scores = jax.device_get(parallel.gather_rows(scores))
       rows = scores.index[scores.valid]
       values[rows], places[rows] = scores.values[scores.valid], scores.places[scores.valid]
@@ -212,7 +211,7 @@ class EMLoop:
 
   def _rotations(self, train_state: TrainState, em_state: EMState, index: int) -> np.ndarray:
     """The most probable camera's rotation [M, 4] of some training images."""
-    seen = self.train_split.thinned(_UP_IMAGES)
+    seen = self.train_split.subsample(_UP_IMAGES)
     inferred = self._inferred(train_state, em_state, index, seen)
     return np.concatenate([batch.camera[:, 3:] for batch in inferred])
 
@@ -222,9 +221,8 @@ class EMLoop:
     """What a round's network says of images, batch by batch, on the host."""
     for batch, _ in evaluation_batches(
       split,
+      CropSpec.from_config(self.config.data),
       batch_size=self.config.train.batch_size,
-      image_size=self.config.data.image_size,
-      padding=self.config.data.padding,
     ):
       found = self.round(index).infer(
         train_state.params, train_state.batch_stats, em_state.template, jnp.asarray(batch.image)
@@ -237,16 +235,14 @@ class EMLoop:
     """One pass over the training set: unaugmented, in order, shared among the hosts."""
     state = parallel.replicate((train_state.params, train_state.batch_stats, em_state.template))
     measure = self.round(index).measure
-    rank, count = jax.process_index(), jax.process_count()
     for batch, _ in evaluation_batches(
       self.train_split,
+      CropSpec.from_config(self.config.data),
       batch_size=self.config.train.batch_size,
-      image_size=self.config.data.image_size,
-      padding=self.config.data.padding,
       parts=parts,
+      shard=(jax.process_index(), jax.process_count()),
     ):
-      own = jax.tree.map(lambda rows: rows[rank::count], batch)
-      measured = parallel.unshard(measure(*state, parallel.shard_batch(own)))
+      measured = parallel.unshard(measure(*state, parallel.shard_batch(batch)))
       yield on_host(parallel.gather_rows(measured))
 
   def _save(self, train_state: TrainState, em_state: EMState) -> None:

@@ -14,7 +14,8 @@ from absl import logging
 from umr_jax.config.checks import check_trainable
 from umr_jax.config.settings import Config, differences, from_dict, to_dict
 from umr_jax.data.batching import evaluation_batches
-from umr_jax.data.dataset import Dataset, load_dataset, shown_split
+from umr_jax.data.dataset import Dataset, evaluation_split, load_dataset
+from umr_jax.data.transforms import CropSpec
 from umr_jax.em.loop import EMLoop
 from umr_jax.em.monitor import Monitor
 from umr_jax.eval.evaluate import evaluate
@@ -82,7 +83,7 @@ def run(config: Config, workdir: pathlib.Path) -> RunResult:
       monitor=monitor,
     )
     train_state, em_state = loop.run()
-  evaluation = evaluate_workdir(workdir, split=shown_split(dataset), dataset=dataset)
+  evaluation = evaluate_workdir(workdir, split=evaluation_split(dataset), dataset=dataset)
   if jax.process_index() == 0:
     report.write_report(workdir, config, dataset, evaluation)
     sys.stderr.write(_summary(workdir, evaluation, seconds=time.monotonic() - began))
@@ -171,7 +172,7 @@ def final_evaluation(workdir: pathlib.Path) -> dict[str, Any]:
   snapshot = read_checkpoint(workdir)
   config = from_dict(snapshot.config)
   dataset = load_dataset(config.data)
-  split = shown_split(dataset)
+  split = evaluation_split(dataset)
   path = workdir / "evaluation.json"
   found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
   wanted = {"split": split, "step": snapshot.step, "refine_steps": config.refine.steps}
@@ -208,12 +209,9 @@ def references_workdir(workdir: pathlib.Path, *, split: str) -> dict[str, Any]:
 
 def watched_images(dataset: Dataset, config: Config) -> Batch:
   """The first test images as one batch for the panels; training images where there are none."""
-  split = dataset.splits[shown_split(dataset)]
+  split = dataset.splits[evaluation_split(dataset)]
   batches = evaluation_batches(
-    split,
-    batch_size=min(WATCHED, len(split)),
-    image_size=config.data.image_size,
-    padding=config.data.padding,
+    split, CropSpec.from_config(config.data), batch_size=min(WATCHED, len(split))
   )
   return next(itertools.islice(batches, 1))[0]
 

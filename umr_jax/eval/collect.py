@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
+from umr_jax.data.transforms import CropSpec
 from umr_jax.eval.inside_out import inside_out
 from umr_jax.eval.mask_iou import hard_mask_iou, soft_mask_iou
 from umr_jax.geometry import camera
@@ -58,7 +59,7 @@ def make_score(topology: Topology, *, image_size: int, sigma: float, antialias: 
   def score(
     vertices: Float[Array, "B V 3"], cameras: Float[Array, "B 7"], mask: Float[Array, "B H W"]
   ) -> tuple[Array, Array, Array]:
-    faces = camera.face_vertices(camera.project(vertices, cameras), topology.faces)
+    faces = camera.project_faces(vertices, cameras, topology.faces)
     alpha = soft_silhouette(faces, image_size=image_size, sigma=sigma, antialias=antialias)
     folds = inside_out(vertices, cameras, topology, image_size=image_size)
     return soft_mask_iou(alpha=alpha, mask=mask), hard_mask_iou(alpha=alpha, mask=mask), folds
@@ -92,9 +93,9 @@ def collect(
   """
   rows: list[list[np.ndarray]] = []
   shapes: list[str | None] = []
-  seen = split.thinned(limit) if limit else split
+  seen = split.subsample(limit) if limit else split
   for batch, crops in evaluation_batches(
-    seen, batch_size=batch_size, image_size=image_size, padding=padding, parts=False
+    seen, CropSpec(image_size=image_size, padding=padding), batch_size=batch_size, parts=False
   ):
     valid = np.asarray(batch.valid)
     true = np.full((len(batch.valid), 7), np.nan, np.float32)

@@ -9,6 +9,7 @@ import numpy as np
 
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
+from umr_jax.data.transforms import CropSpec
 from umr_jax.eval.landmarks import (
   SILHOUETTE_SIZE,
   Landmarks,
@@ -67,7 +68,7 @@ def collect_landmarks(
 
   rows: dict[str, list[Landmarks]] = {"flow": [], "camera": [], "mesh": [], "surface": []}
   for batch, crops in evaluation_batches(
-    split, batch_size=batch_size, image_size=image_size, padding=padding, parts=False
+    split, CropSpec(image_size=image_size, padding=padding), batch_size=batch_size, parts=False
   ):
     known = [(i, c.keypoints) for i, c in enumerate(crops) if c.keypoints is not None]
     if not known:

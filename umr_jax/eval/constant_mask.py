@@ -5,6 +5,7 @@ from jaxtyping import Float
 
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
+from umr_jax.data.transforms import CropSpec
 from umr_jax.types import checked
 
 
@@ -34,6 +35,6 @@ def mask_overlap(constant: np.ndarray, masks: np.ndarray) -> np.ndarray:
 def split_masks(split: Split, *, batch_size: int, image_size: int, padding: float) -> np.ndarray:
   """The masks [N, S, S] of a split's crops."""
   batches = evaluation_batches(
-    split, batch_size=batch_size, image_size=image_size, padding=padding, parts=False
+    split, CropSpec(image_size=image_size, padding=padding), batch_size=batch_size, parts=False
   )
   return np.concatenate([np.asarray(batch.mask)[np.asarray(batch.valid)] for batch, _ in batches])

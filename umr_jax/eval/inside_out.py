@@ -30,7 +30,7 @@ def inside_out(
   """
   inside, seen = jnp.zeros(len(vertices)), jnp.zeros(len(vertices))
   for view in (cameras, camera.rotate_view(cameras, 180.0)):
-    faces = camera.face_vertices(camera.project(vertices, view), topology.outward_faces)
+    faces = camera.project_faces(vertices, view, topology.outward_faces)
     blank = jnp.zeros((*faces.shape[:2], 1, 1))
     drawn = rasterize(faces, blank, image_size=image_size, aggr_rgb="hard")
     nearest = drawn.face_ids.reshape(len(vertices), -1)

@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
+from umr_jax.data.transforms import CropSpec
 from umr_jax.geometry import camera
 from umr_jax.models.assemble import uv_parts_to_texels
 from umr_jax.render import soft_rasterize
@@ -56,19 +57,19 @@ def part_ious(
     [N], the mean over an image's true parts; empty where no image has parts.
   """
   texels = uv_parts_to_texels(jnp.asarray(canonical_uv), topology)
-  crops: dict[str, Any] = {"batch_size": batch_size, "image_size": image_size, "padding": padding}
+  spec = CropSpec(image_size=image_size, padding=padding)
 
   @jax.jit
   def label(images: jax.Array) -> jax.Array:
     found = infer(params, batch_stats, template, images)
-    corners = camera.face_vertices(camera.project(found.vertices, found.camera), topology.faces)
+    corners = camera.project_faces(found.vertices, found.camera, topology.faces)
     painted = jnp.broadcast_to(texels, (len(images), *texels.shape))
     seen = soft_rasterize(corners, painted, image_size=image_size, aggr_rgb="hard")
     parts = 1 + jnp.argmax(seen[..., 1:-1], axis=-1)
     return jnp.where(seen[..., -1] > 0.5, parts, 0)
 
-  learned = list(_labels(label, train.thinned(_MATCHED), crops))
-  judged = list(_labels(label, split, crops))
+  learned = list(_labels(label, train.subsample(_MATCHED), spec, batch_size))
+  judged = list(_labels(label, split, spec, batch_size))
   if not learned or not judged:
     return np.zeros(0)
   parts = max(int(max(a.max(), b.max())) for a, b in [*learned, *judged])
@@ -76,9 +77,9 @@ def part_ious(
   return np.array([mean_part_iou(match[found], true) for found, true in judged])
 
 
-def _labels(label: Callable[..., Any], split: Split, crops: dict[str, Any]) -> Any:
+def _labels(label: Callable[..., Any], split: Split, spec: CropSpec, batch_size: int) -> Any:
   """(found [S, S], true [S, S]) of the images whose parts are known."""
-  for batch, cut in evaluation_batches(split, **crops):
+  for batch, cut in evaluation_batches(split, spec, batch_size=batch_size):
     known = [
       (i, crop.parts) for i, crop in enumerate(cut) if crop.parts is not None and crop.parts.any()
     ]

@@ -13,6 +13,7 @@ from umr_jax.data.part_store import PartStore
 from umr_jax.data.transforms import crop
 from umr_jax.eval.part_iou import match_parts, mean_part_iou
 from umr_jax.eval.summary import summarize
+from umr_jax.geometry.sampling import axis_centers
 from umr_jax.types import checked
 
 # Of the penalty on the regression's slopes, in units of one image: it only keeps parts that never
@@ -80,7 +81,7 @@ def part_centers(
   The centre of a part that an image does not show is the mean centre of all parts that it does.
   """
   size = probs.shape[1]
-  place = (2.0 * np.arange(size) + 1.0 - size) / size
+  place = axis_centers(size)
   parts = probs[..., 1:].astype(np.float64)
   mass = parts.sum(axis=(1, 2))
   there = mass >= 1.0

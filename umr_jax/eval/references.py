@@ -8,6 +8,7 @@ import numpy as np
 
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset
+from umr_jax.data.transforms import CropSpec
 from umr_jax.eval.alignment import Alignment, box_similarity, boxes
 from umr_jax.eval.camera_error import camera_values
 from umr_jax.eval.collect import ANTIALIAS, SIGMA
@@ -126,7 +127,8 @@ def _under_true_cameras(
   sigma: float,
   antialias: int,
   image_size: int,
-  **crops: Any,
+  padding: float,
+  batch_size: int,
 ) -> _Judged:
   """Draws the meshes that stand for the shapes, as the true cameras see them."""
   meshes = {key: mesh_of(key) for key in dataset.meshes}
@@ -144,8 +146,9 @@ def _under_true_cameras(
   shapes: list[str] = []
   columns: list[list[np.ndarray]] = []
   landmarks: list[Landmarks] = []
+  spec = CropSpec(image_size=image_size, padding=padding)
   for batch, cut in evaluation_batches(
-    dataset.splits[split], image_size=image_size, parts=False, **crops
+    dataset.splits[split], spec, batch_size=batch_size, parts=False
   ):
     known = [
       (i, crop, crop.camera, crop.shape)

@@ -7,6 +7,7 @@ pixel edges. z points into the scene, so that the smaller depth is the nearer on
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -14,8 +15,11 @@ from jaxtyping import Array, Float, Int
 from umr_jax.checking import checked
 from umr_jax.geometry import quaternion
 
-# Added to every depth: it keeps the object in front of the rasterizer's near plane (1).
+# Added to every depth of cameras up to scale 2, beyond which `depth_offset` grows.
 DEPTH_OFFSET = 5.0
+# The rasterizer's default near plane, and how far from the object's origin points may lie, in
+# object units, to stay behind it at any scale. The unit is the initial sphere's radius.
+_NEAR, _OBJECT_RADIUS = 1.0, 2.0
 
 
 @checked
@@ -29,7 +33,8 @@ def project(
     cameras: one camera for each set of points.
 
   Returns:
-    (s X.x + tx, s X.y + ty, s X.z + 5) of the rotated points X: image x and y (down), and depth.
+    (s X.x + tx, s X.y + ty, s X.z + d) of the rotated points X: image x and y (down), and depth;
+    d is the camera's `depth_offset`, 5 up to scale 2. No gradient passes through d.
 
   Raises:
     jaxtyping.TypeCheckError: where leading dimensions differ: K hypotheses of one image need its
@@ -38,8 +43,27 @@ def project(
   Source: Kanazawa et al. 2018, section 3.1 (weak perspective). y is down here, and needs no flip.
   """
   rotated = quaternion.rotate(vertices, cameras[..., 3:])
-  shift = jnp.concatenate([cameras[..., 1:3], jnp.full_like(cameras[..., :1], DEPTH_OFFSET)], -1)
+  shift = jnp.concatenate([cameras[..., 1:3], depth_offset(cameras)[..., None]], axis=-1)
   return cameras[..., None, :1] * rotated + shift[..., None, :]
+
+
+@checked
+def depth_offset(cameras: Float[Array, "*B 7"]) -> Float[Array, "*B"]:
+  """What is added to depths: it keeps the object beyond the rasterizer's near plane.
+
+  Depth scales with the image, since a soft rasterizer compares the two nowhere. With a constant
+  offset of 5 a unit sphere would cross the near plane, 1, from scale 4 on and lose its colour, and
+  the camera's own plane from scale 5 on and lose its faces.
+
+  Args:
+    cameras: any cameras.
+
+  Returns:
+    max(5, 1 + 2 s), held fixed under differentiation: points up to 2 units away from the object's
+    origin stay beyond the near plane at any scale s.
+  """
+  scale = jax.lax.stop_gradient(cameras[..., 0])
+  return jnp.maximum(_NEAR + _OBJECT_RADIUS * scale, DEPTH_OFFSET)
 
 
 @checked
@@ -59,6 +83,25 @@ def face_vertices(
 
 
 @checked
+def project_faces(
+  vertices: Float[Array, "*B V 3"],
+  cameras: Float[Array, "*B 7"],
+  faces: Int[Array | np.ndarray, "F 3"],
+) -> Float[Array, "*B F 3 3"]:
+  """Projects meshes and gathers their faces' corners, the rasterizer's input.
+
+  Args:
+    vertices: points in object space.
+    cameras: one camera for each set of points.
+    faces: vertex indices, shared by the whole batch.
+
+  Returns:
+    Corners, ordered [face, corner, (x, y, depth)].
+  """
+  return face_vertices(project(vertices, cameras), faces)
+
+
+@checked
 def rotation(cameras: Float[Array, "*B 7"]) -> Float[Array, "*B 3 3"]:
   """The rotation matrices from object space to the cameras' frames."""
   return quaternion.to_matrix(cameras[..., 3:])
@@ -68,7 +111,7 @@ def rotation(cameras: Float[Array, "*B 7"]) -> Float[Array, "*B 3 3"]:
 def facing_away(
   vertices: Float[Array, "*B V 3"], cameras: Float[Array, "*B 7"], faces: Int[np.ndarray, "F 3"]
 ) -> Float[Array, "*B F"]:
-  """How far each face's normal points into the scene; negative where the face is seen from outside.
+  """How far each face's normal points into the scene; negative for front faces.
 
   Args:
     vertices: in object space.
@@ -84,7 +127,7 @@ def facing_away(
 
 @checked
 def mirror(cameras: Float[Array, "*B 7"]) -> Float[Array, "*B 7"]:
-  """The cameras that see the same symmetric object in the horizontally flipped images.
+  """The cameras of the same symmetric object in the horizontally flipped images.
 
   With R the rotation, M_x the image's flip and M_y the object's mirror plane, the flipped image of
   an object that equals its own M_y-mirror image is taken by M_x R M_y.
@@ -114,9 +157,9 @@ def rotate_view(
       moves the side that faces the viewer to the left. One for all, or one for each camera.
 
   Returns:
-    Cameras that see the turned object.
+    Cameras of the turned object.
 
-  Source: Li et al. 2020, supplementary 2.2, the novel views that the discriminator judges.
+  Source: Li et al. 2020, supplementary 2.2, the novel views given to the discriminator.
   """
   half = jnp.broadcast_to(jnp.asarray(degrees, cameras.dtype), cameras.shape[:-1])
   half = half * (math.pi / 360.0)
@@ -133,7 +176,7 @@ def azimuth_turns(count: int) -> Float[Array, "count 4"]:
     count: how many; at least 1. Turn k is by 360 k / count degrees.
 
   Returns:
-    Unit quaternions. Multiply them from the right: q q_k turns the object before q views it.
+    Unit quaternions. Multiply them from the right: q q_k turns the object before q does.
   """
   half = np.pi * np.arange(count) / count
   zero = np.zeros(count)

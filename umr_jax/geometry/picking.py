@@ -1,4 +1,4 @@
-"""Picking: which point of a mesh is seen at a place in the image."""
+"""Picking: the visible point of a mesh at a place in the image."""
 
 from typing import NamedTuple
 
@@ -22,7 +22,11 @@ class SurfacePoints(NamedTuple):
   distance: Float[np.ndarray, "N"]  # in the image, from what was asked for
 
   def at(self, vertices: Float[np.ndarray, "V C"]) -> Float[np.ndarray, "N C"]:
-    """Where these points are on a mesh of the same faces, or what any values of vertices are."""
+    """Where these points are on a mesh of the same faces, or what any values of vertices are.
+
+    Args:
+      vertices: [V, C] of the coarse mesh.
+    """
     return np.einsum("nk,nkc->nc", self.weights, vertices[self.corners])
 
 

@@ -1,4 +1,4 @@
-"""Linear look-up in images and volumes, with the project's one pixel-centre rule."""
+"""Where images, volumes and faces are sampled: pixel centres, texels, linear look-up."""
 
 import itertools
 import math
@@ -17,7 +17,7 @@ def bilinear_sample(
   """Samples images at continuous positions; differentiable in the image and in the positions.
 
   Args:
-    image: what is read: photographs, flow maps, barrier fields.
+    image: what is read: images, flow maps, barrier fields.
     points: (x, y), with [-1, 1] from outer pixel edge to outer pixel edge, so that the centre of
       column i of W lies at (2 i + 1 - W) / W. Any number; finite.
 
@@ -82,7 +82,7 @@ def affine_sample(
 
   Args:
     image: maps of any kind.
-    matrix: from a place in the new image to the one in the old image that is seen there; the last
+    matrix: from a place in the new image to the one in the old image that is found there; the last
       column shifts. Places in [-1, 1] from outer pixel edge to outer pixel edge.
     fill: what lies outside of the old image.
   """
@@ -95,9 +95,44 @@ def affine_sample(
 
 
 def pixel_centers(height: int, width: int) -> Float[np.ndarray, "H W 2"]:
-  """Where (x, y) the centres of an image's pixels are, in [-1, 1] from outer edge to outer edge."""
-  x, y = ((2.0 * np.arange(n) + 1.0 - n) / n for n in (width, height))
-  return np.stack(np.meshgrid(x, y), axis=-1).astype(np.float32)
+  """Where (x, y) the centres of an image's pixels are, in [-1, 1] from outer edge to outer edge.
+
+  Args:
+    height: in pixels.
+    width: in pixels.
+  """
+  grid = np.meshgrid(axis_centers(width), axis_centers(height))
+  return np.stack(grid, axis=-1).astype(np.float32)
+
+
+def axis_centers(size: int) -> Float[np.ndarray, "size"]:
+  """The centres of `size` pixels along one axis, in [-1, 1] from outer edge to outer edge."""
+  return (2.0 * np.arange(size) + 1.0 - size) / size
+
+
+def texel_barycentrics(texels_per_side: int) -> np.ndarray:
+  """The centroid of every texel of a face, in the order in which the renderer reads texels.
+
+  The renderer cuts a face into R * R congruent triangles. With barycentric weights w0, w1 of the
+  first two corners it reads the cell (i, j) = (floor(w0 R), floor(w1 R)): texel j R + i is the
+  lower triangle of that cell, and (R - 1 - j) R + (R - 1 - i) the upper one.
+
+  Args:
+    texels_per_side: R, at least 1.
+
+  Returns:
+    [R * R, 3] weights of the face's corners, float64, all positive.
+
+  Source: Liu et al. 2019 (SoftRas), surface textures.
+    Departs: the released code fills the texels in another order, and reads 42% of each face's area
+    from samples outside the face.
+  """
+  row, column = np.divmod(np.arange(texels_per_side**2), texels_per_side)
+  lower = row + column < texels_per_side
+  last = texels_per_side - 1
+  w0 = np.where(lower, column + 1.0 / 3.0, last - column + 2.0 / 3.0) / texels_per_side
+  w1 = np.where(lower, row + 1.0 / 3.0, last - row + 2.0 / 3.0) / texels_per_side
+  return np.stack([w0, w1, 1.0 - w0 - w1], axis=-1)
 
 
 def _split(position: Array, size: int) -> tuple[Array, Array]:

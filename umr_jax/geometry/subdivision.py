@@ -31,5 +31,11 @@ def parents(coarse: Topology, fine: Topology) -> np.ndarray:
 
 
 def refine(vertices: np.ndarray, coarse: Topology, fine: Topology) -> np.ndarray:
-  """The vertices [V, C] of a mesh at the next level, the surface unchanged."""
+  """The vertices [V, C] of a mesh at the next level, the surface unchanged.
+
+  Args:
+    vertices: [V, C] of the coarse mesh.
+    coarse: its mesh.
+    fine: the mesh of the next level.
+  """
   return vertices[parents(coarse, fine)].mean(axis=1).astype(vertices.dtype)

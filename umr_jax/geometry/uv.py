@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import spatial
 
-from umr_jax.geometry.texels import texel_barycentrics
+from umr_jax.geometry.sampling import texel_barycentrics
 from umr_jax.types import Topology
 
 
@@ -37,7 +37,7 @@ def sphere_to_uv(points: np.ndarray) -> np.ndarray:
 
   Source: Kanazawa et al. 2018, section 3.2 (the UV map of a sphere), which Li et al. 2020 adopt.
     Departs: turned by a quarter, which moves the half that a symmetric texture uses from the border
-    of the map, where half of each filter sees padding, to its middle.
+    of the map, where half of each filter covers padding, to its middle.
   """
   x, y, z = np.moveaxis(np.asarray(points, np.float64), -1, 0)
   # From the arc tangent rather than the arc cosine, which loses half the digits at the poles.
@@ -122,9 +122,9 @@ def texel_uv(sphere: np.ndarray, faces: np.ndarray, *, texels_per_side: int) -> 
 def export_layout(topology: Topology) -> ExportLayout:
   """The mesh as a file wants it: one UV position for each vertex, and no face torn by the seam.
 
-  A texture drawn with this layout shows what the renderer shows: every face reads the region of the
-  map that its texels read. Vertices are duplicated where faces disagree: along the map's seam, at
-  the poles (where each face takes the u in the middle of its other two corners), and, with a
+  A texture mapped with this layout shows what the renderer shows: every face reads the region of
+  the map that its texels read. Vertices are duplicated where faces disagree: along the map's seam,
+  at the poles (where each face takes the u in the middle of its other two corners), and, with a
   symmetric texture, around the self-mirrored faces, which alone read the left half of the map.
 
   Args:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from umr_jax.config.settings import Config
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
+from umr_jax.data.transforms import CropSpec
 from umr_jax.init.canonical_map import first_canonical_uv
 from umr_jax.init.hull_and_cameras import ViewSearch, first_volume, with_volume
 from umr_jax.init.silhouettes import inflate, mean_profile, unit_sphere
@@ -88,10 +89,9 @@ def _maps(config: Config, split: Split, *, limit: int) -> np.ndarray:
     [
       of_batch(batch)[batch.valid]
       for batch, _ in evaluation_batches(
-        split.thinned(limit),
+        split.subsample(limit),
+        CropSpec(image_size=_SIZE, padding=config.data.padding),
         batch_size=config.train.batch_size,
-        image_size=_SIZE,
-        padding=config.data.padding,
         parts=config.geometry.init_parts,
       )
     ]

@@ -34,7 +34,7 @@ def project_faces(
   """Every image's faces under each of its camera hypotheses."""
   shape = (*cameras.shape[:2], *vertices.shape[1:])
   spread = jnp.broadcast_to(vertices[:, None], shape)
-  return camera.face_vertices(camera.project(spread, cameras), topology.faces)
+  return camera.project_faces(spread, cameras, topology.faces)
 
 
 def draw(

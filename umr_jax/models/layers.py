@@ -192,14 +192,16 @@ class BatchNorm(nn.Module):
   """
 
   channel_axes: int = 1  # how many trailing axes tell channels apart
+  scale_init: Start = constant(1.0)
+  bias_init: Start = constant(0.0)
 
   @nn.compact
   def __call__(self, x: Float[Array, "B *N C"], *, train: bool) -> Float[Array, "B *N C"]:
     """Normalizes with the batch's statistics in training, with the running ones otherwise."""
     shape = x.shape[-self.channel_axes :]
     axes = tuple(range(x.ndim - self.channel_axes))
-    scale = self.param("scale", constant(1.0), shape)
-    bias = self.param("bias", constant(0.0), shape)
+    scale = self.param("scale", self.scale_init, shape)
+    bias = self.param("bias", self.bias_init, shape)
     running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
     running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
     if train:
@@ -232,13 +234,16 @@ class GroupNorm(nn.Module):
   Source: Wu and He 2018.
   """
 
+  scale_init: Start = constant(1.0)
+  bias_init: Start = constant(0.0)
+
   @nn.compact
   def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B H W C"]:
     """Normalizes; `train` is there to be called like BatchNorm."""
     del train
     channels = x.shape[-1]
-    scale = self.param("scale", constant(1.0), (channels,))
-    bias = self.param("bias", constant(0.0), (channels,))
+    scale = self.param("scale", self.scale_init, (channels,))
+    bias = self.param("bias", self.bias_init, (channels,))
     mean = self._over_groups(jnp.mean(x, axis=(1, 2)))
     square = self._over_groups(jnp.mean(jnp.square(x), axis=(1, 2)))
     # Rounding must not make a constant group's variance negative.

@@ -9,6 +9,7 @@ from umr_jax.models.layers import (
   BatchNorm,
   Conv,
   Dense,
+  Start,
   constant,
   convolve,
   leaky_relu,
@@ -79,13 +80,15 @@ class UpConv(nn.Module):
   """
 
   features: int
+  kernel_init: Start = normal(0.02)
+  bias_init: Start = constant(0.0)
 
   @nn.compact
   def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 D"]:
     """The convolved map of twice the size."""
     shape = (3, 3, x.shape[-1], self.features)
-    kernel = jnp.asarray(self.param("kernel", normal(0.02), shape))
-    bias = self.param("bias", constant(0.0), (self.features,))
+    kernel = jnp.asarray(self.param("kernel", self.kernel_init, shape))
+    bias = self.param("bias", self.bias_init, (self.features,))
     x = convolve(x, _phase_kernel(kernel), padding=1) + jnp.tile(bias, 4).reshape(1, 1, 1, -1)
     return depth_to_space(x)
 

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from umr_jax.config.settings import PartsConfig
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, Split
-from umr_jax.data.transforms import Crop
+from umr_jax.data.transforms import Crop, CropSpec
 from umr_jax.models.encoder import IMAGENET_MEAN
 from umr_jax.parts.cosegment import mirrored_features
 from umr_jax.parts.encoder_features import train_encoder_features
@@ -42,7 +42,7 @@ class Crops(NamedTuple):
 
 def learned_crops(dataset: Dataset, settings: PartsConfig, *, padding: float) -> Crops:
   """The crops of at most 2000 training pictures, without augmentation."""
-  split = dataset.splits["train"].thinned(_LEARNED)
+  split = dataset.splits["train"].subsample(_LEARNED)
   cut = [crop for _, crops in batches(split, settings.image_size, padding) for crop in crops]
   return Crops(
     names=tuple(crop.name for crop in cut),
@@ -54,7 +54,7 @@ def learned_crops(dataset: Dataset, settings: PartsConfig, *, padding: float) ->
 def batches(split: Split, image_size: int, padding: float) -> Iterator[tuple[Batch, list[Crop]]]:
   """All pictures of a split, a few at a time, without part maps."""
   return evaluation_batches(
-    split, batch_size=BATCH, image_size=image_size, padding=padding, parts=False
+    split, CropSpec(image_size=image_size, padding=padding), batch_size=BATCH, parts=False
   )
 
 
@@ -103,7 +103,7 @@ def feature_batches(
     Which rows of `learned_crops` they are of, and their features.
   """
   began = time.monotonic()
-  split = dataset.splits["train"].thinned(_LEARNED)
+  split = dataset.splits["train"].subsample(_LEARNED)
   look = alone(features)
   done = 0
   for batch, crops in batches(split, feature_crops(settings), padding):

@@ -56,7 +56,7 @@ def make_look(infer: Infer, *, topology: Topology, image_size: int) -> Look:
     if em_state.canonical_uv is None or em_state.part_vertices is None or batch.parts is None:
       raise ValueError("found no canonical part map, or no part maps to compare it with")
     found = infer(params, batch_stats, em_state.template, batch.image)
-    faces = camera.face_vertices(camera.project(found.vertices, found.camera), topology.faces)
+    faces = camera.project_faces(found.vertices, found.camera, topology.faces)
     texels = part_texels(jnp.asarray(em_state.canonical_uv), topology)
     painted = jnp.broadcast_to(texels[None], (len(batch.image), *texels.shape))
     maps = rasterize(faces, painted, image_size=image_size, aggr_rgb="hard").rgba[..., :-1]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from umr_jax.data.example import Example, mask_box
-from umr_jax.data.folder_files import read_image, read_mask
+from umr_jax.data.image_files import read_image, read_mask
 
 
 def photograph(

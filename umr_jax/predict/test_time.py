@@ -127,7 +127,7 @@ def refine(
 
   def objective(changes: Changes) -> Array:
     offsets, vertices, cameras = moved(changes)
-    corners = camera.face_vertices(camera.project(vertices, cameras), topology.faces)
+    corners = camera.project_faces(vertices, cameras, topology.faces)
     alpha = soft_silhouette(
       corners,
       image_size=size,

@@ -66,7 +66,7 @@ def _straight_view(
   texture_type: Literal["surface", "vertex"],
 ) -> jax.Array:
   view = hard_rasterize(
-    camera_lib.face_vertices(camera_lib.project(vertices, cameras), faces),
+    camera_lib.project_faces(vertices, cameras, faces),
     texels,
     image_size=image_size,
     texture_type=texture_type,

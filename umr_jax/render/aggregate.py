@@ -1,7 +1,7 @@
 """Alpha and colour of all pixels from the faces near them.
 
 Each function is one pass over all rows of (face, tile). Nothing of the size pixels x faces is ever
-stored; the backward passes, in `slopes`, recompute what they need.
+stored; the backward passes, in `partials`, recompute what they need.
 
 Alpha keeps the product of 1 / (1 - D) and never forms 1 - alpha or divides by 1 - D, so that
 pixels deep inside the shape saturate to alpha 1 and gradient 0 instead of NaN. Colour weights are
@@ -28,11 +28,19 @@ ALPHA_CHUNK = 16384
 COLOR_CHUNK = 4096
 # A pixel on a face's border is on the face. Two faces that share an edge may each round it away.
 _BORDER = 1e-6
-# The largest exponent of the background's weight: beyond it the background is all that is seen.
+# The largest exponent of the background's weight: beyond it the background alone remains.
 _LARGEST_EXPONENT = 60.0
 TINY = 1e-30
 # Added to a whole number that is smaller, it leaves the number in the lowest bits of the sum.
 _WHOLE = np.float32(1 << 23)
+
+
+class BlendParams(NamedTuple):
+  """The parameters that may be traced; everything else is in `Settings`."""
+
+  sigma: Float[Array, ""]
+  gamma: Float[Array, ""]
+  background: Float[Array, "C"]
 
 
 class Settings(NamedTuple):
@@ -61,17 +69,24 @@ class Pairs(NamedTuple):
   """A chunk of rows against the 16 pixels of their tiles; [R, 16] each."""
 
   signed: Float[Array, "R 16"]  # signed distance over sigma
-  felt: Bool[Array, "R 16"]  # counts for alpha
+  in_support: Bool[Array, "R 16"]  # counts for alpha
   in_range: Bool[Array, "R 16"]  # and lies between near and far
-  in_view: Bool[Array, "R 16"]  # lies between near and far, and its side is shown
-  shown: Bool[Array, "R 16"]  # is felt and in view: counts for colour
+  not_culled: Bool[Array, "R 16"]  # lies between near and far, and its side is rendered
+  blended: Bool[Array, "R 16"]  # in support and not culled: counts for colour
   hit: Bool[Array, "R 16"]  # and the pixel is on the face, borders included
   weights: distance.Triple  # clipped barycentric
   depth: Float[Array, "R 16"]
 
 
-def reach_of(sigma: Array, dist_eps: float) -> Array:
-  """How far from a face SoftRas looks: where D falls to dist_eps."""
+def blur_radius(sigma: Array, dist_eps: float) -> Array:
+  """The distance from a face, in image-space units, at which D falls to dist_eps.
+
+  It bounds the face's support. PyTorch3D's option of this name is its square.
+
+  Args:
+    sigma: softness of outlines.
+    dist_eps: the least D.
+  """
   return jnp.sqrt(sigma * np.float32(np.log(1.0 / dist_eps - 1.0)))
 
 
@@ -79,102 +94,147 @@ def pairs_of(
   rows: Rows,
   settings: Settings,
   sigma: Array,
-  reach: Array,
-  gap: distance.Gap | None = None,
+  radius: Array,
+  closest: distance.ClosestPoint | None = None,
 ) -> Pairs:
-  """Evaluates everything that alpha and colour need. What is not used costs nothing once jitted."""
+  """Evaluates everything that alpha and colour need. What is not used costs nothing once jitted.
+
+  Args:
+    rows: the faces and tiles.
+    settings: of the rasterizer.
+    sigma: softness of outlines.
+    radius: the `blur_radius`.
+    closest: the nearest points of the outlines, where they are known.
+  """
   dx, dy = pixel_offsets(settings.grid)
   edges = distance.edges_of(rows)
-  squared, felt = distance.signed_distance(
-    rows, edges, dx, dy, dist_func=settings.dist_func, reach=reach, gap=gap
+  squared, in_support = distance.signed_distance(
+    rows, edges, dx, dy, dist_func=settings.dist_func, radius=radius, closest=closest
   )
-  raw = distance.barycentric(distance.heights(rows, edges, dx, dy), rows)
+  raw = distance.barycentric(distance.edge_distances(rows, edges, dx, dy), rows)
   clipped, total = distance.clipped(raw)
   weights = tuple(value / total for value in clipped)
   depth = distance.depth_at(clipped, total, rows)
   in_range = (depth >= settings.near) & (depth <= settings.far)
-  in_view = in_range if settings.double_sided else in_range & (edges.side > 0.0)
-  shown = felt & in_view
+  not_culled = in_range if settings.double_sided else in_range & (edges.side > 0.0)
+  blended = in_support & not_culled
   least = jnp.minimum(jnp.minimum(raw[0], raw[1]), raw[2])
-  hit = shown & (least >= -_BORDER)
-  return Pairs(squared / sigma, felt, felt & in_range, in_view, shown, hit, weights, depth)
+  hit = blended & (least >= -_BORDER)
+  return Pairs(
+    squared / sigma, in_support, in_support & in_range, not_culled, blended, hit, weights, depth
+  )
 
 
-def odds_against(pairs: Pairs, counted: Array) -> Float[Array, "R 16"]:
-  """(1 - D) / D, infinite where a pair is not counted; see `coverage`."""
+def inverse_odds(pairs: Pairs, counted: Array) -> Float[Array, "R 16"]:
+  """(1 - D) / D, infinite where a pair is not counted; see `coverage`.
+
+  Args:
+    pairs: rows of faces against pixels.
+    counted: the pairs to count.
+  """
   return jnp.exp(jnp.where(counted, -pairs.signed, jnp.inf))
 
 
-def coverage(odds: Array) -> Float[Array, "R 16"]:
-  """D, from the odds against it; exactly zero where these are infinite."""
-  return 1.0 / (1.0 + odds)
+def coverage(inv_odds: Array) -> Float[Array, "R 16"]:
+  """D, from its `inverse_odds`; exactly zero where these are infinite."""
+  return 1.0 / (1.0 + inv_odds)
 
 
 def softmax_weights(
-  pairs: Pairs, odds: Array, nearest: Array, settings: Settings, gamma: Array
+  pairs: Pairs, inv_odds: Array, nearest: Array, settings: Settings, gamma: Array
 ) -> Array:
   """exp((zeta - m) / gamma) of SoftRas: a pair's weight, but for D.
 
-  Which pairs are shown is read off the odds against them, which are stored: asked again it would
+  Which pairs are blended is read off their inverse odds, which are stored: the mask itself would
   be computed again, with the search for the nearest edge.
+
+  Args:
+    pairs: rows of faces against pixels.
+    inv_odds: their `inverse_odds`.
+    nearest: the nearest depth of each pixel.
+    settings: of the rasterizer.
+    gamma: softness of occlusion.
   """
   exponent = (nearest - pairs.depth) * (1.0 / (settings.far - settings.near)) / gamma
   # No pair is nearer than the nearest one. But at the distance where faces are ignored rounding may
-  # let the backward pass see a pair that the forward pass did not.
-  return jnp.exp(jnp.where(odds < jnp.inf, jnp.minimum(exponent, 0.0), -jnp.inf))
+  # add a pair to the backward pass that the forward pass did not have.
+  return jnp.exp(jnp.where(inv_odds < jnp.inf, jnp.minimum(exponent, 0.0), -jnp.inf))
 
 
 def background_exponent(nearest: Array, settings: Settings, gamma: Array) -> Array:
   """The exponent of the background's weight, (2 eps - m) / gamma.
 
   The sum of SoftRas starts at exp(eps / gamma) while its running maximum starts at eps.
+
+  Args:
+    nearest: the nearest depth of each pixel.
+    settings: of the rasterizer.
+    gamma: softness of occlusion.
   """
-  gap = (nearest - settings.farthest) / (settings.far - settings.near) + settings.eps
-  return jnp.minimum(gap / gamma, _LARGEST_EXPONENT)
+  closest = (nearest - settings.farthest) / (settings.far - settings.near) + settings.eps
+  return jnp.minimum(closest / gamma, _LARGEST_EXPONENT)
 
 
-def felt_rows(settings: Settings, reach: Array) -> Callable[[Rows], Bool[Array, "R"]]:
-  """Which rows may hold a pixel at which their face is felt."""
+def rows_in_support(settings: Settings, radius: Array) -> Callable[[Rows], Bool[Array, "R"]]:
+  """Which rows may hold a pixel within the support of their face.
+
+  Args:
+    settings: of the rasterizer.
+    radius: the blur radius, in image-space units.
+  """
   dx, dy = pixel_offsets(settings.grid)
 
   def keep(rows: Rows) -> Bool[Array, "R"]:
     if settings.dist_func != "euclidean":
       return rows.active[:, 0]
-    return distance.may_reach(rows, distance.edges_of(rows), dx, dy, reach)[:, 0]
+    return distance.may_intersect(rows, distance.edges_of(rows), dx, dy, radius)[:, 0]
 
   return keep
 
 
 def visible_rows(
-  nearest: Float[Array, "tiles 16"], settings: Settings, reach: Array, gamma: Array
+  nearest: Float[Array, "tiles 16"], settings: Settings, radius: Array, gamma: Array
 ) -> Callable[[Rows], Bool[Array, "R"]]:
   """Which rows may hold a pixel to whose colour their face adds anything.
 
   A face that lies behind others weighs exp of minus its depth beyond the nearest one, over gamma.
   From a depth on that is small, for usual gammas, that is less than the rounding of the sum, even
-  where the nearest face is hardly felt and weighs `dist_eps`.
+  at the border of the nearest face's support, where it weighs `dist_eps`.
+
+  Args:
+    nearest: the nearest depth of each pixel.
+    settings: of the rasterizer.
+    radius: the blur radius, in image-space units.
+    gamma: softness of occlusion.
   """
-  hidden = np.float32(np.log(1e9 / settings.dist_eps))
-  felt = felt_rows(settings, reach)
-  # The deepest of a tile's nearest depths: what is behind that by enough is hidden at all pixels.
+  occluded = np.float32(np.log(1e9 / settings.dist_eps))
+  in_support = rows_in_support(settings, radius)
+  # The deepest of a tile's nearest depths: what lies well behind that is occluded at all pixels.
   deepest = jnp.max(nearest, axis=-1)
 
   def keep(rows: Rows) -> Bool[Array, "R"]:
     first, second, third = rows.inverse_depth
     front = (1.0 - 1e-5) / jnp.maximum(jnp.maximum(first, second), third)[:, 0]
     behind = front - deepest.at[rows.tile].get(mode="clip")
-    return felt(rows) & (behind <= hidden * (settings.far - settings.near) * gamma)
+    return in_support(rows) & (behind <= occluded * (settings.far - settings.near) * gamma)
 
   return keep
 
 
 def transmittance(bins: Bins, settings: Settings, sigma: Array, tiles: int) -> Array:
-  """The product of 1 - D over all faces, for each pixel [tiles, 16]; or with "sum" the sum of D."""
-  reach = reach_of(sigma, settings.dist_eps)
+  """The product of 1 - D over all faces, for each pixel [tiles, 16]; or with "sum" the sum of D.
+
+  Args:
+    bins: the faces of the batch.
+    settings: of the rasterizer.
+    sigma: softness of outlines.
+    tiles: how many, of all images.
+  """
+  radius = blur_radius(sigma, settings.dist_eps)
   additive = settings.aggr_alpha == "sum"
 
   def body(rows: Rows, image: Array) -> Array:
-    pairs = pairs_of(rows, settings, sigma, reach)
+    pairs = pairs_of(rows, settings, sigma, radius)
     return _accumulate_alpha(image, rows, pairs, additive)[0]
 
   image = jnp.full((tiles, PIXELS), 0.0 if additive else 1.0, jnp.float32)
@@ -186,27 +246,34 @@ def transmittance(bins: Bins, settings: Settings, sigma: Array, tiles: int) -> A
 def _accumulate_alpha(
   image: Array, rows: Rows, pairs: Pairs, additive: bool
 ) -> tuple[Array, Bool[Array, "R 16"]]:
-  """The image with the faces' shares, and again which pairs are felt, at no cost."""
+  """The image with the faces' shares, and again which pairs are in support, at no cost."""
   at = image.at[rows.tile]
   if additive:
-    odds = odds_against(pairs, pairs.felt)
-    return at.add(coverage(odds), mode="drop"), odds < jnp.inf
+    inv_odds = inverse_odds(pairs, pairs.in_support)
+    return at.add(coverage(inv_odds), mode="drop"), inv_odds < jnp.inf
   # D / (1 - D), infinite deep inside; 1 plus that is 1 / (1 - D), and the product's inverse is 0.
-  odds = jnp.exp(jnp.where(pairs.felt, pairs.signed, -jnp.inf))
+  odds = jnp.exp(jnp.where(pairs.in_support, pairs.signed, -jnp.inf))
   return at.multiply(1.0 + odds, mode="drop"), odds > 0.0
 
 
 def transmittance_and_depth(
   bins: Bins, settings: Settings, sigma: Array, tiles: int
 ) -> tuple[Array, Array]:
-  """`transmittance`, and the nearest depth that counts for colour."""
-  reach = reach_of(sigma, settings.dist_eps)
+  """`transmittance`, and the nearest depth that counts for colour.
+
+  Args:
+    bins: the faces of the batch.
+    settings: of the rasterizer.
+    sigma: softness of outlines.
+    tiles: how many, of all images.
+  """
+  radius = blur_radius(sigma, settings.dist_eps)
   additive = settings.aggr_alpha == "sum"
 
   def body(rows: Rows, state: tuple[Array, Array]) -> tuple[Array, Array]:
-    pairs = pairs_of(rows, settings, sigma, reach)
-    image, felt = _accumulate_alpha(state[0], rows, pairs, additive)
-    depth = jnp.where(felt & pairs.in_view, pairs.depth, settings.farthest)
+    pairs = pairs_of(rows, settings, sigma, radius)
+    image, in_support = _accumulate_alpha(state[0], rows, pairs, additive)
+    depth = jnp.where(in_support & pairs.not_culled, pairs.depth, settings.farthest)
     return image, state[1].at[rows.tile].min(distance.as_integers(depth), mode="drop")
 
   image = jnp.full((tiles, PIXELS), 0.0 if additive else 1.0, jnp.float32)
@@ -217,7 +284,12 @@ def transmittance_and_depth(
 
 
 def texel_index(weights: distance.Triple, side: int) -> Array:
-  """The texel of a face's `side` x `side` triangular cells that a pixel reads."""
+  """The texel of a face's `side` x `side` triangular cells that a pixel reads.
+
+  Args:
+    weights: clipped barycentric weights.
+    side: texels along each side of a face.
+  """
   u_position, v_position = weights[0] * side, weights[1] * side
   u, v = jnp.floor(u_position), jnp.floor(v_position)
   lower = (u_position - u) + (v_position - v) <= 1.0
@@ -232,7 +304,14 @@ def texel_index(weights: distance.Triple, side: int) -> Array:
 
 
 def colors_at(face: Array, weights: distance.Triple, textures: Array, settings: Settings) -> Array:
-  """The colour [..., C] of face `face` at clipped weights; `textures` is [N, T, C]."""
+  """The colour [..., C] of face `face` at clipped weights; `textures` is [N, T, C].
+
+  Args:
+    face: numbers of faces, through the whole batch.
+    weights: clipped barycentric weights.
+    textures: of all faces.
+    settings: of the rasterizer.
+  """
   _, texels, channels = textures.shape
   if settings.texture_type == "vertex":
     corner = textures.at[face].get(mode="promise_in_bounds")
@@ -247,9 +326,15 @@ def colors_at(face: Array, weights: distance.Triple, textures: Array, settings: 
 def colors_of(
   rows: Rows, weights: distance.Triple, textures: Array, settings: Settings
 ) -> Float[Array, "R C 16"]:
-  """The colour of each row's face at each pixel, or [R, C, 1] where all see the same.
+  """The colour of each row's face at each pixel, or [R, C, 1] where it is the same at all.
 
   Channels come before pixels, so that what is done for 16 pixels is done at once.
+
+  Args:
+    rows: the faces and tiles.
+    weights: clipped barycentric weights.
+    textures: of all faces.
+    settings: of the rasterizer.
   """
   face = jnp.minimum(rows.face, textures.shape[0] - 1)
   _, texels, channels = textures.shape
@@ -273,26 +358,36 @@ def softmax_colors(
   sigma: Array,
   gamma: Array,
 ) -> tuple[Float[Array, "tiles C 16"], Float[Array, "tiles 16"]]:
-  """The colour of each pixel, and one over the sum of the weights of its faces and background."""
-  reach = reach_of(sigma, settings.dist_eps)
+  """The colour of each pixel, and one over the sum of the weights of its faces and background.
+
+  Args:
+    bins: the faces of the batch.
+    textures: of all faces.
+    nearest: the nearest depth of each pixel.
+    background: colour where no face is.
+    settings: of the rasterizer.
+    sigma: softness of outlines.
+    gamma: softness of occlusion.
+  """
+  radius = blur_radius(sigma, settings.dist_eps)
   bits = distance.as_integers(nearest)
 
   def body(rows: Rows, state: tuple[Array, Array]) -> tuple[Array, Array]:
     sums, total = state
-    pairs = pairs_of(rows, settings, sigma, reach)
+    pairs = pairs_of(rows, settings, sigma, radius)
     depth = distance.as_floats(bits.at[rows.tile].get(mode="clip"))
-    odds = odds_against(pairs, pairs.shown)
+    inv_odds = inverse_odds(pairs, pairs.blended)
     # One division in place of a product with `coverage`: a single pass, which is stored.
-    weights = softmax_weights(pairs, odds, depth, settings, gamma) / (1.0 + odds)
+    weights = softmax_weights(pairs, inv_odds, depth, settings, gamma) / (1.0 + inv_odds)
     colors = colors_of(rows, pairs.weights, textures, settings) * weights[:, None]
     sums = sums.at[rows.tile].add(colors, mode="drop")
     return sums, total.at[rows.tile].add(weights, mode="drop")
 
-  # The background is the first thing that a pixel sees.
+  # The sums start with the background.
   total = jnp.exp(background_exponent(nearest, settings, gamma))
   state = (total[:, None] * background[None, :, None], total)
   chunk = default_chunk(bins.num_faces, COLOR_CHUNK)
-  keep = visible_rows(nearest, settings, reach, gamma)
+  keep = visible_rows(nearest, settings, radius, gamma)
   sums, total = over_kept_rows(bins, settings.grid, chunk, keep, body, state)
   inverse = 1.0 / jnp.maximum(total, TINY)
   return sums * inverse[:, None], inverse

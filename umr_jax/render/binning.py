@@ -1,7 +1,8 @@
 """Which faces can touch which pixels, and what is computed once for each face.
 
 An image is cut into tiles of 4 x 4 pixels and kept as an array [tiles, 16]. A face touches the
-tiles under its bounding box, grown by the distance at which SoftRas stops looking. Every (face,
+tiles under its bounding box, grown by the blur radius, beyond which SoftRas
+ignores it. Every (face,
 tile) pair is one row of work; `rows` visits them.
 
 Faces that touch nothing keep one row, whose tile does not exist: writing to it changes nothing.
@@ -78,12 +79,12 @@ def pixel_offsets(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
   return dx[None], dy[None]
 
 
-def bin_faces(face_vertices: Float[Array, "B F 3 3"], reach: Float[Array, ""], grid: Grid) -> Bins:
+def bin_faces(face_vertices: Float[Array, "B F 3 3"], radius: Float[Array, ""], grid: Grid) -> Bins:
   """Finds the tiles that each face can touch.
 
   Args:
-    face_vertices: corners in image space; faces that cannot be drawn may hold anything.
-    reach: how far outside its triangle a face is felt, in image-space units.
+    face_vertices: corners in image space; faces that cannot be rendered may hold anything.
+    radius: how far the support of a face extends beyond its triangle, in image-space units.
     grid: size of the raster.
 
   Returns:
@@ -91,14 +92,14 @@ def bin_faces(face_vertices: Float[Array, "B F 3 3"], reach: Float[Array, ""], g
   """
   batch, faces = face_vertices.shape[:2]
   columns = face_vertices.reshape(batch * faces, 9)
-  valid = drawable(columns)
+  valid = renderable(columns)
   # Column by column: an array [N, 3, 2] is reduced over its 3 at ten times the cost.
   x, y, z = (
     tuple(jnp.where(valid, columns[:, 3 * i + c], 1.0) for i in range(3)) for c in range(3)
   )
   x, y = (tuple(jnp.clip(corner, -_FARTHEST, _FARTHEST) for corner in axis) for axis in (x, y))
-  first_column, width = _tiles_along(x, reach, grid.width, WIDE)
-  first_row, height = _tiles_along(y, reach, grid.height, TALL)
+  first_column, width = _tiles_along(x, radius, grid.width, WIDE)
+  first_row, height = _tiles_along(y, radius, grid.height, TALL)
   touches = valid & (width > 0) & (height > 0)
   # Below the last row of tiles there is none.
   first_column = jnp.where(touches, first_column, 0)
@@ -116,8 +117,8 @@ def bin_faces(face_vertices: Float[Array, "B F 3 3"], reach: Float[Array, ""], g
   )
 
 
-def drawable(columns: Float[Array, "N 9"]) -> Bool[Array, "N"]:
-  """True for faces that are drawn: every coordinate finite and every depth positive."""
+def renderable(columns: Float[Array, "N 9"]) -> Bool[Array, "N"]:
+  """True for faces that are rendered: every coordinate finite and every depth positive."""
   result = jnp.isfinite(columns[:, 0])
   for i in range(1, 9):
     result &= jnp.isfinite(columns[:, i])
@@ -127,15 +128,15 @@ def drawable(columns: Float[Array, "N 9"]) -> Bool[Array, "N"]:
 
 
 def _tiles_along(
-  corners: tuple[Array, ...], reach: Array, size: int, side: int
+  corners: tuple[Array, ...], radius: Array, size: int, side: int
 ) -> tuple[Array, ...]:
   """The first tile that three corners can touch along one axis, and how many; none is 0 or less."""
   least = jnp.minimum(jnp.minimum(corners[0], corners[1]), corners[2])
   most = jnp.maximum(jnp.maximum(corners[0], corners[1]), corners[2])
   # Pixel c has its centre at (2 c + 1 - W) / W; the slack covers rounding.
   slack = 1e-3
-  low = (least - reach + 1.0) * (0.5 * size) - (0.5 + slack)
-  high = (most + reach + 1.0) * (0.5 * size) - (0.5 - slack)
+  low = (least - radius + 1.0) * (0.5 * size) - (0.5 + slack)
+  high = (most + radius + 1.0) * (0.5 * size) - (0.5 - slack)
   first = jnp.maximum(jnp.ceil(jnp.clip(low, -1.0, float(size))).astype(jnp.int32), 0)
   last = jnp.minimum(jnp.floor(jnp.clip(high, -1.0, float(size))).astype(jnp.int32), size - 1)
   return first // side, jnp.where(first <= last, last // side - first // side + 1, 0)
@@ -146,6 +147,11 @@ def face_numbers(x: tuple[Array, ...], y: tuple[Array, ...], z: tuple[Array, ...
 
   What follows from the corners is computed once a face: a row would compute it again at the cost of
   a third of its pixels.
+
+  Args:
+    x: of the faces' corners.
+    y: of the faces' corners.
+    z: depths of the faces' corners.
   """
   along_x, along_y, lengths = [], [], []
   edge_x, edge_y = (tuple(c[(i + 1) % 3] - c[i] for i in range(3)) for c in (x, y))
@@ -165,7 +171,12 @@ def face_numbers(x: tuple[Array, ...], y: tuple[Array, ...], z: tuple[Array, ...
 
 
 def tile_image(image: Float[Array, "B H W *C"], grid: Grid) -> Float[Array, "tiles 16 *C"]:
-  """An image as tiles, zero beyond its edges."""
+  """An image as tiles, zero beyond its edges.
+
+  Args:
+    image: of the raster's size.
+    grid: size of the raster.
+  """
   batch, channels = image.shape[0], image.shape[3:]
   image = _pad(image, grid)
   image = image.reshape(batch, grid.tile_rows, TALL, grid.tile_columns, WIDE, *channels)
@@ -175,7 +186,13 @@ def tile_image(image: Float[Array, "B H W *C"], grid: Grid) -> Float[Array, "til
 def tiles_at(
   image: Float[Array, "B H W C"], grid: Grid, tile: Int[Array, "R"]
 ) -> Float[Array, "R 16 C"]:
-  """`tile_image(image, grid)[tile]`, without a copy of the image for whole numbers of tiles."""
+  """`tile_image(image, grid)[tile]`, without a copy of the image for whole numbers of tiles.
+
+  Args:
+    image: of the raster's size.
+    grid: size of the raster.
+    tile: numbers of tiles, through all images.
+  """
   channels = image.shape[3]
   lines = _pad(image, grid).reshape(-1, grid.tile_columns * WIDE * channels)
   line = TALL * (tile // grid.tile_columns)
@@ -191,7 +208,12 @@ def _pad(image: Float[Array, "B H W *C"], grid: Grid) -> Array:
 
 
 def untile_image(tiles: Array, grid: Grid) -> Array:
-  """The inverse of `tile_image`, for any trailing shape."""
+  """The inverse of `tile_image`, for any trailing shape.
+
+  Args:
+    tiles: [tiles, 16, ...], of a raster.
+    grid: size of the raster.
+  """
   channels = tiles.shape[2:]
   rows, columns = grid.tile_rows, grid.tile_columns
   image = tiles.reshape(-1, rows, columns, TALL, WIDE, *channels)

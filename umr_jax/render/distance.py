@@ -52,7 +52,7 @@ class Nearest(NamedTuple):
 
 
 def edges_of(rows: Rows) -> Edges:
-  """What the edges of the rows' faces say about inside and outside."""
+  """The edges' normals, and which side of them is the inside."""
   side = jnp.where(rows.inverse_determinant < 0.0, -1.0, 1.0)
   shortest = jnp.minimum(jnp.minimum(rows.length[0], rows.length[1]), rows.length[2])
   return Edges(
@@ -63,16 +63,28 @@ def edges_of(rows: Rows) -> Edges:
   )
 
 
-def heights(rows: Rows, edges: Edges, dx: Offsets, dy: Offsets) -> Triple:
-  """Signed distances of the pixels to the lines of edges 0, 1, 2, positive to the inside."""
+def edge_distances(rows: Rows, edges: Edges, dx: Offsets, dy: Offsets) -> Triple:
+  """Signed distances of the pixels to the lines of edges 0, 1, 2, positive to the inside.
+
+  Args:
+    rows: the faces and tiles.
+    edges: of these rows.
+    dx: offsets of a tile's pixels.
+    dy: offsets of a tile's pixels.
+  """
   return tuple(
     edges.normal_x[i] * (rows.x[i] + dx) + edges.normal_y[i] * (rows.y[i] + dy) for i in range(3)
   )
 
 
-def strictly_inside(height: Triple, edges: Edges) -> Bool[Array, "R 16"]:
-  """True where a pixel's barycentric weights are all positive."""
-  return jnp.minimum(jnp.minimum(height[0], height[1]), height[2]) > edges.threshold
+def strictly_inside(distances: Triple, edges: Edges) -> Bool[Array, "R 16"]:
+  """True where a pixel's barycentric weights are all positive.
+
+  Args:
+    distances: from the lines of the three edges.
+    edges: of these rows.
+  """
+  return jnp.minimum(jnp.minimum(distances[0], distances[1]), distances[2]) > edges.threshold
 
 
 def locate_nearest(rows: Rows, edges: Edges, dx: Offsets, dy: Offsets) -> Nearest:
@@ -80,9 +92,15 @@ def locate_nearest(rows: Rows, edges: Edges, dx: Offsets, dy: Offsets) -> Neares
 
   The edge is chosen once, and everything else follows the choice: at a corner two edges tie, and a
   second comparison, compiled differently, could choose the other one.
+
+  Args:
+    rows: the faces and tiles.
+    edges: of these rows.
+    dx: offsets of a tile's pixels.
+    dy: offsets of a tile's pixels.
   """
   best: tuple[Array, ...] = ()
-  height = heights(rows, edges, dx, dy)
+  distances = edge_distances(rows, edges, dx, dy)
   for i in range(3):
     # In the edge's own frame: how far along it the pixel lies, and how far beyond its ends.
     along = rows.along_x[i] * (rows.x[i] + dx) + rows.along_y[i] * (rows.y[i] + dy)
@@ -90,7 +108,7 @@ def locate_nearest(rows: Rows, edges: Edges, dx: Offsets, dy: Offsets) -> Neares
     beyond = along - reached
     length = jnp.maximum(rows.length[i], _SHORTEST)
     here = (
-      height[i] * height[i] + beyond * beyond,
+      distances[i] * distances[i] + beyond * beyond,
       reached + 2.0 * (i - 1) * length,
       length,
     )
@@ -102,16 +120,23 @@ def locate_nearest(rows: Rows, edges: Edges, dx: Offsets, dy: Offsets) -> Neares
   return Nearest(best[0], best[1] / best[2])
 
 
-class Gap(NamedTuple):
-  """From each pixel to the nearest point of the outline, and whose that point is."""
+class ClosestPoint(NamedTuple):
+  """The nearest point of the outline to each pixel, relative to the pixel."""
 
   x: Float[Array, "R 16"]
   y: Float[Array, "R 16"]
-  shares: Triple  # weights of the point in the corners
+  weights: Triple  # barycentric, of the point
 
 
-def gap_to(rows: Rows, dx: Offsets, dy: Offsets, place: Array) -> Gap:
-  """Looks up the edge again that `locate_nearest` found."""
+def closest_point(rows: Rows, dx: Offsets, dy: Offsets, place: Array) -> ClosestPoint:
+  """The point that `locate_nearest` found, from its place on the outline.
+
+  Args:
+    rows: the faces and tiles.
+    dx: offsets of a tile's pixels.
+    dy: offsets of a tile's pixels.
+    place: of the nearest point on the outline; see `Nearest`.
+  """
   first, last = place < -0.5, place > 1.5
 
   def of_edge(values: Triple) -> Array:
@@ -123,36 +148,49 @@ def gap_to(rows: Rows, dx: Offsets, dy: Offsets, place: Array) -> Gap:
   x = reached * of_edge(rows.along_x) - (of_edge(rows.x) + dx)
   y = reached * of_edge(rows.along_y) - (of_edge(rows.y) + dy)
   zero = jnp.zeros_like(along)
-  shares = (
+  weights = (
     of_edge((rest, zero, along)),
     of_edge((along, rest, zero)),
     of_edge((zero, along, rest)),
   )
-  return Gap(x, y, shares)
+  return ClosestPoint(x, y, weights)
 
 
-def may_reach(
-  rows: Rows, edges: Edges, dx: Offsets, dy: Offsets, reach: Array
+def may_intersect(
+  rows: Rows, edges: Edges, dx: Offsets, dy: Offsets, radius: Array
 ) -> Bool[Array, "R 1"]:
-  """False for rows whose tile lies wholly beyond one of the edges, farther than `reach`."""
+  """False for rows whose tile lies wholly beyond one of the edges, farther than `radius`.
+
+  Args:
+    rows: the faces and tiles.
+    edges: of these rows.
+    dx: offsets of a tile's pixels.
+    dy: offsets of a tile's pixels.
+    radius: the blur radius, in image-space units.
+  """
   middle_x, middle_y = dx[:, -1:] * 0.5, dy[:, -1:] * 0.5
   # Of a sliver, rounding may have turned the inside out.
   area = rows.length[0] * rows.length[1] * jnp.abs(rows.inverse_determinant)
   sliver = area >= 1.0 / _ROUNDING
   result = rows.active
-  for i, height in enumerate(heights(rows, edges, middle_x, middle_y)):
+  for i, distances in enumerate(edge_distances(rows, edges, middle_x, middle_y)):
     # The tile's pixel that lies farthest to the inside.
-    most = height + jnp.abs(edges.normal_x[i]) * middle_x + jnp.abs(edges.normal_y[i]) * middle_y
+    most = distances + jnp.abs(edges.normal_x[i]) * middle_x + jnp.abs(edges.normal_y[i]) * middle_y
     rounding = _ROUNDING * (jnp.abs(rows.x[i]) + jnp.abs(rows.y[i]) + rows.length[i])
     # The line through an edge of no length is none.
-    result = result & ((most >= -(reach + rounding)) | (rows.length[i] == 0.0) | sliver)
+    result = result & ((most >= -(radius + rounding)) | (rows.length[i] == 0.0) | sliver)
   return result
 
 
-def barycentric(height: Triple, rows: Rows) -> Triple:
-  """The pixel's affine weights of the three corners, unclipped."""
+def barycentric(distances: Triple, rows: Rows) -> Triple:
+  """The pixel's affine weights of the three corners, unclipped.
+
+  Args:
+    distances: from the lines of the three edges.
+    rows: the faces and tiles.
+  """
   inverse = jnp.abs(rows.inverse_determinant)
-  return tuple(height[i] * (rows.length[i] * inverse) for i in (1, 2, 0))
+  return tuple(distances[i] * (rows.length[i] * inverse) for i in (1, 2, 0))
 
 
 def clipped(weights: Triple) -> tuple[Triple, Float[Array, "R 16"]]:
@@ -162,7 +200,13 @@ def clipped(weights: Triple) -> tuple[Triple, Float[Array, "R 16"]]:
 
 
 def depth_at(weights: Triple, total: Array, rows: Rows) -> Float[Array, "R 16"]:
-  """The depth of the face at each pixel, interpolated perspectively with `clipped` weights."""
+  """The depth of the face at each pixel, interpolated perspectively with `clipped` weights.
+
+  Args:
+    weights: clipped barycentric weights.
+    total: the sum of the weights.
+    rows: the faces and tiles.
+  """
   a, b, c = (w * inverse for w, inverse in zip(weights, rows.inverse_depth, strict=True))
   return total / (a + b + c)
 
@@ -187,10 +231,10 @@ def signed_distance(
   dy: Offsets,
   *,
   dist_func: str,
-  reach: Array,
-  gap: Gap | None = None,
+  radius: Array,
+  closest: ClosestPoint | None = None,
 ) -> tuple[Float[Array, "R 16"], Bool[Array, "R 16"]]:
-  """SoftRas's signed distance to a face, positive inside, and where the face is felt at all.
+  """SoftRas's signed distance to a face, positive inside, and which pixels its support holds.
 
   Args:
     rows: the faces and tiles.
@@ -199,71 +243,78 @@ def signed_distance(
     dy: offsets of a tile's pixels.
     dist_func: "euclidean", the squared distance in image space to the outline, or "barycentric",
       the square of the least weight.
-    reach: the square root of the value at which SoftRas stops looking outside the face.
-    gap: to the nearest point of the outline, if that is known: it saves another search.
+    radius: the blur radius: the square root of the value from which on SoftRas ignores the face.
+    closest: the nearest points of the outlines, if they are known: it saves another search.
   """
-  height = heights(rows, edges, dx, dy)
-  inside = strictly_inside(height, edges)
+  distances = edge_distances(rows, edges, dx, dy)
+  inside = strictly_inside(distances, edges)
   if dist_func == "euclidean":
-    if gap is None:
+    if closest is None:
       squared = locate_nearest(rows, edges, dx, dy).squared
     else:
-      squared = gap.x * gap.x + gap.y * gap.y
-    near = inside | (squared < reach * reach)
+      squared = closest.x * closest.x + closest.y * closest.y
+    near = inside | (squared < radius * radius)
   else:
-    a, b, c = barycentric(height, rows)
+    a, b, c = barycentric(distances, rows)
     least = jnp.minimum(jnp.minimum(a, b), c)
     squared = least * least
-    near = inside | ((squared < reach * reach) & in_box(rows, dx, dy, reach))
+    near = inside | ((squared < radius * radius) & in_box(rows, dx, dy, radius))
   return jnp.where(inside, squared, -squared), near & rows.active
 
 
-def in_box(rows: Rows, dx: Offsets, dy: Offsets, reach: Array) -> Bool[Array, "R 16"]:
-  """True for pixels in the bounding box of a face grown by `reach`."""
+def in_box(rows: Rows, dx: Offsets, dy: Offsets, radius: Array) -> Bool[Array, "R 16"]:
+  """True for pixels in the bounding box of a face grown by `radius`.
+
+  Args:
+    rows: the faces and tiles.
+    dx: offsets of a tile's pixels.
+    dy: offsets of a tile's pixels.
+    radius: the blur radius, in image-space units.
+  """
   result = rows.active
   for corner, offset in ((rows.x, dx), (rows.y, dy)):
     # tile - corner is largest for the least corner.
     most = jnp.maximum(jnp.maximum(corner[0], corner[1]), corner[2]) + offset
     least = jnp.minimum(jnp.minimum(corner[0], corner[1]), corner[2]) + offset
-    result = result & (least <= reach) & (most >= -reach)
+    result = result & (least <= radius) & (most >= -radius)
   return result
 
 
 def corner_gradients(
-  rows: Rows, edges: Edges, dx: Offsets, dy: Offsets, slope: Array, gap: Gap | None
+  rows: Rows, edges: Edges, dx: Offsets, dy: Offsets, cotangent: Array, closest: ClosestPoint | None
 ) -> tuple[Float[Array, "R"], ...]:
-  """Pulls a gradient on the squared distance back to the corners, summed over each row's pixels.
+  """Backpropagates from the squared distance to the corners, summed over each row's pixels.
 
   Args:
     rows: the faces and tiles.
     edges: of these rows.
     dx: offsets of a tile's pixels.
     dy: offsets of a tile's pixels.
-    slope: the gradient on the distance, squared, without its sign; zero where it is not felt.
-    gap: to the nearest point of the outline; None stands for the barycentric distance.
+    cotangent: the gradient on the squared distance without its sign; zero outside the support.
+    closest: the nearest points of the outlines; None stands for the barycentric distance.
 
   Returns:
     x0 y0 x1 y1 x2 y2 of the gradient on the corners.
   """
-  if gap is None:
-    return _barycentric_gradients(rows, edges, dx, dy, slope)
+  if closest is None:
+    return _barycentric_gradients(rows, edges, dx, dy, cotangent)
   # d(squared)/d(corner) = 2 (q - p) b, with b the weights of the nearest point q in its edge.
   sums = []
-  for share in gap.shares:
-    pull = 2.0 * slope * share
-    sums += [jnp.sum(pull * gap.x, axis=-1), jnp.sum(pull * gap.y, axis=-1)]
+  for weight in closest.weights:
+    weighted = 2.0 * cotangent * weight
+    sums += [jnp.sum(weighted * closest.x, axis=-1), jnp.sum(weighted * closest.y, axis=-1)]
   return tuple(sums)
 
 
 def _barycentric_gradients(
-  rows: Rows, edges: Edges, dx: Offsets, dy: Offsets, slope: Array
+  rows: Rows, edges: Edges, dx: Offsets, dy: Offsets, cotangent: Array
 ) -> tuple[Float[Array, "R"], ...]:
   """`corner_gradients` of m^2, with m the least weight.
 
   Moving corner j is as moving the pixel against it, weighted by w_j: dw_k/dv_j = -w_j dw_k/dp.
   """
-  weights = barycentric(heights(rows, edges, dx, dy), rows)
-  least, argument = weights[0], jnp.zeros(slope.shape, jnp.int32)
+  weights = barycentric(edge_distances(rows, edges, dx, dy), rows)
+  least, argument = weights[0], jnp.zeros(cotangent.shape, jnp.int32)
   for k in (1, 2):
     argument = jnp.where(weights[k] < least, k, argument)
     least = jnp.minimum(least, weights[k])
@@ -274,10 +325,10 @@ def _barycentric_gradients(
   )
   across_x = jnp.where(argument == 0, y[1], jnp.where(argument == 1, y[2], y[0]))
   across_y = jnp.where(argument == 0, x[1], jnp.where(argument == 1, x[2], x[0]))
-  force = 2.0 * least * slope * rows.inverse_determinant
+  force = 2.0 * least * cotangent * rows.inverse_determinant
   sums = []
   for weight in weights:
     # Far from a sliver weights are huge, and huge times zero need not be zero.
-    pull = jnp.where(slope == 0.0, 0.0, force * weight)
-    sums += [jnp.sum(pull * across_x, axis=-1), jnp.sum(-pull * across_y, axis=-1)]
+    weighted = jnp.where(cotangent == 0.0, 0.0, force * weight)
+    sums += [jnp.sum(weighted * across_x, axis=-1), jnp.sum(-weighted * across_y, axis=-1)]
   return tuple(sums)

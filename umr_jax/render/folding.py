@@ -1,15 +1,14 @@
 """`jax.vmap` over images that are already a batch: one larger batch."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 
-def foldable(function: Callable[..., Any], *, shared: int) -> Callable[..., Any]:
+def foldable(function: Callable[..., PyTree], *, shared: int) -> Callable[..., PyTree]:
   """Gives a function over a batch a rule for `jax.vmap` that makes the batch larger.
 
   Without it every loop over rows would run as often as the longest of all images needs, and copy
@@ -24,7 +23,7 @@ def foldable(function: Callable[..., Any], *, shared: int) -> Callable[..., Any]
   mapped = jax.custom_batching.custom_vmap(function)
 
   @mapped.def_vmap
-  def _(size: int, is_mapped: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
+  def _(size: int, is_mapped: tuple[PyTree, ...], *args: PyTree) -> tuple[PyTree, PyTree]:
     split = len(args) - shared
     if any(jax.tree.leaves(is_mapped[split:])):
       result = _one_by_one(mapped, size, is_mapped, args)
@@ -42,12 +41,12 @@ def foldable(function: Callable[..., Any], *, shared: int) -> Callable[..., Any]
   return mapped
 
 
-def sequential(function: Callable[..., Any]) -> Callable[..., Any]:
+def sequential(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
   """Gives a function a rule for `jax.vmap` that runs it once for each value."""
   mapped = jax.custom_batching.custom_vmap(function)
 
   @mapped.def_vmap
-  def _(size: int, is_mapped: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
+  def _(size: int, is_mapped: tuple[PyTree, ...], *args: PyTree) -> tuple[PyTree, PyTree]:
     result = _one_by_one(mapped, size, is_mapped, args)
     return result, jax.tree.map(lambda _: True, result)
 
@@ -58,8 +57,10 @@ def _fold(array: Array) -> Array:
   return array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
 
 
-def _one_by_one(function: Callable[..., Any], size: int, is_mapped: Any, args: Any) -> Any:
-  def one(index: Array) -> Any:
+def _one_by_one(
+  function: Callable[..., PyTree], size: int, is_mapped: PyTree, args: PyTree
+) -> PyTree:
+  def one(index: Array) -> PyTree:
     return function(
       *jax.tree.map(lambda x, there: x[index] if there else x, args, tuple(is_mapped))
     )

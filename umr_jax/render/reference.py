@@ -1,4 +1,4 @@
-"""The rasterizer said again, slowly: plain NumPy, float64, one image, one face at a time.
+"""The rasterizer as a slow reference: plain NumPy, float64, one image, one face at a time.
 
 This is what the fast rasterizer is tested against, values and gradients. It shares no code with
 it, follows the order of SoftRas's kernel, and can be read beside the paper.
@@ -9,6 +9,8 @@ Source: Liu et al. 2019, "Soft Rasterizer", section 3.
 from typing import NamedTuple
 
 import numpy as np
+
+from umr_jax.geometry.sampling import axis_centers
 
 
 class Options(NamedTuple):
@@ -34,7 +36,7 @@ class Image(NamedTuple):
 
   rgba: np.ndarray  # [H, W, C + 1]
   face_ids: np.ndarray  # [H, W]
-  landing: np.ndarray  # [F, 2]
+  projected_centroids: np.ndarray  # [F, 2]
   visible: np.ndarray  # [F]
 
 
@@ -43,25 +45,28 @@ class _Face(NamedTuple):
 
   value: np.ndarray  # signed distance over sigma
   coverage: np.ndarray  # D
-  felt: np.ndarray
+  in_support: np.ndarray
   in_range: np.ndarray
-  shown: np.ndarray
+  blended: np.ndarray
   hit: np.ndarray
   weights: np.ndarray  # [3, H, W] clipped barycentric
   depth: np.ndarray
-  slopes: np.ndarray  # [3, 2, H, W]: d(value) / d(corner)
+  partials: np.ndarray  # [3, 2, H, W]: d(value) / d(corner)
   texels: np.ndarray  # [T, H, W]: how much of each texel a pixel shows
 
 
 def pixel_centers(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-  """Image-space x and y [H, W] of all pixel centres."""
-  x = (2 * np.arange(width) + 1 - width) / width
-  y = (2 * np.arange(height) + 1 - height) / height
-  return np.meshgrid(x, y)
+  """Image-space x and y [H, W] of all pixel centres.
+
+  Args:
+    height: in pixels.
+    width: in pixels.
+  """
+  return tuple(np.meshgrid(axis_centers(width), axis_centers(height)))
 
 
 def render(face_vertices: np.ndarray, textures: np.ndarray, options: Options) -> Image:
-  """Draws one image.
+  """Renders one image.
 
   Args:
     face_vertices: [F, 3, 3] corners in image space.
@@ -71,16 +76,18 @@ def render(face_vertices: np.ndarray, textures: np.ndarray, options: Options) ->
   faces = _faces(face_vertices, textures.shape[1], options)
   x, y = pixel_centers(*options.image_size)
   alpha, color, shares = _blend(faces, textures, options)
-  ids = _winners(faces, options)
-  landing = np.zeros((len(faces), 2))
+  ids = _nearest_faces(faces, options)
+  projected_centroids = np.zeros((len(faces), 2))
   for f, face in enumerate(faces):
     if face is None:
       continue
     share = (ids == f).astype(float) if options.aggr_rgb == "hard" else shares[f]
     if share.sum() > 0.0:
-      landing[f] = (share * x).sum() / share.sum(), (share * y).sum() / share.sum()
+      projected_centroids[f] = (share * x).sum() / share.sum(), (share * y).sum() / share.sum()
   visible = np.array([(ids == f).any() for f in range(len(faces))], bool)
-  return Image(np.concatenate([color, alpha[..., None]], axis=-1), ids, landing, visible)
+  return Image(
+    np.concatenate([color, alpha[..., None]], axis=-1), ids, projected_centroids, visible
+  )
 
 
 def gradients(
@@ -96,7 +103,7 @@ def gradients(
   """
   faces = _faces(face_vertices, textures.shape[1], options)
   _, color, shares = _blend(faces, textures, options)
-  ids = _winners(faces, options)
+  ids = _nearest_faces(faces, options)
   on_color, on_alpha = cotangent[..., :-1], cotangent[..., -1]
   on_faces, on_textures = np.zeros(face_vertices.shape), np.zeros(textures.shape)
   for f, face in enumerate(faces):
@@ -104,24 +111,24 @@ def gradients(
       continue
     rest = 1.0 - face.coverage
     if options.aggr_alpha == "sum":
-      slope = on_alpha / len(faces) * face.coverage * rest
+      cotangent = on_alpha / len(faces) * face.coverage * rest
     else:
       others = _transmittance(faces, options, skip=f)
-      slope = on_alpha * others * face.coverage * rest
-    slope = np.where(face.in_range, slope, 0.0)
+      cotangent = on_alpha * others * face.coverage * rest
+    cotangent = np.where(face.in_range, cotangent, 0.0)
     if options.aggr_rgb == "hard":
-      given = np.where((ids == f)[..., None], on_color, 0.0)
+      weighted = np.where((ids == f)[..., None], on_color, 0.0)
     else:
-      given = shares[f][..., None] * on_color
+      weighted = shares[f][..., None] * on_color
       own = np.einsum("thw,tc->hwc", face.texels, textures[f])
-      pull = (given * (own - color)).sum(axis=-1)
-      slope = slope + np.where(face.shown, pull * rest, 0.0)
-      on_depth = pull / (options.gamma * (options.near - options.far))
+      k = (weighted * (own - color)).sum(axis=-1)
+      cotangent = cotangent + np.where(face.blended, k * rest, 0.0)
+      on_depth = k / (options.gamma * (options.near - options.far))
       for i, depth in enumerate(face_vertices[f, :, 2]):
         bend = face.weights[i] * (face.depth / depth) ** 2
-        on_faces[f, i, 2] = np.where(face.shown, on_depth * bend, 0.0).sum()
-    on_textures[f] = np.einsum("thw,hwc->tc", face.texels, given)
-    on_faces[f, :, :2] = (slope * face.slopes).sum(axis=(-2, -1))
+        on_faces[f, i, 2] = np.where(face.blended, on_depth * bend, 0.0).sum()
+    on_textures[f] = np.einsum("thw,hwc->tc", face.texels, weighted)
+    on_faces[f, :, :2] = (cotangent * face.partials).sum(axis=(-2, -1))
   return on_faces, on_textures
 
 
@@ -151,22 +158,22 @@ def _face(corners: np.ndarray, texels: int, options: Options) -> _Face | None:
     else _barycentric(corners[:, :2], raw, determinant)
   )
   limit = options.sigma * np.log(1.0 / options.dist_eps - 1.0)
-  reach = np.sqrt(limit)
-  low, high = corners[:, :2].min(axis=0) - reach, corners[:, :2].max(axis=0) + reach
+  radius = np.sqrt(limit)
+  low, high = corners[:, :2].min(axis=0) - radius, corners[:, :2].max(axis=0) + radius
   boxed = (x >= low[0]) & (x <= high[0]) & (y >= low[1]) & (y <= high[1])
-  felt = boxed & (inside | (-squared < limit))
+  in_support = boxed & (inside | (-squared < limit))
   weights = np.clip(raw, 1e-5, 1.0 - 1e-5)
   weights /= weights.sum(axis=0)
   depth = 1.0 / (weights / corners[:, 2, None, None]).sum(axis=0)
-  in_range = felt & (depth >= options.near) & (depth <= options.far)
+  in_range = in_support & (depth >= options.near) & (depth <= options.far)
   front = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0) > 0.0
-  shown = in_range if options.double_sided or front else np.zeros_like(in_range)
-  hit = shown & (raw >= 0.0).all(axis=0) & (raw <= 1.0).all(axis=0)
+  blended = in_range if options.double_sided or front else np.zeros_like(in_range)
+  hit = blended & (raw >= 0.0).all(axis=0) & (raw <= 1.0).all(axis=0)
   value = squared / options.sigma
   with np.errstate(over="ignore"):
-    coverage = np.where(felt, 1.0 / (1.0 + np.exp(-value)), 0.0)
+    coverage = np.where(in_support, 1.0 / (1.0 + np.exp(-value)), 0.0)
   return _Face(
-    value, coverage, felt, in_range, shown, hit, weights, depth,
+    value, coverage, in_support, in_range, blended, hit, weights, depth,
     gradient / options.sigma, _texels(weights, texels, options.texture_type),
   )  # fmt: skip
 
@@ -174,7 +181,7 @@ def _face(corners: np.ndarray, texels: int, options: Options) -> _Face | None:
 def _euclidean(
   corners: np.ndarray, x: np.ndarray, y: np.ndarray, inside: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Signed squared distance to the outline, and its slopes on the corners."""
+  """Signed squared distance to the outline, and its partial derivatives in the corners."""
   sign = np.where(inside, 1.0, -1.0)
   best = np.full(x.shape, np.inf)
   gradient = np.zeros((3, 2, *x.shape))
@@ -182,11 +189,11 @@ def _euclidean(
     a, edge = corners[i], corners[(i + 1) % 3] - corners[i]
     along = ((x - a[0]) * edge[0] + (y - a[1]) * edge[1]) / max(edge @ edge, 1e-20)
     along = np.clip(along, 0.0, 1.0)
-    gap = np.stack([a[0] + along * edge[0] - x, a[1] + along * edge[1] - y])
-    squared = (gap**2).sum(axis=0)
+    closest = np.stack([a[0] + along * edge[0] - x, a[1] + along * edge[1] - y])
+    squared = (closest**2).sum(axis=0)
     here = np.zeros_like(gradient)
-    here[i] = 2.0 * sign * gap * (1.0 - along)
-    here[(i + 1) % 3] = 2.0 * sign * gap * along
+    here[i] = 2.0 * sign * closest * (1.0 - along)
+    here[(i + 1) % 3] = 2.0 * sign * closest * along
     gradient = np.where(squared < best, here, gradient)
     best = np.minimum(squared, best)
   return sign * best, gradient
@@ -195,7 +202,7 @@ def _euclidean(
 def _barycentric(
   corners: np.ndarray, raw: np.ndarray, determinant: float
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Signed square of the least barycentric weight, and its slopes on the corners."""
+  """Signed square of the least barycentric weight, and its partial derivatives in the corners."""
   least, argument = raw.min(axis=0), raw.argmin(axis=0)
   gradient = np.zeros((3, 2, *least.shape))
   for k in range(3):
@@ -218,11 +225,11 @@ def _texels(weights: np.ndarray, texels: int, texture_type: str) -> np.ndarray:
 
 
 def _transmittance(faces: list[_Face | None], options: Options, skip: int = -1) -> np.ndarray:
-  passed = np.ones(options.image_size)
+  transmittance = np.ones(options.image_size)
   for f, face in enumerate(faces):
     if face is not None and f != skip:
-      passed = passed * (1.0 - face.coverage)
-  return passed
+      transmittance = transmittance * (1.0 - face.coverage)
+  return transmittance
 
 
 def _blend(
@@ -236,20 +243,20 @@ def _blend(
     alpha = 1.0 - _transmittance(faces, options)
   background = np.broadcast_to(options.background, textures.shape[-1:]).astype(float)
   if options.aggr_rgb == "hard":
-    ids = _winners(faces, options)
+    ids = _nearest_faces(faces, options)
     shares = [(ids == f).astype(float) for f in range(len(faces))]
     color = (ids < 0)[..., None] * background
   else:
     span = options.far - options.near
     empty = np.zeros(options.image_size)
-    heights = [empty if f is None else np.where(f.shown, (options.far - f.depth) / span, 0.0)
+    heights = [empty if f is None else np.where(f.blended, (options.far - f.depth) / span, 0.0)
                for f in faces]  # fmt: skip
     most = np.maximum(options.eps, np.max(heights, axis=0, initial=0.0))
     with np.errstate(over="ignore"):
       raw = [
         empty
         if f is None
-        else np.where(f.shown, f.coverage * np.exp((h - most) / options.gamma), 0)
+        else np.where(f.blended, f.coverage * np.exp((h - most) / options.gamma), 0)
         for f, h in zip(faces, heights, strict=True)
       ]
       # The kernel's sum starts at exp(eps / gamma), its running maximum at eps.
@@ -263,11 +270,11 @@ def _blend(
   return alpha, color, shares
 
 
-def _winners(faces: list[_Face | None], options: Options) -> np.ndarray:
+def _nearest_faces(faces: list[_Face | None], options: Options) -> np.ndarray:
   ids = np.full(options.image_size, -1)
   nearest = np.full(options.image_size, np.inf)
   for f, face in enumerate(faces):
     if face is not None:
-      wins = face.hit & (face.depth < nearest)
-      ids, nearest = np.where(wins, f, ids), np.where(wins, face.depth, nearest)
+      nearer = face.hit & (face.depth < nearest)
+      ids, nearest = np.where(nearer, f, ids), np.where(nearer, face.depth, nearest)
   return ids

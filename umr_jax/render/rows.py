@@ -1,4 +1,4 @@
-"""Rows of (face, tile), visited in chunks: all of them, or those that are worth it.
+"""Rows of (face, tile), visited in chunks: all of them, or selected ones.
 
 The rows are never listed. A `while_loop` with a dynamic trip count visits them, so that shapes are
 static, work follows the real number of rows, no capacity can overflow and no face is ever dropped.
@@ -15,9 +15,9 @@ from jaxtyping import Array, Bool, Float, Int
 from umr_jax.render.binning import TALL, WIDE, Bins, Grid, pixel_offsets
 
 # The tile of rows that have none.
-_NOWHERE = np.int32(1 << 30)
-# Rows that are looked at together, to see which are worth more.
-_LOOK_CHUNK = 16384
+_NO_TILE = np.int32(1 << 30)
+# Rows of which `keep` selects at a time.
+_SEARCH_CHUNK = 16384
 
 State = TypeVar("State")
 
@@ -50,9 +50,9 @@ class _Cursor(NamedTuple):
 
 
 class _Kept(NamedTuple):
-  """Rows that wait for their chunk to fill up."""
+  """Selected rows, until they fill a chunk."""
 
-  waiting: Int[Array, ""]
+  pending: Int[Array, ""]
   rows: Int[Array, "R2 2"]  # face and number
 
 
@@ -80,7 +80,7 @@ def over_rows(
     face, number, cursor = _next_rows(starts, bins.num_faces, cursor, chunk)
     return cursor, body(_locate(bins, grid, face, number), state)
 
-  carry = (_beginning(), state)
+  carry = (_start(), state)
   return lax.while_loop(lambda carry: carry[0].face < bins.num_faces, step, carry)[1]
 
 
@@ -92,53 +92,53 @@ def over_kept_rows(
   body: Callable[[Rows, State], State],
   state: State,
 ) -> State:
-  """`over_rows` for the rows that `keep` wants: they are gathered until they fill a chunk.
+  """`over_rows` for the rows that `keep` selects: they are gathered until they fill a chunk.
 
-  Worth its while where `body` costs several times what `keep` does.
+  Faster where `body` costs several times what `keep` does.
 
   Args:
     bins: the faces.
     grid: size of the raster.
     chunk: kept rows per step.
-    keep: says of rows which to keep; it sees several chunks at a time.
+    keep: selects rows, of several chunks at a time.
     body: takes a chunk of kept rows and the state, returns the new state. Rows that fill up the
       last chunk are of the face that stands for unused rows.
     state: a pytree of arrays of fixed shapes.
   """
-  look = _safe_chunk(default_chunk(bins.num_faces, _LOOK_CHUNK), grid)
-  starts = _padded_starts(bins, look)
+  search_chunk = _safe_chunk(default_chunk(bins.num_faces, _SEARCH_CHUNK), grid)
+  starts = _padded_starts(bins, search_chunk)
   total = bins.num_faces
-  room = chunk + look  # fewer than a chunk wait when `look` more are looked at
+  room = chunk + search_chunk  # fewer than a chunk are pending when `keep` selects further ones
 
   def search(carry: tuple[_Cursor, _Kept]) -> tuple[_Cursor, _Kept]:
     cursor, kept = carry
-    face, number, cursor = _next_rows(starts, total, cursor, look)
-    wanted = keep(_locate(bins, grid, face, number)) & (face < total)
-    counted = _running_count(wanted)
-    place = jnp.where(wanted, kept.waiting + counted - 1, room)
+    face, number, cursor = _next_rows(starts, total, cursor, search_chunk)
+    selected = keep(_locate(bins, grid, face, number)) & (face < total)
+    counted = _running_count(selected)
+    place = jnp.where(selected, kept.pending + counted - 1, room)
     kept = _Kept(
-      kept.waiting + counted[-1],
+      kept.pending + counted[-1],
       kept.rows.at[place].set(jnp.stack([face, number], axis=-1), mode="drop"),
     )
     return cursor, kept
 
-  def searching(carry: tuple[_Cursor, _Kept]) -> Array:
-    return (carry[0].face < total) & (carry[1].waiting < chunk)
+  def unfilled(carry: tuple[_Cursor, _Kept]) -> Array:
+    return (carry[0].face < total) & (carry[1].pending < chunk)
 
   def step(carry: tuple[_Cursor, _Kept, State]) -> tuple[_Cursor, _Kept, State]:
     cursor, kept, state = carry
-    cursor, kept = lax.while_loop(searching, search, (cursor, kept))
-    used = np.arange(chunk, dtype=np.int32) < kept.waiting
+    cursor, kept = lax.while_loop(unfilled, search, (cursor, kept))
+    used = np.arange(chunk, dtype=np.int32) < kept.pending
     face = jnp.where(used, kept.rows[:chunk, 0], total)
     state = body(_locate(bins, grid, face, kept.rows[:chunk, 1]), state)
     rest = jnp.roll(kept.rows, -chunk, axis=0)
-    return cursor, _Kept(jnp.maximum(kept.waiting - chunk, 0), rest), state
+    return cursor, _Kept(jnp.maximum(kept.pending - chunk, 0), rest), state
 
   def unfinished(carry: tuple[_Cursor, _Kept, State]) -> Array:
-    return (carry[0].face < total) | (carry[1].waiting > 0)
+    return (carry[0].face < total) | (carry[1].pending > 0)
 
-  nobody = _Kept(jnp.zeros((), jnp.int32), jnp.zeros((room, 2), jnp.int32))
-  carry = (_beginning(), nobody, state)
+  empty = _Kept(jnp.zeros((), jnp.int32), jnp.zeros((room, 2), jnp.int32))
+  carry = (_start(), empty, state)
   return lax.while_loop(unfinished, step, carry)[2]
 
 
@@ -147,7 +147,7 @@ def _safe_chunk(chunk: int, grid: Grid) -> int:
   return min(chunk, 1 << max(0, 30 - grid.tiles.bit_length()))
 
 
-def _beginning() -> _Cursor:
+def _start() -> _Cursor:
   zero = jnp.zeros((), jnp.int32)
   return _Cursor(zero, zero)
 
@@ -193,7 +193,7 @@ def _running_count(marks: Bool[Array, "R"]) -> Int[Array, "R"]:
 
 
 def _locate(bins: Bins, grid: Grid, face: Int[Array, "R"], number: Int[Array, "R"]) -> Rows:
-  """The tiles of rows of these numbers, and their faces' corners as seen from there."""
+  """The tiles of rows of these numbers, and their faces' corners relative to them."""
   floats = bins.shapes.at[face].get(mode="promise_in_bounds")
   place = bins.places.at[face].get(mode="promise_in_bounds")
   image, first_column, first_row, width, start = (place[:, i] for i in range(5))
@@ -202,7 +202,7 @@ def _locate(bins: Bins, grid: Grid, face: Int[Array, "R"], number: Int[Array, "R
   down = jnp.floor((nth.astype(jnp.float32) + 0.5) / width.astype(jnp.float32)).astype(jnp.int32)
   column = first_column + nth - down * width
   row = first_row + down
-  tile = jnp.where(row < grid.tile_rows, image + row * grid.tile_columns + column, _NOWHERE)
+  tile = jnp.where(row < grid.tile_rows, image + row * grid.tile_columns + column, _NO_TILE)
   left = (2 * WIDE * column + (1 - grid.width)).astype(jnp.float32) / grid.width
   top = (2 * TALL * row + (1 - grid.height)).astype(jnp.float32) / grid.height
   active = (row < grid.tile_rows)[:, None]
@@ -212,7 +212,16 @@ def _locate(bins: Bins, grid: Grid, face: Int[Array, "R"], number: Int[Array, "R
 def rows_from(
   face: Array, tile: Array, floats: Array, left: Array, top: Array, active: Array
 ) -> Rows:
-  """Rows from the faces' records [..., floats] and the places from which they are seen."""
+  """Rows from the faces' records [..., floats] and the positions to which they are relative.
+
+  Args:
+    face: numbers of faces, through the whole batch.
+    tile: numbers of tiles, through all images.
+    floats: the faces' records.
+    left: x of each row's first pixel centre.
+    top: y of each row's first pixel centre.
+    active: whether the row is on a tile.
+  """
   numbers = [floats[..., i] for i in range(floats.shape[-1])]
   return Rows(
     face=face,
@@ -234,9 +243,14 @@ def rows_at_pixels(bins: Bins, grid: Grid, face: Int[Array, "tiles 16"]) -> Rows
   """One given face at each pixel, as rows whose columns are [tiles, 16]; see `Rows`.
 
   Where `face` is negative the result is that of the face which fills up the last chunk.
+
+  Args:
+    bins: the faces of the batch.
+    grid: size of the raster.
+    face: numbers of faces, through the whole batch.
   """
-  shown = jnp.where(face < 0, bins.num_faces, face)
-  floats = bins.shapes.at[shown].get(mode="promise_in_bounds")
+  record = jnp.where(face < 0, bins.num_faces, face)
+  floats = bins.shapes.at[record].get(mode="promise_in_bounds")
   index = np.arange(face.shape[0], dtype=np.int32) % grid.tiles
   dx, dy = pixel_offsets(grid)
   column, row = index % grid.tile_columns, index // grid.tile_columns
@@ -248,5 +262,10 @@ def rows_at_pixels(bins: Bins, grid: Grid, face: Int[Array, "tiles 16"]) -> Rows
 
 
 def default_chunk(num_faces: int, largest: int) -> int:
-  """Rows per step: no more than a small scene has use for."""
+  """Rows per step: no more than a small scene has use for.
+
+  Args:
+    num_faces: how many, of all images.
+    largest: the most rows.
+  """
   return int(min(largest, max(256, 1 << (4 * num_faces - 1).bit_length())))

@@ -28,7 +28,7 @@ def contact_sheet(dataset: Dataset, store: PartStore) -> np.ndarray:
     uint8 [H, W, 3].
   """
   rows = {name: row for row, name in enumerate(store.names)}
-  split = dataset.splits["train"].thinned(_SHOWN)
+  split = dataset.splits["train"].subsample(_SHOWN)
   cells: list[np.ndarray] = []
   for i in range(len(split)):
     row = rows.get(split[i].name)

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from umr_jax.config.settings import Config, flatten, to_dict
-from umr_jax.data.dataset import Dataset, shown_split
+from umr_jax.data.dataset import Dataset, evaluation_split
 from umr_jax.eval.summary import format_table
 from umr_jax.files import write_text
 from umr_jax.predict.predictor import load_predictor
@@ -49,7 +49,7 @@ def write_report(
   rounds.sort(key=lambda folder: int(folder.name))
   page = _PAGE.format(
     title=html.escape(f"{dataset.name}: step {evaluation['step']}"),
-    images="unseen images" if shown_split(dataset) == "test" else "training images",
+    images="unseen images" if evaluation_split(dataset) == "test" else "training images",
     table=html.escape(format_table(evaluation)),
     meshes="".join(_mesh_cell(name) for name in _write_meshes(workdir, dataset)),
     rounds="".join(_round_line(folder) for folder in rounds),
@@ -69,7 +69,7 @@ def write_report(
 
 def _write_meshes(workdir: pathlib.Path, dataset: Dataset) -> list[str]:
   """Exports the meshes of the first images to show; returns their file stems."""
-  split = dataset.splits[shown_split(dataset)]
+  split = dataset.splits[evaluation_split(dataset)]
   examples = [split[i] for i in range(min(SHOWN, len(split)))]
   predictor = load_predictor(workdir)
   # By their boxes alone: a known mask would be what the meshes are fitted to.

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from umr_jax.config.settings import Config
-from umr_jax.data.dataset import Dataset, load_dataset, shown_split
-from umr_jax.data.example import Example
-from umr_jax.data.transforms import Crop, crop, square_box
+from umr_jax.data.dataset import Dataset, evaluation_split, load_dataset
+from umr_jax.data.transforms import Crop, CropSpec, crop_about_box
 from umr_jax.eval.mask_iou import hard_mask_iou
 from umr_jax.predict.predictor import load_predictor
 from umr_jax.predict.reconstruction import Reconstruction
@@ -40,9 +39,10 @@ def load_subjects(workdir: pathlib.Path, *, limit: int) -> Subjects:
   predictor = load_predictor(workdir)
   config = predictor.config
   dataset = load_dataset(config.data)
-  split = dataset.splits[shown_split(dataset)].thinned(limit)
+  split = dataset.splits[evaluation_split(dataset)].subsample(limit)
   examples = [split[i] for i in range(len(split))]
-  crops = [_crop(example, config, dataset) for example in examples]
+  spec = CropSpec.from_config(config.data)
+  crops = [crop_about_box(e, spec, keypoint_flip=dataset.keypoint_flip) for e in examples]
   # By their boxes alone: a known mask would be what the meshes are fitted to.
   reconstructions = predictor.batch(
     [example.image for example in examples],
@@ -59,14 +59,4 @@ def load_subjects(workdir: pathlib.Path, *, limit: int) -> Subjects:
     crops=crops,
     reconstructions=reconstructions,
     mask_iou=np.asarray(scores),
-  )
-
-
-def _crop(example: Example, config: Config, dataset: Dataset) -> Crop:
-  square = square_box(example.box, padding=config.data.padding)
-  return crop(
-    example,
-    square,
-    image_size=config.data.image_size,
-    keypoint_flip=dataset.keypoint_flip,
   )

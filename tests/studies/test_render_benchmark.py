@@ -5,30 +5,31 @@ import json
 import numpy as np
 import pytest
 
-from umr_jax.render import benchmark, reference
-from umr_jax.render.benchmark import Case
+from experiments.studies import render_benchmark
+from experiments.studies.render_benchmark import Case
+from umr_jax.render import reference
 
 
 def test_the_cases_are_all_combinations_under_different_names():
-  chosen = list(benchmark.cases())
+  chosen = list(render_benchmark.cases())
   assert len(chosen) == 3 * 3 * 2 * 2 * 2
   assert len({case.name for case in chosen}) == len(chosen)
 
 
 def test_the_scene_is_in_view_and_the_same_every_time():
-  faces = benchmark.scene(320, 2)
+  faces = render_benchmark.scene(320, 2)
   assert faces.shape == (2, 320, 3, 3) and faces.dtype == np.float32
   assert np.abs(faces[..., :2]).max() < 1.0 and faces[..., 2].min() > 1.0
   assert np.ptp(faces[..., :2], axis=(1, 2)).min() > 0.6
-  np.testing.assert_array_equal(faces, benchmark.scene(320, 2))
+  np.testing.assert_array_equal(faces, render_benchmark.scene(320, 2))
   with pytest.raises(ValueError, match="found 100 faces"):
-    benchmark.scene(100, 1)
+    render_benchmark.scene(100, 1)
 
 
-@pytest.mark.parametrize("mode", benchmark.MODES)
+@pytest.mark.parametrize("mode", render_benchmark.MODES)
 def test_a_line_says_what_was_measured(mode):
   case = Case(image_size=16, faces=20, batch=2, sigma=1e-3, mode=mode)
-  line = json.loads(json.dumps(benchmark.measure(case, repeats=1)))
+  line = json.loads(json.dumps(render_benchmark.measure(case, repeats=1)))
   assert {
     "case", "image_size", "faces", "batch", "sigma", "mode", "forward_ms", "forward_backward_ms",
     "yardstick_ms", "renders_per_s", "pairs_per_s", "peak_rss_mb", "peak_device_mb",
@@ -52,22 +53,22 @@ def test_the_peak_is_that_of_the_fullest_device_where_devices_tell(monkeypatch, 
     def __init__(self, stats):
       self.memory_stats = lambda: stats
 
-  monkeypatch.setattr(benchmark.jax, "local_devices", lambda: list(map(Device, told)))
-  line = benchmark.surroundings(1 << 20)
+  monkeypatch.setattr(render_benchmark.jax, "local_devices", lambda: list(map(Device, told)))
+  line = render_benchmark.surroundings(1 << 20)
   assert line["peak_device_mb"] == expected and line["peak_rss_mb"] >= 1
 
 
 def test_pairs_are_the_face_and_pixel_pairs_that_count():
   case = Case(image_size=16, faces=20, batch=1, sigma=1e-3, mode="silhouette")
-  faces = benchmark.scene(20, 1)
+  faces = render_benchmark.scene(20, 1)
   options = reference.Options((16, 16), sigma=1e-3, aggr_alpha="sum")
   counted = 0
   for face in faces[0]:
     alone = reference.render(face[None], np.zeros((1, 1, 1)), options)
     counted += int((alone.rgba[..., -1] > 0.0).sum())
-  assert benchmark._count_pairs(faces, case) == counted
+  assert render_benchmark._count_pairs(faces, case) == counted
 
 
 def test_a_mesh_file_takes_the_scenes_place(tmp_path):
   np.savez(tmp_path / "mesh.npz", vertices=np.ones((2, 3, 3)), faces=np.array([[0, 1, 2]]))
-  assert benchmark.read_mesh(str(tmp_path / "mesh.npz"), 5).shape == (5, 1, 3, 3)
+  assert render_benchmark.read_mesh(str(tmp_path / "mesh.npz"), 5).shape == (5, 1, 3, 3)

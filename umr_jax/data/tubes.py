@@ -1,4 +1,4 @@
-"""Closed tubes of elliptic rings: what the synthetic category is made of."""
+"""Swept surfaces, closed tubes of elliptic rings: what synthetic birds are made of."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ class Piece(NamedTuple):
   tip: np.ndarray  # [3] the tube's end
 
 
-def loft(
+def sweep_rings(
   center: np.ndarray, first: np.ndarray, second: np.ndarray, *, sides: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """A closed tube of elliptic rings, with a vertex at both ends.
@@ -55,12 +55,25 @@ def loft(
 
 
 def spread_to_ends(values: np.ndarray, sides: int) -> np.ndarray:
-  """Repeats a value per ring for the ring's vertices and for the two end vertices."""
+  """Repeats a value per ring for the ring's vertices and for the two end vertices.
+
+  Args:
+    values: [S] of the rings.
+    sides: vertices per ring.
+  """
   return np.concatenate([np.repeat(values, sides), values[[0, -1]]])
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-  """Unit normals [V, 3], the area-weighted mean of the faces around a vertex."""
+  """Unit normals, the area-weighted mean of the faces around a vertex.
+
+  Args:
+    vertices: [V, 3].
+    faces: [F, 3] wound outward.
+
+  Returns:
+    [V, 3].
+  """
   a, b, c = (vertices[faces[:, i]] for i in range(3))
   face_normals = np.cross(b - a, c - a)
   normals = np.zeros_like(vertices)

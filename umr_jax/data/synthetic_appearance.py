@@ -1,4 +1,4 @@
-"""The look of a synthetic bird and of what is behind it: plumage, parts and backgrounds."""
+"""The appearance of a synthetic bird and of what is behind it: plumage, parts and backgrounds."""
 
 import colorsys
 import dataclasses
@@ -41,8 +41,8 @@ def _color(rng: np.random.Generator, hue: float, saturation: tuple, value: tuple
   return np.array(colorsys.hsv_to_rgb(hue % 1.0, rng.uniform(*saturation), rng.uniform(*value)))
 
 
-def draw_plumage(rng: np.random.Generator) -> Plumage:
-  """Draws a plumage that is dark above, light below and colourful in its own way."""
+def sample_plumage(rng: np.random.Generator) -> Plumage:
+  """Samples a plumage: dark above, light below, with colours of its own."""
   hue = rng.choice([0.08, 0.1, 0.6, 0.0, 0.15, 0.3, rng.random()]) + rng.normal(0.0, 0.02)
   accent = hue + rng.choice([0.0, 0.5, 0.33, rng.random()])
   vivid = rng.uniform(0.1, 0.85)
@@ -83,7 +83,7 @@ def part_labels(piece: np.ndarray, along: np.ndarray, across: np.ndarray) -> np.
   ).astype(np.uint8)
 
 
-def paint(
+def surface_albedo(
   plumage: Plumage,
   *,
   piece: np.ndarray,
@@ -147,15 +147,15 @@ def _ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
   return t * t * (3.0 - 2.0 * t)
 
 
-def draw_background(
+def render_background(
   rng: np.random.Generator, *, size: int, palette: tuple[np.ndarray, ...]
 ) -> np.ndarray:
-  """Draws something like what stands behind a bird: sky, ground, foliage, blurred lights.
+  """Renders a background: sky, ground, foliage, blurred lights.
 
   Args:
-    rng: draws everything.
+    rng: of everything.
     size: pixels per side.
-    palette: colours of the bird; some backgrounds borrow one, so that colour alone does not
+    palette: colours of the bird; some backgrounds have one, so that colour alone does not
       separate the bird from it.
 
   Returns:
@@ -174,16 +174,16 @@ def draw_background(
   if rng.random() < 0.35:  # a horizon: ground below, sky above
     ramp = _ramp(grid[:, None] + 0.1 * np.sin(4 * grid[None, :] + angle), *_horizon(rng))
   smooth = colors[0] + ramp[..., None] * (colors[1] - colors[0])
-  picture = Image.fromarray((255.0 * np.clip(smooth, 0.0, 1.0)).astype(np.uint8))
-  draw = ImageDraw.Draw(picture)
+  image = Image.fromarray((255.0 * np.clip(smooth, 0.0, 1.0)).astype(np.uint8))
+  draw = ImageDraw.Draw(image)
   if rng.random() < 0.6:
     _draw_blobs(draw, rng, size, colors)
-    picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(1.0, 6.0)))
+    image = image.filter(ImageFilter.GaussianBlur(rng.uniform(1.0, 6.0)))
   if rng.random() < 0.5:
-    _draw_stalks(ImageDraw.Draw(picture), rng, size, colors)
-    picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 2.5)))
+    _draw_stalks(ImageDraw.Draw(image), rng, size, colors)
+    image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 2.5)))
 
-  canvas = np.asarray(picture, np.float32) / 255.0
+  canvas = np.asarray(image, np.float32) / 255.0
   strength = rng.uniform(0.05, 0.35)
   # Mostly grey noise, with a little colour of its own.
   tint = np.full((3, 3), 0.7 / 3.0 / 255.0, np.float32) + np.eye(3, dtype=np.float32) * (

@@ -6,14 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from umr_jax.render import fuzz
+from experiments.studies import render_fuzz
 
 
 def test_random_sets_hold_every_kind_of_hostility(rng):
-  sets = fuzz.random_sets(rng, 400)
+  sets = render_fuzz.random_sets(rng, 400)
   assert sets.dtype == np.float32
   flat = sets.reshape(-1, 3, 3)
-  there = fuzz.drawn(sets)
+  there = render_fuzz.rendered(sets)
   assert 0.75 < there.mean() < 0.95
   for wrong in (np.isnan(flat), np.isposinf(flat), flat[..., 2] <= 0.0, np.abs(flat) > 1e30):
     assert wrong.any()
@@ -28,7 +28,7 @@ def test_random_sets_hold_every_kind_of_hostility(rng):
 
 def test_two_thousand_sets_break_no_promise():
   drawn, failures = 0, []
-  for total, broken in fuzz.check(2000, seed=0):
+  for total, broken in render_fuzz.check(2000, seed=0):
     drawn, failures = total, failures + broken
   assert drawn >= 2000
   assert failures == []
@@ -36,9 +36,12 @@ def test_two_thousand_sets_break_no_promise():
 
 PROMISES = {
   "nan image": ("image is finite", lambda f, t: (jnp.full((4, 2), jnp.nan), f * 0, t)),
-  "gradient on the undrawn": ("no gradient on what is not drawn", lambda f, t: (t, f * 0 + 1, t)),
-  "undrawn faces matter": (
-    "what is not drawn changes nothing",
+  "gradient on the unrendered": (
+    "no gradient on what is not rendered",
+    lambda f, t: (t, f * 0 + 1, t),
+  ),
+  "unrendered faces matter": (
+    "what is not rendered changes nothing",
     lambda f, t: (f[:, :, 0, 2], f * 0, t),
   ),
 }
@@ -48,8 +51,8 @@ PROMISES = {
 def test_a_broken_promise_is_found_with_its_set(kind):
   promise, rasterizer = PROMISES[kind]
   faces = np.ones((4, 2, 3, 3), np.float32)
-  faces[2, 1, 0, 2] = -3.0  # one face that may not be drawn
-  broken = dict(fuzz._broken(functools.partial(rasterizer, t=np.ones(4, np.float32)), faces))
+  faces[2, 1, 0, 2] = -3.0  # one face that may not be rendered
+  broken = dict(render_fuzz._broken(functools.partial(rasterizer, t=np.ones(4, np.float32)), faces))
   assert promise in broken
   assert 2 in broken[promise]
 
@@ -61,5 +64,5 @@ def test_results_that_change_from_call_to_call_are_found():
     return np.full((4, 3), next(calls), np.float32), faces * 0, faces[:, 0]
 
   assert "equal inputs give equal bits" in dict(
-    fuzz._broken(rasterizer, np.ones((4, 2, 3, 3), np.float32))
+    render_fuzz._broken(rasterizer, np.ones((4, 2, 3, 3), np.float32))
   )

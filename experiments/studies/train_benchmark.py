@@ -12,6 +12,7 @@ import numpy as np
 import safetensors.numpy
 from jaxtyping import PRNGKeyArray
 
+from experiments.studies.render_benchmark import interleaved, surroundings
 from umr_jax.config.settings import Config
 from umr_jax.data.transforms import barrier
 from umr_jax.em.e_step import make_round
@@ -26,7 +27,6 @@ from umr_jax.models.assemble import assemble_vertices, part_texels, with_canonic
 from umr_jax.models.discriminator import make_judge
 from umr_jax.models.infer import build_net
 from umr_jax.models.perceptual import alexnet_shapes
-from umr_jax.render.benchmark import interleaved, surroundings
 from umr_jax.train import parallel
 from umr_jax.types import Batch, EMState, Prediction, Topology
 
@@ -34,7 +34,12 @@ _PARTS = 4
 
 
 def made_up_batch(config: Config, *, image_size: int) -> Batch:
-  """Ellipses of several shapes on noise, quartered into parts; with cameras where a bank is set."""
+  """Ellipses of several shapes on noise, quartered into parts; with cameras where a bank is set.
+
+  Args:
+    config: of the run that is meant.
+    image_size: pixels a side.
+  """
   rng = np.random.default_rng(0)
   count, size = config.train.batch_size, image_size
   y, x = (np.mgrid[:size, :size] + 0.5) * 2.0 / size - 1.0
@@ -57,7 +62,12 @@ def made_up_batch(config: Config, *, image_size: int) -> Batch:
 
 
 def made_up_state(config: Config, topology: Topology) -> EMState:
-  """An ellipsoid, and for semantic terms a canonical map of four parts."""
+  """An ellipsoid, and for semantic terms a canonical map of four parts.
+
+  Args:
+    config: of the run that is meant.
+    topology: the mesh.
+  """
   state = bare_em_state(unit_sphere(topology) * np.array([0.9, 0.4, 0.5], np.float32))
   if not config.semantic:
     return state

@@ -1,7 +1,7 @@
 """How far the rasterizer is from its own formulae in float64, on whole meshes.
 
-The NumPy `reference` holds every face at every pixel, so it draws an image in square crops, each
-with the faces near it. A crop is the same drawing problem, moved and magnified: distances grow with
+The NumPy `reference` holds every face at every pixel, so it renders an image in square crops, each
+with the faces near it. A crop is the same problem, moved and magnified: distances grow with
 the magnification, and sigma with its square.
 """
 
@@ -38,15 +38,15 @@ def errors(
   image, on_corners, on_textures = _in_crops(corners, textures, cotangent, image_size, sigma)
   _, on_outline, _ = _in_crops(corners, textures, alone, image_size, sigma)
 
-  paint = jax.jit(lambda c, t: soft_rasterize(c, t, image_size=image_size, sigma=sigma))
+  textured = jax.jit(lambda c, t: soft_rasterize(c, t, image_size=image_size, sigma=sigma))
   outline = jax.jit(lambda c: soft_silhouette(c, image_size=image_size, sigma=sigma))
-  painted, pull = jax.vjp(paint, jnp.asarray(corners), jnp.asarray(textures))
-  found_corners, found_textures = pull(jnp.asarray(cotangent))
-  found_alpha, pull_outline = jax.vjp(outline, jnp.asarray(corners))
-  (found_outline,) = pull_outline(jnp.asarray(cotangent[..., -1]))
+  image_found, vjp = jax.vjp(textured, jnp.asarray(corners), jnp.asarray(textures))
+  found_corners, found_textures = vjp(jnp.asarray(cotangent))
+  found_alpha, outline_vjp = jax.vjp(outline, jnp.asarray(corners))
+  (found_outline,) = outline_vjp(jnp.asarray(cotangent[..., -1]))
   return {
     "alpha_max_error": float(np.abs(found_alpha - image[..., -1]).max()),
-    "color_max_error": float(np.abs(painted - image)[..., :-1].max()),
+    "color_max_error": float(np.abs(image_found - image)[..., :-1].max()),
     "silhouette_gradient_error": _relative(found_outline[..., :2], on_outline[..., :2]),
     "rgb_gradient_error": _relative(found_corners, on_corners),
     "texture_gradient_error": _relative(found_textures, on_textures),
@@ -82,7 +82,7 @@ def _in_crops(
       if not near.any():
         continue
       image[here] = reference.render(moved[near], textures[near], options).rgba
-      pulled = reference.gradients(moved[near], textures[near], cotangent[here], options)
-      on_corners[near] += pulled[0] * scale
-      on_textures[near] += pulled[1]
+      partials = reference.gradients(moved[near], textures[near], cotangent[here], options)
+      on_corners[near] += partials[0] * scale
+      on_textures[near] += partials[1]
   return image, on_corners, on_textures

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.launch import config_of
-from experiments.studies.bench_train import (
+from experiments.studies.train_benchmark import (
   made_up_batch,
   made_up_state,
   measure_step,

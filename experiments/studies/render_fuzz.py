@@ -1,7 +1,7 @@
 """Random hostile triangles: what the rasterizer promises of any input, checked by the thousand.
 
 A set is a handful of faces of every kind: ordinary, without area, all in one place, huge, below a
-pixel, off the image, behind the viewer, not finite. Many sets are drawn in one call of fixed
+pixel, off the image, behind the viewer, not finite. Many sets are rendered in one call of fixed
 shapes, so that a hundred thousand take minutes.
 """
 
@@ -33,7 +33,12 @@ class Failure:
 
 
 def random_sets(rng: np.random.Generator, count: int) -> np.ndarray:
-  """Triangle sets [count, FACES, 3, 3] float32, about half of all faces hostile in some way."""
+  """Triangle sets [count, FACES, 3, 3] float32, about half of all faces hostile in some way.
+
+  Args:
+    rng: the source of randomness.
+    count: of sets.
+  """
   corners = np.concatenate(
     [
       rng.uniform(-1.2, 1.2, (count, FACES, 1, 2)) + rng.normal(0, 0.4, (count, FACES, 3, 2)),
@@ -74,34 +79,37 @@ def _where(chosen: np.ndarray, new: np.ndarray, old: np.ndarray) -> np.ndarray:
   return np.where(chosen[..., None, None], new, old)
 
 
-def drawn(sets: np.ndarray) -> np.ndarray:
-  """Which faces [count, FACES] are to be drawn: finite, and in front of the viewer."""
+def rendered(sets: np.ndarray) -> np.ndarray:
+  """Which faces [count, FACES] are to be rendered: finite, and in front of the viewer."""
   return np.isfinite(sets).all(axis=(-2, -1)) & (sets[..., 2] > 0.0).all(axis=-1)
 
 
 def modes() -> dict[str, Callable[..., jax.Array]]:
-  """What is drawn: f(faces, textures, sigma, gamma) -> images, by name."""
-  paint = functools.partial(soft_rasterize, image_size=SIZE, background=0.5)
+  """What is rendered: f(faces, textures, sigma, gamma) -> images, by name."""
+  textured = functools.partial(soft_rasterize, image_size=SIZE, background=0.5)
   other: dict[str, Any] = {"dist_func": "barycentric", "aggr_alpha": "sum", "double_sided": False}
   return {
     "silhouette": lambda f, t, s, g: soft_silhouette(f, image_size=SIZE, sigma=s),
-    "softmax": lambda f, t, s, g: paint(f, t, sigma=s, gamma=g),
-    "hard": lambda f, t, s, g: paint(f, t, sigma=s, gamma=g, aggr_rgb="hard"),
-    "barycentric": lambda f, t, s, g: paint(f, t, sigma=s, gamma=g, **other),
+    "softmax": lambda f, t, s, g: textured(f, t, sigma=s, gamma=g),
+    "hard": lambda f, t, s, g: textured(f, t, sigma=s, gamma=g, aggr_rgb="hard"),
+    "barycentric": lambda f, t, s, g: textured(f, t, sigma=s, gamma=g, **other),
   }
 
 
 def check(sets: int, *, seed: int) -> Iterator[tuple[int, list[Failure]]]:
-  """Draws random sets and checks every promise.
+  """Renders random sets and checks every promise.
 
   Args:
     sets: how many at least.
     seed: of all that is random.
 
   Yields:
-    After each call, the sets drawn so far and the promises that it broke.
+    After each call, the sets rendered so far and the promises that it broke.
   """
-  compiled = {name: jax.jit(functools.partial(_pull, draw)) for name, draw in modes().items()}
+  compiled = {
+    name: jax.jit(functools.partial(_image_and_gradients, render))
+    for name, render in modes().items()
+  }
   names = list(compiled)
   for call in range(-(-sets // SETS_PER_CALL)):
     rng = np.random.default_rng((seed, call))
@@ -117,11 +125,13 @@ def check(sets: int, *, seed: int) -> Iterator[tuple[int, list[Failure]]]:
     )
 
 
-def _pull(draw: Callable[..., jax.Array], faces: Any, textures: Any, sigma: Any, gamma: Any) -> Any:
+def _image_and_gradients(
+  render: Callable[..., jax.Array], faces: Any, textures: Any, sigma: Any, gamma: Any
+) -> Any:
   """Images [B, H, W(, C)] and the gradients of a weighted sum on faces and textures."""
-  image, pull = jax.vjp(lambda f, t: draw(f, t, sigma, gamma), faces, textures)
+  image, vjp = jax.vjp(lambda f, t: render(f, t, sigma, gamma), faces, textures)
   weights = jnp.cos(jnp.arange(image.size, dtype=jnp.float32)).reshape(image.shape)
-  return image, *pull(weights)
+  return image, *vjp(weights)
 
 
 def _broken(run: Callable[..., Any], faces: np.ndarray) -> Iterator[tuple[str, list[int]]]:
@@ -142,10 +152,12 @@ def _broken(run: Callable[..., Any], faces: np.ndarray) -> Iterator[tuple[str, l
   for value, again in zip(first, run(faces), strict=True):
     same = value.view(np.uint32) == np.asarray(again).view(np.uint32)
     yield from report("equal inputs give equal bits", ~same)
-  there = drawn(faces)
-  yield from report("no gradient on what is not drawn", (first[1] != 0.0) & ~there[..., None, None])
-  # In the place of what is not drawn, a face behind the viewer: nothing may change.
+  there = rendered(faces)
+  yield from report(
+    "no gradient on what is not rendered", (first[1] != 0.0) & ~there[..., None, None]
+  )
+  # In the place of what is not rendered, a face behind the viewer: nothing may change.
   hidden = np.where(there[..., None, None], faces, np.float32(-1.0))
   for value, without in zip(first, run(hidden), strict=True):
     same = value.view(np.uint32) == np.asarray(without).view(np.uint32)
-    yield from report("what is not drawn changes nothing", ~same)
+    yield from report("what is not rendered changes nothing", ~same)

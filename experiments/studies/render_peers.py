@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-  from umr_jax.render.benchmark import Case
+  from experiments.studies.render_benchmark import Case
 
 PEERS = ("pytorch3d",)
 _DIST_EPS = 1e-4

@@ -1,4 +1,4 @@
-"""Reading the single files of a user's folder; whatever is wrong with one becomes a reason."""
+"""Reading images, masks, part maps and meshes; whatever is wrong with a file becomes a reason."""
 
 import pathlib
 from collections.abc import Callable
@@ -10,24 +10,57 @@ from PIL import Image, ImageOps
 Result = TypeVar("Result")
 
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
 class BadItemError(ValueError):
-  """One item of a folder cannot be used; the message says why."""
+  """One item of a data set cannot be used; the message says why."""
 
 
-def _guarded(what: str, read: Callable[[], Result]) -> Result:
-  """Runs a reader of foreign bytes and turns its failure into a reason."""
+def list_files(
+  folder: pathlib.Path, suffixes: tuple[str, ...], skipped: list[tuple[str, str]]
+) -> dict[str, pathlib.Path]:
+  """The files of a folder by name without suffix, sorted.
+
+  Args:
+    folder: which exists.
+    suffixes: of the files that are listed, in lower case.
+    skipped: takes (name, reason) of a file that has another's name but for the suffix.
+  """
+  listed: dict[str, pathlib.Path] = {}
+  for path in sorted(folder.iterdir()):
+    # Names with a leading dot are other programs' notes, such as macOS's ._NAME.jpg.
+    if path.suffix.lower() not in suffixes or path.name.startswith(".") or not path.is_file():
+      continue
+    if path.stem in listed:
+      skipped.append((path.name, f"{folder.name}/{listed[path.stem].name} has the same name"))
+    else:
+      listed[path.stem] = path
+  return listed
+
+
+def decode(what: str, read: Callable[[], Result]) -> Result:
+  """Runs a decoder of foreign bytes and turns its failure into a reason.
+
+  Args:
+    what: is decoded, for the reason.
+    read: the decoder.
+
+  Raises:
+    BadItemError: when it fails.
+  """
   try:
     return read()
   except BadItemError:
     raise
   except Exception as error:
-    # Decoders of damaged files raise whatever they stumble over (OSError, SyntaxError, zlib.error,
-    # DecompressionBombError, ...): all of them mean that this one file is unreadable.
+    # Decoders raise exceptions of any type for damaged files (OSError, SyntaxError, zlib.error,
+    # DecompressionBombError, ...): all of them mean that this one item is unreadable.
     raise BadItemError(f"{what} cannot be read ({type(error).__name__}: {error})") from error
 
 
 def read_image(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
-  """A photograph, upright by its EXIF orientation.
+  """An image, upright by its EXIF orientation.
 
   Returns:
     [H, W, 3] uint8, with transparent pixels laid over white, and the alpha channel [H, W] float32
@@ -36,7 +69,7 @@ def read_image(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
   Raises:
     BadItemError: when the file is no readable image.
   """
-  return _guarded(f"{path.parent.name}/{path.name}", lambda: _read_image(path))
+  return decode(f"{path.parent.name}/{path.name}", lambda: _read_image(path))
 
 
 def _read_image(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
@@ -58,14 +91,14 @@ def _read_image(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
 def read_mask(path: pathlib.Path) -> np.ndarray:
   """A silhouette of any PNG kind as [H, W] float32 in [0, 1].
 
-  Values are taken over the type's largest, or as they are where nothing exceeds 1. Of a picture in
+  Values are taken over the type's largest, or as they are where nothing exceeds 1. Of an image in
   colours the brightest channel counts, of one with transparency the alpha channel, of one with a
   coloured palette (a label map) every entry but the first.
 
   Raises:
     BadItemError: when the file is no readable image.
   """
-  return _guarded(f"{path.parent.name}/{path.name}", lambda: _read_mask(path))
+  return decode(f"{path.parent.name}/{path.name}", lambda: _read_mask(path))
 
 
 def _read_mask(path: pathlib.Path) -> np.ndarray:
@@ -97,7 +130,14 @@ def _unit_range(values: np.ndarray) -> np.ndarray:
 
 
 def read_parts(path: pathlib.Path, *, channels: int) -> np.ndarray:
-  """A part map as probabilities [H, W, channels], background first, that sum to one.
+  """A part map as probabilities that sum to one.
+
+  Args:
+    path: of the npz file.
+    channels: P + 1 that it must have.
+
+  Returns:
+    [H, W, channels] float32, background first.
 
   Raises:
     BadItemError: when the file has neither `probs` nor `parts`, or not with these channels.
@@ -124,7 +164,7 @@ def read_parts(path: pathlib.Path, *, channels: int) -> np.ndarray:
 
 def _load_parts(path: pathlib.Path) -> dict[str, np.ndarray]:
   what = f"{path.parent.name}/{path.name}"
-  arrays = _guarded(what, lambda: _read_npz(path, ("probs", "parts")))
+  arrays = decode(what, lambda: _read_npz(path, ("probs", "parts")))
   for name, kinds in (("probs", "fiu"), ("parts", "iub")):
     if name in arrays and arrays[name].dtype.kind not in kinds:
       raise BadItemError(f"{what}: {name} holds {arrays[name].dtype}, expected numbers")
@@ -153,7 +193,7 @@ def read_mesh(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     BadItemError: when they are missing, not finite, or point outside.
   """
   what = f"{path.parent.name}/{path.name}"
-  arrays = _guarded(what, lambda: _read_npz(path, ("vertices", "faces")))
+  arrays = decode(what, lambda: _read_npz(path, ("vertices", "faces")))
   if set(arrays) != {"vertices", "faces"}:
     raise BadItemError(f"{what} must hold the arrays 'vertices' and 'faces'")
   vertices, faces = arrays["vertices"].astype(np.float32), arrays["faces"]

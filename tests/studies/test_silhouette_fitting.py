@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.studies.silhouette_fitting import fit_silhouettes, silhouette_iou, views_of
 from umr_jax.geometry.icosphere import icosphere
-from umr_jax.render.fitting import fit_silhouettes, silhouette_iou, views_of
 
 
 @pytest.fixture

@@ -22,15 +22,28 @@ def views_of(
   image_size: int,
   sigma: float = 1e-4,
 ) -> Float[Array, "N H W"]:
-  """One mesh's silhouettes under N cameras."""
+  """One mesh's silhouettes under N cameras.
+
+  Args:
+    vertices: of the mesh.
+    faces: corners of each face.
+    cameras: of each image.
+    image_size: pixels a side.
+    sigma: softness of outlines.
+  """
   spread = jnp.broadcast_to(vertices, (cameras.shape[0], *vertices.shape))
-  corners = camera.face_vertices(camera.project(spread, cameras), faces)
+  corners = camera.project_faces(spread, cameras, faces)
   return soft_silhouette(corners, image_size=image_size, sigma=sigma)
 
 
 @checked
 def silhouette_iou(a: Float[Array, "N H W"], b: Float[Array, "N H W"]) -> Float[Array, ""]:
-  """The mean over images of the soft intersection over union, min over max."""
+  """The mean over images of the soft intersection over union, min over max.
+
+  Args:
+    a: silhouettes in [0, 1].
+    b: silhouettes in [0, 1].
+  """
   both, either = (jnp.sum(f(a, b), axis=(1, 2)) for f in (jnp.minimum, jnp.maximum))
   return jnp.mean(both / jnp.maximum(either, 1e-6))
 

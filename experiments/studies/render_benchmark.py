@@ -22,8 +22,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.studies import render_accuracy
 from umr_jax.geometry.icosphere import icosphere
-from umr_jax.render import accuracy, aggregate, soft_rasterize, soft_silhouette
+from umr_jax.render import aggregate, soft_rasterize, soft_silhouette
 from umr_jax.render.aggregate import Settings
 from umr_jax.render.binning import Grid, bin_faces
 from umr_jax.render.rows import over_rows
@@ -66,6 +67,10 @@ def cases(
 def scene(faces: int, batch: int) -> np.ndarray:
   """Bent, bumpy spheres as seen by as many cameras: projected faces [batch, faces, 3, 3] float32.
 
+  Args:
+    faces: of a mesh.
+    batch: images at a time.
+
   Raises:
     ValueError: unless `faces` is 20 times a power of four, the faces of an icosphere.
   """
@@ -85,7 +90,12 @@ def scene(faces: int, batch: int) -> np.ndarray:
 
 
 def read_mesh(path: str, batch: int) -> np.ndarray:
-  """Projected faces from a file with `vertices` [B, V, 3] in image space and `faces` [F, 3]."""
+  """Projected faces from a file with `vertices` [B, V, 3] in image space and `faces` [F, 3].
+
+  Args:
+    path: of the file.
+    batch: images at a time.
+  """
   with np.load(path) as file:
     found = file["vertices"][:, file["faces"]].astype(np.float32)
   return found[np.arange(batch) % len(found)]
@@ -102,7 +112,7 @@ def measure(
       for colour the silhouette's two as well, so that their ratio is of times side by side.
     mesh: a file for `read_mesh`, in place of `scene`.
     peer: a module of the same functions by another library, timed in the same rounds.
-    compare: whether to add the `accuracy.errors` of the first image.
+    compare: whether to add the `render_accuracy.errors` of the first image.
 
   Returns:
     What one line of the benchmark says; medians in milliseconds.
@@ -122,9 +132,9 @@ def measure(
     timed["silhouette_forward_ms"] = lambda: silhouette(corners)
     timed["silhouette_forward_backward_ms"] = lambda: outlined(corners)
   if peer:
-    from umr_jax.render import peers
+    from experiments.studies import render_peers
 
-    timed |= peers.functions(peer, case, np.asarray(corners))
+    timed |= render_peers.functions(peer, case, np.asarray(corners))
   times = interleaved(timed, repeats)
   pairs = _count_pairs(corners, case)
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -167,7 +177,7 @@ def surroundings(peak: int) -> dict[str, Any]:
 
 def _compared(case: Case, corners: jax.Array) -> dict[str, float]:
   textures = np.random.default_rng(2).random((case.faces, _TEXELS, 3))
-  found = accuracy.errors(
+  found = render_accuracy.errors(
     np.asarray(corners[0]), textures, image_size=case.image_size, sigma=case.sigma
   )
   return {name: float(f"{value:.3g}") for name, value in found.items()}
@@ -185,26 +195,28 @@ def _functions(case: Case) -> tuple[Callable[..., Any], Callable[..., Any]]:
   rng = np.random.default_rng(2)
   shape = (case.batch, case.image_size, case.image_size)
   if case.mode == "silhouette":
-    draw = functools.partial(soft_silhouette, image_size=case.image_size, sigma=case.sigma)
+    render = functools.partial(soft_silhouette, image_size=case.image_size, sigma=case.sigma)
     cotangent = jnp.asarray(rng.standard_normal(shape), jnp.float32)
 
-    def pulled(corners: jax.Array) -> Any:
-      image, pull = jax.vjp(draw, corners)
-      return image, pull(cotangent)
+    def with_gradient(corners: jax.Array) -> Any:
+      image, vjp = jax.vjp(render, corners)
+      return image, vjp(cotangent)
 
-    return jax.jit(draw), jax.jit(pulled)
+    return jax.jit(render), jax.jit(with_gradient)
 
   textures = jnp.asarray(rng.random((case.batch, case.faces, _TEXELS, 3)), jnp.float32)
   cotangent = jnp.asarray(rng.standard_normal((*shape, 4)), jnp.float32)
-  paint = functools.partial(soft_rasterize, image_size=case.image_size, sigma=case.sigma)
-  painted = jax.jit(paint)
+  textured = functools.partial(soft_rasterize, image_size=case.image_size, sigma=case.sigma)
+  textured_forward = jax.jit(textured)
 
   @jax.jit
-  def pulled_back(corners: jax.Array, textures: jax.Array, cotangent: jax.Array) -> Any:
-    image, pull = jax.vjp(paint, corners, textures)
-    return image, pull(cotangent)
+  def textured_with_gradient(corners: jax.Array, textures: jax.Array, cotangent: jax.Array) -> Any:
+    image, vjp = jax.vjp(textured, corners, textures)
+    return image, vjp(cotangent)
 
-  return lambda c: painted(c, textures), lambda c: pulled_back(c, textures, cotangent)
+  return lambda c: textured_forward(c, textures), lambda c: textured_with_gradient(
+    c, textures, cotangent
+  )
 
 
 def _against_silhouette(times: dict[str, float]) -> dict[str, float]:
@@ -217,7 +229,12 @@ def _against_silhouette(times: dict[str, float]) -> dict[str, float]:
 
 
 def interleaved(timed: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-  """The median time of each, in milliseconds; all are run in turns, and once before, to compile."""
+  """The median time of each, in milliseconds; all are run in turns, and once before, to compile.
+
+  Args:
+    timed: functions of nothing, by name.
+    repeats: runs of each.
+  """
   spent: dict[str, list[float]] = {name: [] for name in timed}
   for name in timed:
     jax.block_until_ready(timed[name]())
@@ -236,11 +253,11 @@ def _count_pairs(corners: jax.Array, case: Case) -> float:
   @jax.jit
   def count(corners: jax.Array) -> jax.Array:
     sigma = jnp.float32(case.sigma)
-    reach = aggregate.reach_of(sigma, settings.dist_eps)
-    bins = bin_faces(corners, reach, settings.grid)
+    radius = aggregate.blur_radius(sigma, settings.dist_eps)
+    bins = bin_faces(corners, radius, settings.grid)
 
     def body(rows: Any, total: jax.Array) -> jax.Array:
-      return total + jnp.sum(aggregate.pairs_of(rows, settings, sigma, reach).felt)
+      return total + jnp.sum(aggregate.pairs_of(rows, settings, sigma, radius).in_support)
 
     return over_rows(bins, settings.grid, 16384, body, jnp.zeros((), jnp.int32))
 
