@@ -20,11 +20,11 @@ from umr_jax.geometry.uv import uv_directions
 from umr_jax.init.pose_search import CROP_SIZE, make_views, score_views, template_vertices
 from umr_jax.init.silhouettes import unit_sphere
 from umr_jax.init.state import bare_em_state
-from umr_jax.losses.drawing import draw
-from umr_jax.losses.texture import texture_distance_from
-from umr_jax.losses.total import total_loss
+from umr_jax.losses.objective import total_loss
+from umr_jax.losses.renders import render_hypotheses
+from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.models.assemble import assemble_vertices, part_texels, with_canonical_uv
-from umr_jax.models.discriminator import make_judge
+from umr_jax.models.discriminator import make_discriminator
 from umr_jax.models.infer import build_net
 from umr_jax.models.perceptual import alexnet_shapes
 from umr_jax.train import parallel
@@ -116,8 +116,8 @@ def measure_step(config: Config, *, round_index: int, repeats: int) -> dict[str,
     repeats: of each stage, in turns.
 
   Returns:
-    Median milliseconds of the network's forward pass and with its gradient; of all that is drawn,
-    likewise; of all losses with their gradient to the prediction (drawing included); of the whole
+    Median milliseconds of the network's forward pass and with its gradient; of all renders,
+    likewise; of all losses with their gradient to the prediction (rendering included); of the whole
     step; with a bank, of a search for a batch; images a second, the process's peak resident size
     and, where the backend tells it, the device's peak memory, both in MB; and whether the distance
     is the perceptual one.
@@ -167,6 +167,7 @@ def _stages(
   on_device = jax.tree.map(jnp.asarray, batch)
   held, params = jax.tree.map(jnp.asarray, (em_state, train_state.params))
   stats = jax.tree.map(jnp.asarray, train_state.batch_stats)
+  spec = ObjectiveSpec.from_config(config, topology)
   key = jax.random.key(0)
   texels = None
   if config.loss.part_probability:
@@ -184,28 +185,23 @@ def _stages(
   def size_of(prediction: Any) -> jax.Array:
     return sum((jnp.sum(jnp.square(x)) for x in jax.tree.leaves(prediction)), jnp.float32(0.0))
 
-  def drawn(prediction: Prediction, held: EMState, texels: Any, batch: Batch) -> jax.Array:
+  def rendered(prediction: Prediction, held: EMState, texels: Any, batch: Batch) -> jax.Array:
     vertices = assemble_vertices(prediction.half_offsets, held.template, topology)
     single = batch.target_camera is not None
     cameras = prediction.cameras[:, :1] if single else prediction.cameras
-    drawing = draw(
+    renders = render_hypotheses(
       vertices,
       cameras,
       jnp.zeros(len(cameras), jnp.int32),
-      prediction.flow_map,
-      batch,
-      choose=lambda alpha: jnp.zeros(len(alpha), jnp.int32),
-      parts=texels,
-      every_color=config.loss.texture_cameras == "all",
-      flow=config.model.flow,
-      topology=topology,
-      settings=config.render,
-      image_size=config.render_size,
+      flow_map=prediction.flow_map,
+      image=batch.image,
+      part_texels=texels,
+      spec=spec,
     )
-    return size_of((drawing.alpha, drawing.fragments.rgba, drawing.colors))
+    return size_of((renders.alpha, renders.fragments.rgba, renders.colors))
 
   def losses(
-    prediction: Prediction, held: EMState, batch: Batch, key: PRNGKeyArray, judged: Any
+    prediction: Prediction, held: EMState, batch: Batch, key: PRNGKeyArray, discriminator: Any
   ) -> jax.Array:
     return total_loss(
       prediction,
@@ -213,24 +209,19 @@ def _stages(
       batch,
       key,
       round_step=jnp.int32(1000),
-      topology=topology,
-      weights=config.loss,
-      settings=config.render,
-      image_size=config.render_size,
-      distance=texture_distance_from(config.loss.perceptual_weights),
-      judge=make_judge(judged) if judged else None,
-      flow=config.model.flow,
+      spec=spec,
+      discriminator=make_discriminator(discriminator) if discriminator else None,
     )[0]
 
-  forward, draw_forward = jax.jit(predict), jax.jit(drawn)
+  forward, render_forward = jax.jit(predict), jax.jit(rendered)
   backward = jax.jit(jax.grad(lambda *inputs: size_of(predict(*inputs))))
-  draw_backward, loss_backward = jax.jit(jax.grad(drawn)), jax.jit(jax.grad(losses))
+  render_backward, loss_backward = jax.jit(jax.grad(rendered)), jax.jit(jax.grad(losses))
   prediction = forward(params, stats, on_device)
   return {
     "network": lambda: forward(params, stats, on_device),
     "network_gradient": lambda: backward(params, stats, on_device),
-    "drawing": lambda: draw_forward(prediction, held, texels, on_device),
-    "drawing_gradient": lambda: draw_backward(prediction, held, texels, on_device),
+    "rendering": lambda: render_forward(prediction, held, texels, on_device),
+    "rendering_gradient": lambda: render_backward(prediction, held, texels, on_device),
     "losses_gradient": lambda: loss_backward(
       prediction, held, on_device, key, train_state.discriminator
     ),

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from umr_jax.losses.segmentation import segmentation_loss
+from umr_jax.losses.mask import segmentation_loss
 from umr_jax.models.initialize import draw_variables
 from umr_jax.models.mask_decoder import MaskDecoder
 

@@ -16,7 +16,7 @@ from umr_jax.data.transforms import CropSpec
 from umr_jax.em.measure import Measure, make_measure
 from umr_jax.init.camera_choice import choose_cameras
 from umr_jax.init.pose_search import Scores, Views, make_views, score_views
-from umr_jax.losses.texture import texture_distance_from
+from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.models.discriminator import Discriminator
 from umr_jax.models.infer import Infer, build_net, build_topology_from, make_infer
 from umr_jax.models.init_variables import first_variables
@@ -61,31 +61,26 @@ def make_round(config: Config, *, index: int) -> Round:
   net = build_net(config, hypotheses=config.hypotheses(index))
   steps = stop - start if config.em.restart else config.train.steps
   optimizer = make_optimizer(config.train, steps=steps)
-  distance = texture_distance_from(config.loss.perceptual_weights)
-  shared: dict[str, Any] = {
-    "topology": topology,
-    "settings": config.render,
-    "image_size": config.render_size,
-    "distance": distance,
-  }
+  objective = ObjectiveSpec.from_config(config, topology)
   infer = make_infer(net, topology)
 
   def new_state(step: int) -> TrainState:
     params, batch_stats = first_variables(net, config, seed=config.train.seed + index)
-    judge = _first_judge(config, seed=config.train.seed + index)
-    return host(new_train_state(params, batch_stats, optimizer, step=step, discriminator=judge))
+    discriminator = _init_discriminator(config, seed=config.train.seed + index)
+    return host(
+      new_train_state(params, batch_stats, optimizer, step=step, discriminator=discriminator)
+    )
 
   train_step = make_train_step(
     net,
     optimizer,
-    weights=config.loss,
+    objective=objective,
     augment=Strengths(
       color=config.data.color_jitter,
       background=config.data.background,
       rotation=config.data.rotation,
       stretch=config.data.stretch,
     ),
-    **shared,
   )
   return Round(
     topology=topology,
@@ -93,7 +88,10 @@ def make_round(config: Config, *, index: int) -> Round:
     train_step=parallel.pmap_step(train_step, donate=True),
     measure=parallel.pmap_map(
       make_measure(
-        infer, uv_height=config.geometry.uv_height, uv_projection=config.em.uv_projection, **shared
+        infer,
+        objective=objective,
+        uv_height=config.geometry.uv_height,
+        uv_projection=config.em.uv_projection,
       )
     ),
     infer=jax.jit(infer),
@@ -106,8 +104,8 @@ def make_round(config: Config, *, index: int) -> Round:
   )
 
 
-def _first_judge(config: Config, *, seed: int) -> Any:
-  """The first parameters of the judge of unseen views; none where the config asks for none."""
+def _init_discriminator(config: Config, *, seed: int) -> Any:
+  """The discriminator's first parameters; none where the config asks for none."""
   if not config.loss.adversary:
     return {}
   channels = 1 if config.loss.adversary_domain == "mask" else 3

@@ -8,16 +8,14 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Bool, Float, Int
 
-from umr_jax.config.settings import RenderConfig
 from umr_jax.geometry import camera
 from umr_jax.geometry.sampling import bilinear_sample
 from umr_jax.geometry.uv import mirrored_columns, uv_corners
-from umr_jax.losses.drawing import average_pool
 from umr_jax.losses.mask import soft_iou
-from umr_jax.losses.texture import TextureDistance, texture_distance
+from umr_jax.losses.renders import average_pool
+from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.models.assemble import face_flow, sample_texels, uv_texture
 from umr_jax.models.infer import Infer
-from umr_jax.render import rasterize, soft_rasterize
 from umr_jax.types import Array, Batch, Template, Topology
 
 
@@ -41,24 +39,18 @@ Measure = Callable[..., Measurement]
 def make_measure(
   infer: Infer,
   *,
-  topology: Topology,
-  settings: RenderConfig,
-  image_size: int,
+  objective: ObjectiveSpec,
   uv_height: int,
   uv_projection: str = "flow",
-  distance: TextureDistance = texture_distance,
 ) -> Measure:
   """The measurement of a batch, as a pure function; no augmentation, no noise, one camera.
 
   Args:
     infer: `models.infer.make_infer`'s function; evaluation BatchNorm, z = mu, most probable camera.
-    topology: the mesh.
-    settings: of the rasterizer.
-    image_size: pixels per side of the renders.
+    objective: the training's mesh, renders and distance of a textured render from the image.
     uv_height: rows of the maps that parts are pulled back to.
     uv_projection: where a point of the UV map looks for its part: where its "flow" says, as in the
       paper, or where the "camera" sees it, if it does.
-    distance: of a textured render from the image.
 
   Returns:
     `measure(params, batch_stats, template, batch) -> Measurement`.
@@ -66,37 +58,33 @@ def make_measure(
   Source: Li et al. 2020, equation 1 (the pull-back of parts) and supplementary 2.1 (the scores).
   """
 
+  topology, render = objective.topology, objective.render
+
   def measure(params: Any, batch_stats: Any, template: Template, batch: Batch) -> Measurement:
     inferred = infer(params, batch_stats, template, batch.image)
     projected = camera.project(inferred.vertices, inferred.camera)
     faces = camera.face_vertices(projected, topology.faces)
     texels = sample_texels(batch.image, face_flow(inferred.flow_map, topology))
-    options: dict[str, Any] = dict(
-      image_size=image_size,
-      sigma=settings.sigma,
-      gamma=settings.gamma,
-      dist_eps=settings.dist_eps,
-      antialias=settings.antialias,
-    )
     parts = None
     if batch.parts is not None and uv_projection == "camera":
-      fragments = rasterize(faces, texels, **options)
+      fragments = render.rasterize(faces, texels)
       rgba = fragments.rgba
       parts = parts_in_view(
         batch.parts, projected[..., :2], fragments.visible, topology, uv_height=uv_height
       )
     else:
-      rgba = soft_rasterize(faces, texels, **options)
+      rgba = render.soft_rasterize(faces, texels)
       if batch.parts is not None:
         parts = uv_texture(batch.parts, inferred.flow_map)
-    alpha, mask = rgba[..., 3], average_pool(batch.mask, image_size)
+    alpha = rgba[..., 3]
+    image, mask = (average_pool(x, objective.image_size) for x in (batch.image, batch.mask))
     half = template.half_vertices.shape[0]
     return Measurement(
       index=batch.index,
       valid=batch.valid,
       silhouette_iou=soft_iou(alpha=alpha, mask=mask),
-      texture_distance=distance(
-        rendered=rgba[..., :3], alpha=alpha, image=average_pool(batch.image, image_size), mask=mask
+      texture_distance=objective.distance(
+        rendered=rgba[..., :3], alpha=alpha, image=image, mask=mask
       ),
       silhouette=alpha,
       half_offsets=inferred.vertices[:, :half] - template.half_vertices[None],

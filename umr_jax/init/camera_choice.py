@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from umr_jax.geometry import quaternion
-from umr_jax.losses.drawing import choose_rows
+from umr_jax.losses.renders import choose_rows
 from umr_jax.types import checked
 
 # A view fits about this share of all images: what it reaches there is what it usually reaches.
