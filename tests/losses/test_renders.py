@@ -134,9 +134,7 @@ def test_colours_of_every_hypothesis_are_the_chosen_ones_where_it_is_chosen(case
 
 
 @pytest.mark.parametrize("early", [True, False])
-def test_a_flow_from_the_camera_starts_at_the_projection_under_the_chosen_hypothesis(
-  case, topology, early
-):
+def test_a_projected_flow_starts_at_the_chosen_hypothesis(case, topology, early):
   call, vertices, prediction, chosen = case
   camera = choose_rows(prediction.cameras, chosen)
   residual = prediction.flow_map * 0.1
@@ -148,7 +146,7 @@ def test_a_flow_from_the_camera_starts_at_the_projection_under_the_chosen_hypoth
   assert np.abs(renders.flow - call(vertices, residual, early=early).flow).max() > 0.1
 
 
-def test_a_flow_from_the_camera_needs_one_camera(case):
+def test_a_projected_flow_needs_one_camera(case):
   call, vertices, prediction, _ = case
   with pytest.raises(ValueError, match="texture_cameras"):
     call(vertices, prediction.flow_map, early=False, flow="projected", texture_cameras="all")

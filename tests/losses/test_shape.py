@@ -1,4 +1,4 @@
-"""The regularisers: golden and reference values, the loops they vectorise, meshes without extent."""
+"""The regularisers: golden and reference values, the loops they vectorise, collapse."""
 
 import jax
 import jax.numpy as jnp

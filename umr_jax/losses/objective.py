@@ -10,11 +10,11 @@ from umr_jax.losses.adversary import adversary_term
 from umr_jax.losses.camera import camera_entropy, sample_hypothesis
 from umr_jax.losses.extensions import extend, extension_terms, scheduled_weights
 from umr_jax.losses.mask import mask_iou_loss
-from umr_jax.losses.renders import average_pool, render_hypotheses, texture_term
+from umr_jax.losses.renders import average_pool, render_hypotheses, texture_cycle_term, texture_term
 from umr_jax.losses.semantic import part_probability_term, prepare_semantics
 from umr_jax.losses.spec import ObjectiveSpec
-from umr_jax.losses.texture import texture_cycle_loss, texture_dt_loss
-from umr_jax.models.assemble import assemble_vertices, expand_rows
+from umr_jax.losses.texture import texture_dt_loss
+from umr_jax.models.assemble import assemble_vertices
 from umr_jax.models.discriminator import DiscriminatorFn
 from umr_jax.types import Batch, EMState, Prediction
 
@@ -83,11 +83,7 @@ def total_loss(
     terms["part_probability"] = part_probability_term(parts, renders)  # equation 2: L_sp
   if parts is not None and parts.vertex_losses is not None:
     terms["part_vertices"] = jnp.sum(fixed * parts.vertex_losses, axis=-1)  # equation 3: L_sv
-  terms["texture_cycle"] = texture_cycle_loss(  # section 3.3: L_tcyc
-    flow=expand_rows(renders.flow, topology),
-    projected_centroids=renders.fragments.landing,
-    visible=renders.fragments.visible,
-  )
+  terms["texture_cycle"] = texture_cycle_term(renders, topology)  # section 3.3: L_tcyc
   terms |= {
     "laplacian": shape.laplacian_loss(extended.smoothed, topology),  # supplementary 2.2: smoothness
     "flatten": shape.flatten_loss(vertices, topology),  # the release's, likewise

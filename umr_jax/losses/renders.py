@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from umr_jax.geometry import camera
 from umr_jax.losses.spec import ObjectiveSpec
+from umr_jax.losses.texture import texture_cycle_loss
 from umr_jax.models.assemble import expand_rows, row_flow, sample_texels
 from umr_jax.models.projected_flow import camera_flow
 from umr_jax.render import Fragments
@@ -187,6 +188,22 @@ def texture_term(
     rendered=renders.colors, alpha=renders.alpha, image=image[:, None], mask=mask[:, None]
   )
   return jnp.sum(jax.lax.stop_gradient(probabilities) * distances, axis=-1)
+
+
+def texture_cycle_term(renders: Renders, topology: Topology) -> Float[Array, "B"]:
+  """L_tcyc: texels are sampled where their faces project under the chosen hypothesis.
+
+  Args:
+    renders: of the batch.
+    topology: the mesh.
+
+  Source: Li et al. 2020, section 3.3.
+  """
+  return texture_cycle_loss(
+    flow=expand_rows(renders.flow, topology),
+    projected_centroids=renders.fragments.landing,
+    visible=renders.fragments.visible,
+  )
 
 
 def project_faces(
