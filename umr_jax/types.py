@@ -93,7 +93,7 @@ class Batch:
 
   image: Float[Array, "*D B H W 3"]
   mask: Float[Array, "*D B H W"]
-  # The barrier of `losses.texture_dt`: 0 deep inside the silhouette, 1 far outside it.
+  # The barrier of `losses.texture.texture_dt_loss`: 0 deep inside the silhouette, 1 far outside it.
   barrier: Float[Array, "*D B H W"]
   # The image's index in its split: the name under which it draws random numbers.
   index: Int[Array, "*D B"]
@@ -126,7 +126,7 @@ class TrainState:
   params: Any
   batch_stats: Any
   opt_state: Any
-  # The parameters of the discriminator of unseen views; empty where the config asks for none.
+  # The parameters of the discriminator; empty where the config asks for none.
   discriminator: Any = struct.field(default_factory=dict)
   # The weights of a published network that is not trained; empty without one.
   frozen: Any = struct.field(default_factory=dict)

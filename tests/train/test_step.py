@@ -14,6 +14,7 @@ from umr_jax.data.dataset import load_dataset
 from umr_jax.data.transforms import CropSpec
 from umr_jax.init.silhouettes import unit_sphere
 from umr_jax.init.state import bare_em_state
+from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.models.infer import build_net, build_topology_from
 from umr_jax.models.initialize import initialize
 from umr_jax.train import parallel
@@ -37,10 +38,7 @@ def build(setting, optimizer, **changes):
   step = make_train_step(
     net,
     optimizer,
-    topology=topology,
-    weights=config.loss,
-    settings=config.render,
-    image_size=config.render_size,
+    objective=ObjectiveSpec.from_config(config, topology),
     **changes,
   )
   state = new_train_state(params, stats, optimizer, step=0)

@@ -1,23 +1,20 @@
 """What the M-step needs of each image: how well it is reconstructed, and its share of the means."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Bool, Float, Int
 
-from umr_jax.config.settings import RenderConfig
 from umr_jax.geometry import camera
 from umr_jax.geometry.sampling import bilinear_sample
 from umr_jax.geometry.uv import mirrored_columns, uv_corners
-from umr_jax.losses.drawing import average_pool
 from umr_jax.losses.mask import soft_iou
-from umr_jax.losses.texture import TextureDistance, texture_distance
+from umr_jax.losses.renders import average_pool
+from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.models.assemble import face_flow, sample_texels, uv_texture
 from umr_jax.models.infer import infer
-from umr_jax.render import rasterize, soft_rasterize
 from umr_jax.types import Array, Batch, Model, Topology
 
 
@@ -39,23 +36,17 @@ ComputeStatistics = Callable[[Model, Batch], ImageStatistics]
 
 def make_image_statistics(
   *,
-  topology: Topology,
-  settings: RenderConfig,
-  image_size: int,
+  objective: ObjectiveSpec,
   uv_height: int,
   uv_projection: str = "flow",
-  distance: TextureDistance = texture_distance,
 ) -> ComputeStatistics:
   """The statistics of a batch, as a pure function; no augmentation, no noise, one camera.
 
   Args:
-    topology: the mesh.
-    settings: of the rasterizer.
-    image_size: pixels per side of the renders.
+    objective: the training's mesh, renders and distance of a textured render from the image.
     uv_height: rows of the UV maps of parts.
     uv_projection: how parts get from the image to the UV map: by the texture "flow", as in the
       paper, or by the "camera", for the points of the surface that are visible.
-    distance: of a textured render from the image.
 
   Returns:
     `image_statistics(model, batch) -> ImageStatistics`, by `models.infer.infer`: evaluation
@@ -65,36 +56,32 @@ def make_image_statistics(
     (the scores).
   """
 
+  topology, render = objective.topology, objective.render
+
   def image_statistics(model: Model, batch: Batch) -> ImageStatistics:
     inferred = infer(model, batch.image)
     projected = camera.project(inferred.vertices, inferred.camera)
     faces = camera.face_vertices(projected, topology.faces)
     texels = sample_texels(batch.image, face_flow(inferred.flow_map, topology))
-    options: dict[str, Any] = dict(
-      image_size=image_size,
-      sigma=settings.sigma,
-      gamma=settings.gamma,
-      dist_eps=settings.dist_eps,
-      antialias=settings.antialias,
-    )
     parts = None
     if batch.parts is not None and uv_projection == "camera":
-      fragments = rasterize(faces, texels, **options)
+      fragments = render.rasterize(faces, texels)
       rgba = fragments.rgba
       parts = project_visible_parts(
         batch.parts, projected[..., :2], fragments.visible, topology, uv_height=uv_height
       )
     else:
-      rgba = soft_rasterize(faces, texels, **options)
+      rgba = render.soft_rasterize(faces, texels)
       if batch.parts is not None:
         parts = uv_texture(batch.parts, inferred.flow_map)
-    alpha, mask = rgba[..., 3], average_pool(batch.mask, image_size)
+    alpha = rgba[..., 3]
+    image, mask = (average_pool(x, objective.image_size) for x in (batch.image, batch.mask))
     return ImageStatistics(
       index=batch.index,
       valid=batch.valid,
       silhouette_iou=soft_iou(alpha=alpha, mask=mask),
-      texture_distance=distance(
-        rendered=rgba[..., :3], alpha=alpha, image=average_pool(batch.image, image_size), mask=mask
+      texture_distance=objective.distance(
+        rendered=rgba[..., :3], alpha=alpha, image=image, mask=mask
       ),
       silhouette=alpha,
       half_offsets=inferred.half_offsets,

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from umr_jax.config.settings import Config
 from umr_jax.em.image_statistics import ComputeStatistics, make_image_statistics
 from umr_jax.init.pose_search import Views, ViewScores, make_views, score_views, select_cameras
-from umr_jax.losses.texture import texture_distance_from
+from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.models.discriminator import Discriminator
 from umr_jax.models.infer import Infer, build_net, build_topology_from, infer
 from umr_jax.models.initialize import draw_variables, init_variables
@@ -69,23 +69,18 @@ def make_round(config: Config, *, index: int) -> Round:
   start, stop = config.round_bounds()[index]
   steps = stop - start if config.em.restart else config.train.steps
   optimizer = make_optimizer(config.train, steps=steps)
-  rendering: dict[str, Any] = {
-    "topology": topology,
-    "settings": config.render,
-    "image_size": config.render_size,
-    "distance": texture_distance_from(config.loss.perceptual_weights),
-  }
+  objective = ObjectiveSpec.from_config(config, topology)
   augment = Strengths(
     color=config.data.color_jitter,
     background=config.data.background,
     rotation=config.data.rotation,
     stretch=config.data.stretch,
   )
-  train_step = make_train_step(net, optimizer, weights=config.loss, augment=augment, **rendering)
+  train_step = make_train_step(net, optimizer, objective=objective, augment=augment)
   image_statistics = make_image_statistics(
     uv_height=config.geometry.uv_height,
     uv_projection=config.em.uv_projection,
-    **rendering,
+    objective=objective,
   )
 
   def init_train_state(step: int) -> TrainState:

@@ -9,15 +9,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from umr_jax.config.settings import LossConfig, RenderConfig
-from umr_jax.losses.texture import TextureDistance, texture_distance
-from umr_jax.losses.total import total_loss
-from umr_jax.models.discriminator import make_judge
+from umr_jax.losses.objective import total_loss
+from umr_jax.losses.spec import ObjectiveSpec
+from umr_jax.models.discriminator import make_discriminator
 from umr_jax.models.umr_net import UMRNet
 from umr_jax.random import per_image_keys
 from umr_jax.train import parallel
 from umr_jax.train.augment import UNCHANGED, Strengths, augmented
-from umr_jax.types import Batch, EMState, Topology, TrainState
+from umr_jax.types import Batch, EMState, TrainState
 
 Metrics = dict[str, Float[Array, ""]]
 TrainStep = Callable[[TrainState, EMState, Batch, PRNGKeyArray], tuple[TrainState, Metrics]]
@@ -72,12 +71,8 @@ def latent_noise(index: Array, key: PRNGKeyArray, *, size: int) -> Float[Array, 
 def _make_loss(
   net: UMRNet,
   *,
-  topology: Topology,
-  weights: LossConfig,
-  settings: RenderConfig,
-  image_size: int,
+  objective: ObjectiveSpec,
   augment: Strengths,
-  distance: TextureDistance,
 ) -> Callable[..., tuple[Float[Array, ""], tuple[Metrics, Any]]]:
   """The objective of one device's rows, with its metrics and the new batch statistics."""
 
@@ -101,13 +96,8 @@ def _make_loss(
       batch,
       camera_key,
       round_step=train_state.step - em_state.round_start,
-      topology=topology,
-      weights=weights,
-      settings=settings,
-      image_size=image_size,
-      distance=distance,
-      judge=make_judge(discriminator) if discriminator else None,
-      flow=net.flow,
+      spec=objective,
+      discriminator=make_discriminator(discriminator) if discriminator else None,
     )
     return total, (metrics, updates.get("batch_stats", {}))
 
@@ -118,39 +108,23 @@ def make_train_step(
   net: UMRNet,
   optimizer: optax.GradientTransformation,
   *,
-  topology: Topology,
-  weights: LossConfig,
-  settings: RenderConfig,
-  image_size: int,
+  objective: ObjectiveSpec,
   augment: Strengths = UNCHANGED,
-  distance: TextureDistance = texture_distance,
 ) -> TrainStep:
   """The training step of one network.
 
   Args:
     net: the network.
     optimizer: what turns gradients into updates.
-    topology: the mesh.
-    weights: of the loss terms.
-    settings: of the rasterizer.
-    image_size: pixels per side of the renders.
-    augment: how much images change from step to step.
-    distance: of a textured render from the image.
+    objective: of the training.
+    augment: how much the images change from step to step.
 
   Returns:
     `train_step(train_state, em_state, batch, key) -> (train_state, metrics)`. `batch` is one
     device's share; gradients, BatchNorm statistics and metrics are averaged over the devices. The
     step's randomness is `key` folded with the step, and with each image's index.
   """
-  loss_fn = _make_loss(
-    net,
-    topology=topology,
-    weights=weights,
-    settings=settings,
-    image_size=image_size,
-    augment=augment,
-    distance=distance,
-  )
+  loss_fn = _make_loss(net, objective=objective, augment=augment)
 
   def train_step(
     train_state: TrainState, em_state: EMState, batch: Batch, key: PRNGKeyArray

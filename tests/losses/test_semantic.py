@@ -5,9 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from umr_jax.losses.part_probability import _centres, part_probability_loss
-from umr_jax.losses.part_targets import POINTS, part_targets
-from umr_jax.losses.part_vertices import part_vertices_loss
+from umr_jax.losses.semantic import (
+  POINTS,
+  _centres,
+  part_probability_loss,
+  part_targets,
+  part_vertices_loss,
+)
 
 S = 24
 
@@ -25,7 +29,7 @@ def maps():
 def test_points_lie_on_their_part_and_belong_to_the_image(maps):
   mask, index = 1.0 - maps[..., 0], jnp.array([3, 7])
   targets = part_targets(maps, mask, index, jax.random.key(0))
-  np.testing.assert_array_equal(targets.seen, [[1, 1, 0], [0, 1, 0]])
+  np.testing.assert_array_equal(targets.present, [[1, 1, 0], [0, 1, 0]])
   assert targets.points.shape == (2, 3, POINTS, 2)
   column, row = np.floor((np.asarray(targets.points) + 1.0) * S / 2).astype(int).T
   left = (column[:, 0, 0] >= 2) & (column[:, 0, 0] < 10) & (row[:, 0, 0] >= 4) & (row[:, 0, 0] < 20)
@@ -60,19 +64,19 @@ def _vertex_case(rng):
     "projected": jnp.asarray(rng.uniform(-1, 1, (2, 3, 10, 2)), jnp.float32),
     "labels": jnp.array([0, 1, 1, 2, 2, 2, 0, 1, 2, 2]),
     "points": jnp.asarray(rng.uniform(-1, 1, (2, 3, 5, 2)), jnp.float32),
-    "seen": jnp.array([[1.0, 1.0, 1.0], [0.0, 1.0, 0.0]]),
+    "present": jnp.array([[1.0, 1.0, 1.0], [0.0, 1.0, 0.0]]),
   }
 
 
 def test_vertices_match_the_loop_they_vectorise(rng):
   case = _vertex_case(rng)
-  projected, labels, points, seen = (np.asarray(case[name]) for name in case)
+  projected, labels, points, present = (np.asarray(case[name]) for name in case)
   expected = np.zeros((2, 3))
   for b, k in np.ndindex(2, 3):
     values = []
     for part in (1, 2, 3):
       members = projected[b, k][labels == part]
-      if seen[b, part - 1] and len(members):
+      if present[b, part - 1] and len(members):
         d2 = np.square(members[:, None] - points[b, part - 1][None]).sum(-1)
         values.append(d2.min(1).mean())
     expected[b, k] = np.mean(values)
@@ -81,7 +85,7 @@ def test_vertices_match_the_loop_they_vectorise(rng):
 
 
 def test_vertices_without_a_part_to_meet_cost_nothing(rng):
-  case = _vertex_case(rng) | {"seen": jnp.zeros((2, 3))}
+  case = _vertex_case(rng) | {"present": jnp.zeros((2, 3))}
 
   def loss(projected):
     return part_vertices_loss(**(case | {"projected": projected})).sum()
@@ -102,19 +106,19 @@ def test_vertices_are_pulled_to_their_points(rng):
 
 
 def test_equal_maps_cost_nothing_and_a_shift_its_centres(maps):
-  target, seen = maps[..., 1:], jnp.array([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
-  equal = part_probability_loss(rendered=target, target=target, seen=seen)
+  target, present = maps[..., 1:], jnp.array([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
+  equal = part_probability_loss(rendered=target, target=target, present=present)
   np.testing.assert_allclose(equal, 0.0, atol=1e-7)
   moved = jnp.roll(target, 2, axis=1)  # two pixels down: 2 * 2 / S in image space
-  shift = part_probability_loss(rendered=moved, target=target, seen=seen)
+  shift = part_probability_loss(rendered=moved, target=target, present=present)
   pixels = np.square(np.asarray(moved - target)).sum(-1).mean((1, 2))
   np.testing.assert_allclose(shift, 0.25 * (pixels + 0.5 * (4 / S) ** 2), rtol=1e-5)
 
 
 def test_maps_pull_a_part_towards_its_place(maps):
-  target, seen = maps[..., 1:], jnp.array([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
+  target, present = maps[..., 1:], jnp.array([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
   grad = jax.grad(
-    lambda rendered: part_probability_loss(rendered=rendered, target=target, seen=seen).sum()
+    lambda rendered: part_probability_loss(rendered=rendered, target=target, present=present).sum()
   )(jnp.roll(target, 4, axis=1))
   assert np.isfinite(grad).all()
   # Less where the part does not belong, more where it does.
@@ -124,7 +128,7 @@ def test_maps_pull_a_part_towards_its_place(maps):
 def test_an_image_without_a_part_map_costs_nothing(maps):
   def loss(rendered):
     zeros = jnp.zeros_like(rendered)
-    return part_probability_loss(rendered=rendered, target=zeros, seen=jnp.zeros((2, 3))).sum()
+    return part_probability_loss(rendered=rendered, target=zeros, present=jnp.zeros((2, 3))).sum()
 
   value, grad = jax.value_and_grad(loss)(maps[..., 1:])
   assert value == 0.0 and (grad == 0.0).all()
@@ -139,7 +143,7 @@ def test_chamfer_distances_are_the_golden_ones(golden_geometry):
     projected=jnp.asarray(vertices)[:, None],
     labels=jnp.ones(vertices.shape[1], jnp.int32),
     points=jnp.asarray(points)[:, None],
-    seen=jnp.ones((len(vertices), 1)),
+    present=jnp.ones((len(vertices), 1)),
   )
   expected = golden_geometry["chamfer/a_to_b"].mean(-1)
   np.testing.assert_allclose(loss[:, 0], expected, rtol=1e-5)

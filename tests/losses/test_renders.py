@@ -1,18 +1,19 @@
-"""draw: every hypothesis, and one textured, known before the silhouettes or after them."""
+"""Renders: every hypothesis, and one textured, chosen before the silhouettes or after them."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from umr_jax.config.settings import RenderConfig
-from umr_jax.losses.drawing import choose_rows, draw, project_faces
+from umr_jax.config.settings import LossConfig
+from umr_jax.losses.renders import average_pool, choose_rows, project_faces, render_hypotheses
+from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.models.flow import camera_flow
-from umr_jax.render import rasterize, soft_silhouette
-from umr_jax.types import Batch, Prediction
+from umr_jax.render import RenderSettings, rasterize
+from umr_jax.types import Prediction
 
 B, K, S = 3, 4, 24
-SETTINGS = RenderConfig(sigma=1e-3, gamma=1e-2)
+SETTINGS = RenderSettings(image_size=S, sigma=1e-3, gamma=1e-2)
 
 
 @pytest.fixture
@@ -29,48 +30,47 @@ def case(topology, rng):
     camera_logits=jnp.zeros((B, K)),
   )
   image = jnp.asarray(rng.random((B, S, S, 3)), jnp.float32)
-  flat = jnp.zeros((B, S, S))
-  batch = Batch(image=image, mask=flat, barrier=flat, index=jnp.arange(B), valid=jnp.ones(B, bool))
   chosen = jnp.array([2, 0, 3])
 
-  def call(vertices, flow_map, *, early, cameras=prediction.cameras, **options):
-    return draw(
+  def call(
+    vertices, flow_map, *, early, cameras=prediction.cameras, parts=None, flow="free", **weights
+  ):
+    return render_hypotheses(
       vertices,
       cameras,
-      chosen % cameras.shape[1] if early else None,
-      flow_map,
-      batch,
-      choose=lambda alpha: chosen,
-      topology=topology,
-      settings=SETTINGS,
-      image_size=S,
-      **options,
+      chosen % cameras.shape[1] if early else lambda alpha: chosen,
+      flow_map=flow_map,
+      image=image,
+      part_texels=parts,
+      spec=ObjectiveSpec(
+        topology=topology, weights=LossConfig(**weights), render=SETTINGS, flow=flow
+      ),
     )
 
   return call, vertices, prediction, chosen
 
 
 @pytest.mark.parametrize("early", [True, False])
-def test_every_hypothesis_is_drawn_where_it_belongs(case, topology, early):
+def test_every_hypothesis_is_rendered_where_it_belongs(case, topology, early):
   call, vertices, prediction, chosen = case
-  drawing = call(vertices, prediction.flow_map, early=early)
+  renders = call(vertices, prediction.flow_map, early=early)
   faces = project_faces(vertices, prediction.cameras, topology)
-  expected = soft_silhouette(faces, image_size=S, sigma=SETTINGS.sigma, dist_eps=SETTINGS.dist_eps)
-  np.testing.assert_allclose(drawing.alpha, expected, atol=1e-6)
+  expected = SETTINGS.soft_silhouette(faces)
+  np.testing.assert_allclose(renders.alpha, expected, atol=1e-6)
   np.testing.assert_allclose(
-    drawing.fragments.rgba[..., -1], choose_rows(expected, chosen), atol=1e-6
+    renders.fragments.rgba[..., -1], choose_rows(expected, chosen), atol=1e-6
   )
 
 
-def test_both_ways_give_the_same_picture_and_gradients(case, rng):
+def test_both_ways_give_the_same_image_and_gradients(case, rng):
   call, vertices, prediction, _ = case
   on_alpha = jnp.asarray(rng.standard_normal((B, K, S, S)), jnp.float32)
   on_color = jnp.asarray(rng.standard_normal((B, S, S, 3)), jnp.float32)
 
   def total(vertices, flow_map, early):
-    drawing = call(vertices, flow_map, early=early)
-    pictures = jnp.sum(on_color * drawing.fragments.rgba[..., :3])
-    return jnp.sum(on_alpha * drawing.alpha) + pictures, drawing.fragments.rgba
+    renders = call(vertices, flow_map, early=early)
+    images = jnp.sum(on_color * renders.fragments.rgba[..., :3])
+    return jnp.sum(on_alpha * renders.alpha) + images, renders.fragments.rgba
 
   both = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)
   results = [both(vertices, prediction.flow_map, early) for early in (True, False)]
@@ -80,13 +80,13 @@ def test_both_ways_give_the_same_picture_and_gradients(case, rng):
 
 
 @pytest.mark.parametrize("early", [True, False])
-def test_colour_teaches_the_flow_and_parts_the_shape_alone(case, rng, topology, early):
+def test_colour_backpropagates_to_the_flow_and_parts_to_the_shape_alone(case, rng, topology, early):
   call, vertices, prediction, _ = case
   parts = jnp.asarray(rng.random((topology.num_faces, 9, 2)), jnp.float32)
 
   def total(vertices, cameras, flow_map, channels):
-    drawing = call(vertices, flow_map, cameras=cameras, early=early, parts=parts)
-    return jnp.sum(drawing.fragments.rgba[..., channels] ** 2)
+    renders = call(vertices, flow_map, cameras=cameras, early=early, parts=parts)
+    return jnp.sum(renders.fragments.rgba[..., channels] ** 2)
 
   gradients = jax.grad(total, argnums=(0, 1, 2))
   arguments = (vertices, prediction.cameras, prediction.flow_map)
@@ -113,17 +113,17 @@ def test_a_single_hypothesis_is_rasterized_once(case, topology):
   alone = loops(lambda f: rasterize(f, texels, image_size=S, sigma=1e-3), faces)
   assert alone > 0
 
-  def drawn(v):
+  def render(v):
     return call(v, prediction.flow_map, cameras=one, early=True).fragments.rgba
 
-  assert loops(drawn, vertices) == alone
+  assert loops(render, vertices) == alone
 
 
 @pytest.mark.parametrize("early", [True, False])
 def test_colours_of_every_hypothesis_are_the_chosen_ones_where_it_is_chosen(case, rng, early):
   call, vertices, prediction, chosen = case
   one = call(vertices, prediction.flow_map, early=True)
-  every = call(vertices, prediction.flow_map, early=early, every_color=True)
+  every = call(vertices, prediction.flow_map, early=early, texture_cameras="all")
   assert one.colors is None and every.colors.shape == (B, K, S, S, 3)
   np.testing.assert_allclose(every.alpha, one.alpha, atol=1e-6)
   for got, expected in zip(every.fragments, one.fragments, strict=True):
@@ -134,19 +134,24 @@ def test_colours_of_every_hypothesis_are_the_chosen_ones_where_it_is_chosen(case
 
 
 @pytest.mark.parametrize("early", [True, False])
-def test_a_flow_from_the_camera_starts_where_the_chosen_hypothesis_sees(case, topology, early):
+def test_a_projected_flow_starts_at_the_chosen_hypothesis(case, topology, early):
   call, vertices, prediction, chosen = case
   camera = choose_rows(prediction.cameras, chosen)
   residual = prediction.flow_map * 0.1
   seen = camera_flow(vertices, camera, topology, uv_height=residual.shape[1])
-  drawing = call(vertices, residual, early=early, flow="projected")
+  renders = call(vertices, residual, early=early, flow="projected")
   expected = call(vertices, seen + residual, early=early)
-  for found, wanted in zip(*map(jax.tree.leaves, (vars(drawing), vars(expected))), strict=True):
+  for found, wanted in zip(*map(jax.tree.leaves, (vars(renders), vars(expected))), strict=True):
     np.testing.assert_allclose(found, wanted, atol=1e-6)
-  assert np.abs(drawing.flow - call(vertices, residual, early=early).flow).max() > 0.1
+  assert np.abs(renders.flow - call(vertices, residual, early=early).flow).max() > 0.1
 
 
-def test_a_flow_from_the_camera_needs_one_camera(case):
+def test_a_projected_flow_needs_one_camera(case):
   call, vertices, prediction, _ = case
-  with pytest.raises(ValueError, match="every_color"):
-    call(vertices, prediction.flow_map, early=False, flow="projected", every_color=True)
+  with pytest.raises(ValueError, match="texture_cameras"):
+    call(vertices, prediction.flow_map, early=False, flow="projected", texture_cameras="all")
+
+
+def test_pooling_takes_means_of_blocks():
+  image = jnp.arange(16.0).reshape(1, 4, 4)
+  np.testing.assert_allclose(average_pool(image, 2)[0], [[2.5, 4.5], [10.5, 12.5]])
