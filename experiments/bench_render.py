@@ -16,8 +16,9 @@ from typing import Any
 
 from absl import flags
 
-from experiments import launch
+from umr_jax.errors import UsageError
 from umr_jax.files import write_text
+from umr_jax.launch import launch
 from umr_jax.render import benchmark, peers
 
 _SIZES = flags.DEFINE_list("image_sizes", ["64", "128", "256"], "Pixels a side.")
@@ -37,7 +38,7 @@ _WORKDIR = flags.DEFINE_string("workdir", "", "Where bench_render.jsonl is writt
 def main() -> list[dict[str, Any]] | None:
   """Runs the cases that the flags name."""
   if _PEER.value and importlib.util.find_spec(_PEER.value) is None:
-    raise launch.UsageError(f"--peer={_PEER.value}: it is not installed here")
+    raise UsageError(f"--peer={_PEER.value}: it is not installed here")
   chosen = benchmark.cases(
     image_sizes=[int(value) for value in _SIZES.value],
     faces=[int(value) for value in _FACES.value],
@@ -64,4 +65,4 @@ def main() -> list[dict[str, Any]] | None:
 
 
 if __name__ == "__main__":
-  launch.launch(main)
+  launch(main)

@@ -14,8 +14,8 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from experiments import launch
 from umr_jax.geometry.icosphere import icosphere
+from umr_jax.launch import launch
 from umr_jax.render import fitting, render_mesh
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/fit_silhouettes", "Where the picture is written.")
@@ -60,4 +60,4 @@ def main() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-  launch.launch(main)
+  launch(main)

@@ -14,8 +14,8 @@ from typing import Any
 import tqdm
 from absl import flags
 
-from experiments import launch
 from umr_jax.files import write_text
+from umr_jax.launch import launch
 from umr_jax.render import fuzz
 
 _SETS = flags.DEFINE_integer("sets", 100_000, "Triangle sets to draw.", lower_bound=1)
@@ -46,4 +46,4 @@ def main() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-  launch.launch(main)
+  launch(main)

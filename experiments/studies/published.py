@@ -8,13 +8,14 @@ Kulkarni et al. 2019 (CSM).
 
 from typing import NamedTuple
 
+from umr_jax.config.presets import CATEGORIES
+
 # Seconds for one image, on a V100.
 SECONDS_PER_IMAGE = 0.022
 # What can be reproduced, and the preset that does it.
 DATASETS = {
-  **{name: name for name in ("cub", "car", "motorbike", "horse", "cow", "zebra", "penguin")},
-  # Its cameras are found with parts alone.
-  "planes": "discovered_planes",
+  **{name: f"paper:{name}" for name in CATEGORIES},
+  "planes": "planes",
   "synthetic": "quickstart",
 }
 METRICS = ("mask_iou", "kt_camera_pck", "kt_flow_pck", "apk", "iou_3d")

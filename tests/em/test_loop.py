@@ -62,7 +62,7 @@ def test_a_finished_loop_is_forgotten(tmp_path):
   [
     ({}, {}, True),
     ({"camera_pose": "upright"}, {}, False),
-    ({}, {"align_to_vertical": False}, False),
+    ({"camera_spread": False}, {}, False),
     ({}, {"restart": False, "hypotheses": (2, 2)}, False),
   ],
 )
@@ -86,8 +86,9 @@ def test_the_template_stands_up_for_a_new_network_alone(tmp_path, monkeypatch, m
 
 
 @pytest.mark.slow
-def test_a_volume_is_template_and_first_bank(tmp_path):
-  config = with_geometry(tiny_config(tmp_path), init="visual_hull", hull_turns=1)
+def test_a_volume_is_template_and_first_bank(tmp_path, monkeypatch):
+  monkeypatch.setattr(GeometryConfig, "hull_turns", 1)
+  config = with_geometry(tiny_config(tmp_path), init="visual_hull")
   topology = build_topology_from(config)
   split = load_dataset(config.data).splits["train"]
   with jax.numpy_dtype_promotion("standard"):

@@ -1,5 +1,7 @@
 """draw: every hypothesis, and one textured, known before the silhouettes or after them."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,16 @@ from umr_jax.render import rasterize, soft_silhouette
 from umr_jax.types import Batch, Prediction
 
 B, K, S = 3, 4, 24
-SETTINGS = RenderConfig(sigma=1e-3, gamma=1e-2)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SoftDepth(RenderConfig):
+  """Neighbouring depths mix."""
+
+  gamma: float = 1e-2
+
+
+SETTINGS = SoftDepth(sigma=1e-3, dist_eps=1e-4, antialias=1)
 
 
 @pytest.fixture

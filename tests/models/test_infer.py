@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from umr_jax.config.settings import Config, GeometryConfig, ModelConfig
+from tests.tiny import plain
 from umr_jax.models.assemble import finer_flow
 from umr_jax.models.clamped_flow import move_inside
 from umr_jax.models.infer import build_net, build_topology_from, fine_flow, make_infer
@@ -15,9 +15,8 @@ from umr_jax.models.initialize import initialize
 from umr_jax.models.projected_flow import camera_flow
 from umr_jax.types import Template
 
-CONFIG = Config(
-  geometry=GeometryConfig(level=1, texels_per_side=2, uv_height=16),
-  model=ModelConfig(encoder_width=8, feature_size=20, code_size=12),
+CONFIG = plain(
+  geometry={"level": 1, "texels_per_side": 2, "uv_height": 16}, model={"encoder_width": 8}
 )
 
 

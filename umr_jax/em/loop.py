@@ -100,7 +100,7 @@ class EMLoop:
   ) -> tuple[TrainState, EMState]:
     """The states with which a round begins: its network may be a new one."""
     free = self.config.model.camera_pose == "free"
-    if self.config.em.restart and self.config.em.align_to_vertical and free:
+    if self.config.em.restart and self.config.model.camera_spread and free:
       em_state = parallel.of_first_host(
         stood_up(em_state, align_to_vertical(self._rotations(train_state, em_state, index - 1)))
       )

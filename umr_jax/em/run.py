@@ -11,8 +11,9 @@ from typing import Any
 import jax
 from absl import logging
 
+from umr_jax.config.build import differences, from_saved
 from umr_jax.config.checks import check_trainable
-from umr_jax.config.settings import Config, differences, from_dict, to_dict
+from umr_jax.config.settings import Config, to_dict
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, load_dataset, shown_split
 from umr_jax.em.loop import EMLoop
@@ -133,7 +134,7 @@ def evaluate_workdir(
     FileNotFoundError: if there is no checkpoint in the work directory.
   """
   snapshot = read_checkpoint(workdir)
-  config = with_steps(from_dict(snapshot.config), refine_steps)
+  config = with_steps(from_saved(snapshot.config), refine_steps)
   dataset = dataset or load_dataset(config.data)
   infer, topology = reconstructor(config, snapshot.em_state, step=snapshot.step)
   evaluation = evaluate(
@@ -169,7 +170,7 @@ def final_evaluation(workdir: pathlib.Path) -> dict[str, Any]:
     FileNotFoundError: if there is no checkpoint in the work directory.
   """
   snapshot = read_checkpoint(workdir)
-  config = from_dict(snapshot.config)
+  config = from_saved(snapshot.config)
   dataset = load_dataset(config.data)
   split = shown_split(dataset)
   path = workdir / "evaluation.json"
@@ -191,7 +192,7 @@ def references_workdir(workdir: pathlib.Path, *, split: str) -> dict[str, Any]:
   Returns:
     A report for each reference; see `eval.references.references`.
   """
-  config = from_dict(read_checkpoint(workdir).config)
+  config = from_saved(read_checkpoint(workdir).config)
   found = references(
     load_dataset(config.data),
     topology=build_topology_from(config),

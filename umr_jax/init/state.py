@@ -42,7 +42,7 @@ def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
   profile = mean_profile(maps[:: 1 + (len(maps) - 1) // _PROFILE_IMAGES])
   half = inflate(profile[..., 0], topology, width=geometry.init_width)
   em_state = bare_em_state(half)
-  if geometry.init_parts:
+  if config.init_parts:
     canonical_uv = first_canonical_uv(
       profile[..., 1:], half, topology, uv_height=geometry.uv_height
     )
@@ -92,7 +92,7 @@ def _maps(config: Config, split: Split, *, limit: int) -> np.ndarray:
         batch_size=config.train.batch_size,
         image_size=_SIZE,
         padding=config.data.padding,
-        parts=config.geometry.init_parts,
+        parts=config.init_parts,
       )
     ]
   )

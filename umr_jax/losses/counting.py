@@ -31,9 +31,7 @@ def weigh_hypotheses(
   """
   if not weights.camera_temperature:
     return jax.nn.softmax(logits, axis=-1)
-  return responsibilities(
-    values, logits, temperature=weights.camera_temperature, prior=weights.camera_prior
-  )
+  return responsibilities(values, logits, temperature=weights.camera_temperature, prior=1.0)
 
 
 def term_weights(

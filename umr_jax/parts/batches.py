@@ -21,7 +21,7 @@ def part_batches(
   """Batches without end; every epoch shows each image once, in another order."""
   count, size = images.shape[0], images.shape[1] // STRIDE
   small = masks.reshape(count, size, STRIDE, size, STRIDE).mean(axis=(2, 4), dtype=np.float32)
-  maps = None if targets is None or not settings.supervision else _resized(targets, size)
+  maps = None if targets is None else _resized(targets, size)
   rng = np.random.default_rng(settings.seed)
   batch_size, order = min(settings.batch_size, count), np.zeros(0, np.int32)
   while True:

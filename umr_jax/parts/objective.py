@@ -1,13 +1,14 @@
 """What one step of the part network minimises."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from umr_jax.config.settings import PartWeights
 from umr_jax.parts.concentration import concentration_loss
 from umr_jax.parts.equivariance import equivariance_loss, landmark_loss
 from umr_jax.parts.semantic_basis import orthonormality_loss, semantic_loss
@@ -28,17 +29,6 @@ class PartBatch:
   index: Int[Any, "B"]
   targets: Float[Any, "B h h P1"] | None = None
   features: Float[Any, "B f f C"] | None = None
-
-
-class PartWeights(NamedTuple):
-  """Of the terms beside the silhouette's, which is 1; those that are zero are not computed."""
-
-  supervision: float = 0.0
-  concentration: float = 0.0
-  equivariance: float = 0.0
-  landmark: float = 0.0
-  semantic: float = 0.0
-  orthonormality: float = 0.0
 
 
 def part_objective(

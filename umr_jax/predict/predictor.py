@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from umr_jax.config.settings import from_dict
+from umr_jax.config.build import from_saved
 from umr_jax.data.example import Example
 from umr_jax.data.transforms import crop, square_box
 from umr_jax.geometry import camera as camera_lib
@@ -48,7 +48,7 @@ class Predictor:
     """
     if batch_size < 1:
       raise ValueError(f"batch_size is {batch_size}; expected at least 1")
-    self.config = with_steps(from_dict(snapshot.config), refine_steps)
+    self.config = with_steps(from_saved(snapshot.config), refine_steps)
     self.step = int(snapshot.step)
     self.batch_size = batch_size
     em_state = snapshot.em_state
