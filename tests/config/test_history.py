@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 
-from tests.tiny import PLAIN
 from umr_jax.config import history
 from umr_jax.config.build import changes, differences, from_dict, from_saved
 from umr_jax.config.settings import Config, flatten, to_dict
