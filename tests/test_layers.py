@@ -13,6 +13,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 # The rooms, and beside each the rooms it may import, besides itself and the base. Every room is
 # below those that name it, so there is no circle.
 BASE = ("checking", "types", "errors", "files", "random")
+# Files beside the rooms that only programs import, and the programs.
+PROGRAMS = ("launch", "cli", "experiments")
 CORE = (*BASE, "config", "geometry")
 NETWORK = (*CORE, "render", "models", "losses")
 SERVING = ("data", "predict", "eval", "viz")
@@ -23,6 +25,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
   "render": (*BASE, "geometry"),
   "models": CORE,
   "losses": (*CORE, "render", "models"),
+  "launch": (*BASE, "config"),
   # The loading of data knows no model, ...
   "data": CORE,
   # ... what serves a trained model knows no training, ...
@@ -34,7 +37,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
   "parts": (*NETWORK, "data", "train"),
   "init": (*NETWORK, "data", "train", "parts"),
   "em": (*NETWORK, *SERVING, "train", "parts", "init"),
-  "experiments": (*NETWORK, *SERVING, "train", "parts", "init", "em"),
+  "cli": (*BASE, "config", "launch", *SERVING, "train", "parts", "init", "em"),
+  "experiments": (*NETWORK, *SERVING, "train", "parts", "init", "em", "launch", "cli"),
 }
 # What the renderer may load, besides the standard library and its own layers.
 RENDER_ROOTS = {"jax", "numpy", "jaxtyping", "beartype"}
@@ -131,7 +135,7 @@ def test_the_rooms_have_an_order_without_circles():
 def test_there_are_at_most_fourteen_rooms_and_no_room_within_a_room():
   folders = {path.parent.relative_to(ROOT / "umr_jax") for path in ROOT.glob("umr_jax/**/*.py")}
   rooms = {folder.as_posix() for folder in folders} - {"."}
-  assert rooms == set(ROOMS) - {*BASE, "experiments"}
+  assert rooms == set(ROOMS) - {*BASE, *PROGRAMS}
   assert len(rooms) <= 14
 
 

@@ -124,7 +124,7 @@ def complete_config(cache):
 
   return dataclasses.replace(
     config,
-    geometry=change("geometry", init="silhouettes", init_parts=True),
+    geometry=change("geometry", init="silhouettes"),
     loss=change(
       "loss",
       part_probability=5.0,

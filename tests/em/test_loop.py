@@ -75,7 +75,7 @@ def opening(config, em_state, index):
   [
     ({}, {}, (Event.ALIGN, Event.NEW_NETWORK)),
     ({"camera_pose": "upright"}, {}, (Event.NEW_NETWORK,)),
-    ({}, {"align_to_vertical": False}, (Event.NEW_NETWORK,)),
+    ({"camera_spread": False}, {}, (Event.NEW_NETWORK,)),
     ({}, {"restart": False, "hypotheses": (2, 2)}, ()),
   ],
 )
@@ -162,8 +162,9 @@ def test_the_hull_draws_from_a_stream_of_its_own(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_volume_is_template_and_first_bank(tmp_path):
-  config = with_geometry(tiny_config(tmp_path), init="visual_hull", hull_turns=1)
+def test_a_volume_is_template_and_first_bank(tmp_path, monkeypatch):
+  monkeypatch.setattr(GeometryConfig, "hull_turns", 1)
+  config = with_geometry(tiny_config(tmp_path), init="visual_hull")
   topology = build_topology_from(config)
   split = load_dataset(config.data).splits["train"]
   with jax.numpy_dtype_promotion("standard"):

@@ -18,7 +18,8 @@ import jax
 import numpy as np
 from absl import logging
 
-from umr_jax.config.settings import Config, from_dict
+from umr_jax.config.build import from_saved
+from umr_jax.config.settings import Config
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, load_dataset
 from umr_jax.data.part_store import PartStore, from_bytes, read_store, to_bytes
@@ -77,7 +78,7 @@ def improve(
     ValueError: if the run knows no parts, or only such as must not be replaced.
   """
   snapshot = read_checkpoint(workdir)
-  base = from_dict(snapshot.config)
+  base = from_saved(snapshot.config)
   if snapshot.em_state.canonical_uv is None:
     raise ValueError(
       f"the run in {workdir} knows no parts: train it with loss.part_vertices or "

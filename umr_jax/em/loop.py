@@ -82,7 +82,9 @@ class EMLoop:
     """
     em, log = self.config.em, self.config.log
     new_network = index > 0 and em.restart
-    align = new_network and em.align_to_vertical and self.config.model.camera_pose == "free"
+    align = (
+      new_network and self.config.model.camera_spread and self.config.model.camera_pose == "free"
+    )
     due = {
       Event.ALIGN: align,
       Event.NEW_NETWORK: new_network,

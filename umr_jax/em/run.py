@@ -11,8 +11,9 @@ from typing import Any
 import jax
 from absl import logging
 
+from umr_jax.config.build import differences, from_saved
 from umr_jax.config.checks import check_trainable
-from umr_jax.config.settings import Config, differences, from_dict, to_dict
+from umr_jax.config.settings import Config, to_dict
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, evaluation_split, load_dataset
 from umr_jax.data.transforms import CropSpec
@@ -168,7 +169,7 @@ def final_evaluation(workdir: pathlib.Path) -> dict[str, Any]:
     FileNotFoundError: if there is no checkpoint in the work directory.
   """
   snapshot = read_checkpoint(workdir)
-  config = from_dict(snapshot.config)
+  config = from_saved(snapshot.config)
   dataset = load_dataset(config.data)
   split = evaluation_split(dataset)
   path = workdir / "evaluation.json"
@@ -190,7 +191,7 @@ def references_workdir(workdir: pathlib.Path, *, split: str) -> dict[str, Any]:
   Returns:
     A report for each reference; see `eval.references.references`.
   """
-  config = from_dict(read_checkpoint(workdir).config)
+  config = from_saved(read_checkpoint(workdir).config)
   found = references(
     load_dataset(config.data), build_topology_from(config), split, _protocol(config)
   )

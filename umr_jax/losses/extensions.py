@@ -77,9 +77,7 @@ class Extended:
     losses = mask_losses
     if parts is not None and parts.vertex_losses is not None:
       losses += weights.part_vertices * parts.vertex_losses / max(weights.mask, 1e-6)
-    return responsibilities(
-      losses, self.logits, temperature=weights.camera_temperature, prior=weights.camera_prior
-    )
+    return responsibilities(losses, self.logits, temperature=weights.camera_temperature, prior=1.0)
 
 
 def extend(

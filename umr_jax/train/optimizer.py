@@ -9,9 +9,10 @@ from umr_jax.config.settings import TrainConfig
 def learning_rate(config: TrainConfig, *, steps: int) -> optax.Schedule:
   """The learning rate as a function of the steps taken since the network was new.
 
-  `halving` is the paper's: a factor 0.5 every `halving_steps` (supplementary 2.3). `inverse` is the
-  released code's rate / (1 + 5e-4 i). `cosine` falls to 1% at `steps`. All are multiplied by a
-  linear warm-up over `warmup_steps`.
+  `inverse`, the default, is the released code's rate / (1 + 5e-4 i), which has halved after 2000
+  steps. `halving` takes the paper's "a factor of 0.5 every 2000 iterations" (supplementary 2.3) as
+  geometric decay, which leaves nothing to learn after about 14,000 steps. `cosine` falls to 1% at
+  `steps`. All are multiplied by a linear warm-up over `warmup_steps`.
 
   Args:
     config: the rate, the schedule's name and its lengths.

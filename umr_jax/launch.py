@@ -1,9 +1,6 @@
-"""What every launcher shares: flags in, exit code out."""
+"""What every command shares: flags in, one sentence and an exit code out."""
 
-import ast
 import hashlib
-import importlib
-import importlib.resources
 import json
 import os
 import pathlib
@@ -15,64 +12,37 @@ from typing import Any
 
 import jax
 from absl import app, flags, logging
+from ml_collections import config_flags
 
-from umr_jax.config.settings import Config, from_dict
-from umr_jax.errors import Preempted
-from umr_jax.train.metrics import NonFiniteError
+from umr_jax.config.build import from_dict
+from umr_jax.config.presets import DEFAULT_PRESET, PRESETS, config_file, preset_names
+from umr_jax.config.settings import Config
+from umr_jax.errors import NonFiniteError, Preempted, UsageError
 
-DEFAULT_PRESET = "quickstart"
 EXIT_ERROR, EXIT_USAGE, EXIT_PREEMPTED = 1, 2, 75
 
 
-class UsageError(Exception):
-  """A command line that cannot be meant."""
+def define_config() -> flags.FlagHolder:
+  """The flag `--config`: a preset or a file, whose settings `--config.GROUP.NAME=VALUE` changes."""
+  names = ", ".join(PRESETS)
+  return config_flags.DEFINE_config_file(
+    "config", None, f"A preset ({names}; the last two with :CATEGORY, such as :cub) or a file."
+  )
 
 
-def preset_names() -> list[str]:
-  """The names that `--config` takes besides a file."""
-  folder = importlib.resources.files("experiments") / "configs"
-  names = (pathlib.Path(entry.name) for entry in folder.iterdir())
-  return sorted(n.stem for n in names if n.suffix == ".py" and not n.stem.startswith("_"))
-
-
-def config_path(name: str) -> str:
-  """A preset's file, or the file itself.
+def given_config() -> Config:
+  """The configuration that the flags describe.
 
   Raises:
-    UsageError: if it is neither.
+    ValueError: if it cannot run.
   """
-  if name in preset_names():
-    return str(importlib.resources.files("experiments") / "configs" / f"{name}.py")
-  if not pathlib.Path(name).is_file():
-    raise UsageError(
-      f"--config={name} is neither a file nor a preset; the presets are {', '.join(preset_names())}"
-    )
-  return name
+  return from_dict(dict(flags.FLAGS.config.to_dict()))
 
 
-def config_of(preset: str, changes: Sequence[str]) -> Config:
-  """A preset's configuration, with changes of the form GROUP.NAME=VALUE.
-
-  Raises:
-    UsageError: for a change that names no setting.
-    ValueError: for one that does not fit.
-  """
-  module = importlib.import_module(f"experiments.configs.{preset}")
-  settings = module.get_config().to_dict()
-  for change in changes:
-    name, equals, text = change.partition("=")
-    *groups, last = name.split(".")
-    group = settings
-    for key in groups:
-      group = group.get(key) if isinstance(group, dict) else None
-    known = isinstance(group, dict) and last in group and not isinstance(group[last], dict)
-    if not equals or not known:
-      raise UsageError(f"--set={change}: expected GROUP.NAME=VALUE of a known setting")
-    try:
-      group[last] = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-      group[last] = text  # a word or a path
-  return from_dict(settings)
+def config_name() -> str:
+  """What the configuration is called: a preset, its category after a dash, or a file's name."""
+  path, _, name = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+  return name.replace(":", "-") if name in preset_names() else pathlib.Path(path).stem
 
 
 def _with_preset_paths(argv: Sequence[str]) -> list[str]:
@@ -82,13 +52,13 @@ def _with_preset_paths(argv: Sequence[str]) -> list[str]:
   if "config" in flags.FLAGS and not given:
     # Before the overrides of its settings. As the flag's default it would be read when the flag is
     # defined, with the overrides, where nobody can tell a wrong one in a sentence.
-    return [new[0], f"--config={config_path(DEFAULT_PRESET)}", *new[1:]]
+    return [new[0], f"--config={config_file(DEFAULT_PRESET)}", *new[1:]]
   for i, word in enumerate(argv):
     for flag in ("--config=", "-config="):
       if word.startswith(flag):
-        new[i] = flag + config_path(word[len(flag) :])
+        new[i] = flag + config_file(word[len(flag) :])
     if word in ("--config", "-config") and i + 1 < len(argv):
-      new[i + 1] = config_path(argv[i + 1])
+      new[i + 1] = config_file(argv[i + 1])
   return new
 
 
@@ -134,20 +104,28 @@ def _keep_compiled() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-def launch(main: Callable[[], Any]) -> None:
+def launch(
+  main: Callable[[], Any], *, doc: str | None = None, program_flags: Sequence[str] = ()
+) -> None:
   """Parses the flags, runs `main`, prints its result under --json, and exits with the right code.
 
   A program that has printed its own lines of JSON returns None.
 
   0 is success, 1 an error that has been told in a sentence, 2 a wrong command line, 75 a run that
   was interrupted and saved itself.
+
+  Args:
+    main: takes what it needs from the flags; what it returns goes to JSON.
+    doc: the text of --help; default the program's own.
+    program_flags: names of flags that are not defined in the program's own file.
   """
   flags.DEFINE_bool("json", False, "Print the result as one line of JSON on standard output.")
   # A flag is part of a program's --help where its main module has it.
-  flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["json"])
+  for name in (*program_flags, "json"):
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
   if {"--help", "-help", "-h"} & set(sys.argv[1:]):
     # absl's own --help lists every library's flags, too, and exits with 1.
-    text = sys.modules["__main__"].__doc__ or ""
+    text = doc or sys.modules["__main__"].__doc__ or ""
     sys.stdout.write(f"{text}\nflags:\n{flags.FLAGS.main_module_help()}\n")
     sys.exit(0)
   # config_flags reads overrides from sys.argv itself.
@@ -155,21 +133,21 @@ def launch(main: Callable[[], Any]) -> None:
     sys.argv[:] = _with_preset_paths(sys.argv)
   except UsageError as error:
     _stop(str(error), EXIT_USAGE)
+  app.run(lambda argv: _guarded(main), flags_parser=_parse)
 
-  def guarded(argv: Sequence[str]) -> None:
-    del argv
-    logging.set_verbosity(logging.INFO)
-    _keep_compiled()
-    try:
-      result = main()
-    except Preempted as stop:
-      _stop(str(stop), EXIT_PREEMPTED)
-    except UsageError as error:
-      _stop(str(error), EXIT_USAGE)
-    except (ValueError, OSError, NonFiniteError) as error:
-      logging.debug("Where it happened", exc_info=True)
-      _stop(str(error), EXIT_ERROR)
-    if flags.FLAGS.json and result is not None:
-      sys.stdout.write(json.dumps(result) + "\n")
 
-  app.run(guarded, flags_parser=_parse)
+def _guarded(main: Callable[[], Any]) -> None:
+  """Runs a program whose flags are parsed, and turns what it raises into an exit code."""
+  logging.set_verbosity(logging.INFO)
+  _keep_compiled()
+  try:
+    result = main()
+  except Preempted as stop:
+    _stop(str(stop), EXIT_PREEMPTED)
+  except UsageError as error:
+    _stop(str(error), EXIT_USAGE)
+  except (ValueError, OSError, NonFiniteError) as error:
+    logging.debug("Where it happened", exc_info=True)
+    _stop(str(error), EXIT_ERROR)
+  if flags.FLAGS.json and result is not None:
+    sys.stdout.write(json.dumps(result) + "\n")
