@@ -8,7 +8,7 @@ import pytest
 from umr_jax.config.settings import LossConfig
 from umr_jax.losses.renders import average_pool, choose_rows, project_faces, render_hypotheses
 from umr_jax.losses.spec import ObjectiveSpec
-from umr_jax.models.projected_flow import camera_flow
+from umr_jax.models.flow import camera_flow
 from umr_jax.render import RenderSettings, rasterize
 from umr_jax.types import Prediction
 

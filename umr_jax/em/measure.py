@@ -1,7 +1,6 @@
 """What the M-step wants to know of an image: how well it is explained, and what it would add."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +14,8 @@ from umr_jax.losses.mask import soft_iou
 from umr_jax.losses.renders import average_pool
 from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.models.assemble import face_flow, sample_texels, uv_texture
-from umr_jax.models.infer import Infer
-from umr_jax.types import Array, Batch, Template, Topology
+from umr_jax.models.infer import infer
+from umr_jax.types import Array, Batch, Model, Topology
 
 
 @struct.dataclass
@@ -32,12 +31,10 @@ class Measurement:
   uv_parts: Float[Array, "B Hu Wu P1"] | None  # part map pulled back to the UV map
 
 
-# measure(params, batch_stats, template, batch)
-Measure = Callable[..., Measurement]
+Measure = Callable[[Model, Batch], Measurement]
 
 
 def make_measure(
-  infer: Infer,
   *,
   objective: ObjectiveSpec,
   uv_height: int,
@@ -46,22 +43,22 @@ def make_measure(
   """The measurement of a batch, as a pure function; no augmentation, no noise, one camera.
 
   Args:
-    infer: `models.infer.make_infer`'s function; evaluation BatchNorm, z = mu, most probable camera.
     objective: the training's mesh, renders and distance of a textured render from the image.
     uv_height: rows of the maps that parts are pulled back to.
     uv_projection: where a point of the UV map looks for its part: where its "flow" says, as in the
       paper, or where the "camera" sees it, if it does.
 
   Returns:
-    `measure(params, batch_stats, template, batch) -> Measurement`.
+    `measure(model, batch) -> Measurement`, by `models.infer.infer`: evaluation BatchNorm, z = mu,
+    most probable camera.
 
   Source: Li et al. 2020, equation 1 (the pull-back of parts) and supplementary 2.1 (the scores).
   """
 
   topology, render = objective.topology, objective.render
 
-  def measure(params: Any, batch_stats: Any, template: Template, batch: Batch) -> Measurement:
-    inferred = infer(params, batch_stats, template, batch.image)
+  def measure(model: Model, batch: Batch) -> Measurement:
+    inferred = infer(model, batch.image)
     projected = camera.project(inferred.vertices, inferred.camera)
     faces = camera.face_vertices(projected, topology.faces)
     texels = sample_texels(batch.image, face_flow(inferred.flow_map, topology))
@@ -78,7 +75,6 @@ def make_measure(
         parts = uv_texture(batch.parts, inferred.flow_map)
     alpha = rgba[..., 3]
     image, mask = (average_pool(x, objective.image_size) for x in (batch.image, batch.mask))
-    half = template.half_vertices.shape[0]
     return Measurement(
       index=batch.index,
       valid=batch.valid,
@@ -87,7 +83,7 @@ def make_measure(
         rendered=rgba[..., :3], alpha=alpha, image=image, mask=mask
       ),
       silhouette=alpha,
-      half_offsets=inferred.vertices[:, :half] - template.half_vertices[None],
+      half_offsets=inferred.half_offsets,
       uv_parts=parts,
     )
 

@@ -12,7 +12,7 @@ from umr_jax.geometry import camera
 from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.losses.texture import texture_cycle_loss
 from umr_jax.models.assemble import expand_rows, row_flow, sample_texels
-from umr_jax.models.projected_flow import camera_flow
+from umr_jax.models.flow import camera_flow
 from umr_jax.render import Fragments
 from umr_jax.types import Topology, checked
 

@@ -28,6 +28,7 @@ def new_train_state(
   optimizer: optax.GradientTransformation,
   *,
   step: int,
+  frozen: Any = None,
   discriminator: Any = None,
 ) -> TrainState:
   """The state of a network that has not been trained yet, at a step of the run."""
@@ -37,6 +38,7 @@ def new_train_state(
     batch_stats=batch_stats,
     opt_state=optimizer.init(_trained(params, discriminator or {})),
     discriminator=discriminator or {},
+    frozen=frozen or {},
   )
 
 
@@ -78,7 +80,7 @@ def make_train_step(
     batch, images = augmented(batch, augment_key, augment)
     noise = latent_noise(batch.index, latent_key, size=net.code_size) if net.sample_code else None
     prediction, updates = net.apply(
-      {"params": params, "batch_stats": train_state.batch_stats},
+      {"params": params, **train_state.collections},
       images,
       train=True,
       noise=noise,
