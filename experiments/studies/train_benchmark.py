@@ -186,7 +186,8 @@ def _stages(
     variables = {"params": params, **stats}
     return net.apply(variables, batch.image, train=True, noise=noise, mutable=["batch_stats"])[0]
 
-  rendered, losses = _rendered(config, topology), _losses(config, topology)
+  spec = ObjectiveSpec.from_config(config, topology)
+  rendered, losses = _rendered(spec), _losses(spec)
   forward, render_forward = jax.jit(predict), jax.jit(rendered)
   backward = jax.jit(jax.grad(lambda *inputs: _sum_of_squares(predict(*inputs))))
   render_backward, loss_backward = jax.jit(jax.grad(rendered)), jax.jit(jax.grad(losses))
@@ -206,21 +207,16 @@ def _sum_of_squares(tree: PyTree) -> jax.Array:
   return sum((jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)), jnp.float32(0.0))
 
 
-def _rendered(config: Config, topology: Topology) -> Callable[..., jax.Array]:
+def _rendered(spec: ObjectiveSpec) -> Callable[..., jax.Array]:
   """The sum of squares of all images that the losses render.
 
   It is a function of a prediction, the state of EM, the texels of parts, and a batch.
-
-  Args:
-    config: of the run.
-    topology: of the mesh.
   """
-  spec = ObjectiveSpec.from_config(config, topology)
 
   def rendered(
     prediction: Prediction, held: EMState, texels: jax.Array | None, batch: Batch
   ) -> jax.Array:
-    vertices = assemble_vertices(prediction.half_offsets, held.template, topology)
+    vertices = assemble_vertices(prediction.half_offsets, held.template, spec.topology)
     single = batch.target_camera is not None
     cameras = prediction.cameras[:, :1] if single else prediction.cameras
     renders = render_hypotheses(
@@ -237,17 +233,12 @@ def _rendered(config: Config, topology: Topology) -> Callable[..., jax.Array]:
   return rendered
 
 
-def _losses(config: Config, topology: Topology) -> Callable[..., jax.Array]:
+def _losses(spec: ObjectiveSpec) -> Callable[..., jax.Array]:
   """The objective.
 
   It is a function of a prediction, the state of EM, a batch, a key, and the discriminator's
   parameters.
-
-  Args:
-    config: of the run.
-    topology: of the mesh.
   """
-  spec = ObjectiveSpec.from_config(config, topology)
 
   def losses(
     prediction: Prediction, held: EMState, batch: Batch, key: PRNGKeyArray, discriminator: PyTree
