@@ -85,7 +85,9 @@ def test_the_wheel_holds_the_presets_and_nothing_foreign(wheel):
     "umr_jax",
     "experiments",
   }
-  assert all(name.endswith((".py", ".md")) or ".dist-info/" in name for name in names), (
+  templates = {path.name for path in (ROOT / "umr_jax" / "viz" / "templates").iterdir()}
+  assert {f"umr_jax/viz/templates/{name}" for name in templates} <= set(names)
+  assert all(name.endswith((".py", ".md", ".html")) or ".dist-info/" in name for name in names), (
     "only sources and what the package data list"
   )
 

@@ -1,4 +1,4 @@
-"""What each part of the method is worth: the same run without it, several seeds, one table.
+"""Ablations: the same run without one part of the method, over several seeds, in one table.
 
 Every row gets the same data, and the same steps unless it says so. A row's result is a file; rows
 that have one are not run again, so that a table may be made over days, and rows be added to it.
@@ -8,7 +8,6 @@ import gc
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 from absl import logging
@@ -25,18 +24,19 @@ from experiments.studies.figures import grids
 from umr_jax.config.settings import Config
 from umr_jax.em.improve_parts import improve
 from umr_jax.em.run import run
-from umr_jax.viz.panels import save_png
+from umr_jax.eval.summary import Report
+from umr_jax.viz.images import save_png
 
 SEEDS = (0, 1, 2)
 # The supplementary's figure 10.
-_PICTURED = ("nothing", "template", "semantics", "adversary")
+_SHOWN = ("nothing", "template", "semantics", "adversary")
 
 
 def ablate(study: Study, *, rows: Sequence[str] = tuple(ROWS), seeds: Sequence[int] = SEEDS) -> str:
-  """Runs what is missing, writes the table, and draws unseen views.
+  """Runs what is missing, writes the table, and an image of unseen views.
 
   Args:
-    study: what of, and where.
+    study: the table.
     rows: keys of `ROWS`, in the order in which they are run.
     seeds: of every row.
 
@@ -46,7 +46,7 @@ def ablate(study: Study, *, rows: Sequence[str] = tuple(ROWS), seeds: Sequence[i
   Raises:
     ValueError: if a finished row was made with other settings than it would have now.
   """
-  read_all(study)  # A row that does not belong to the table is told now, not after hours.
+  read_all(study)  # A row that does not belong to the table is an error now, not after hours.
   for seed in seeds:
     for name in rows:
       if str(seed) in read_results(study, name)["seeds"]:
@@ -54,12 +54,12 @@ def ablate(study: Study, *, rows: Sequence[str] = tuple(ROWS), seeds: Sequence[i
       logging.info("Row %s, seed %d.", name, seed)
       add_result(study, name, seed=seed, evaluation=_evaluation(study, name, seed))
       write_table(study)
-  _draw_unseen_views(study)
+  _write_unseen_views(study)
   return write_table(study)
 
 
-def _evaluation(study: Study, name: str, seed: int) -> dict[str, Any]:
-  """What a row's run ends with; it goes on where it stopped."""
+def _evaluation(study: Study, name: str, seed: int) -> Report:
+  """The evaluation of a row's run, which resumes where it stopped."""
   row, folder = ROWS[name], study.workdir / name / str(seed)
   if row.improves:
     _evaluation(study, row.improves, seed)
@@ -75,7 +75,7 @@ def _evaluation(study: Study, name: str, seed: int) -> dict[str, Any]:
 
 
 def _refuse_other_length(folder: pathlib.Path, config: Config) -> None:
-  """A run of fewer steps would go on with a schedule that has ended."""
+  """Raises ValueError for a folder with a run of other steps, whose schedule has ended."""
   path = folder / "config.json"
   if path.is_file():
     steps = json.loads(path.read_text(encoding="utf-8"))["train"]["steps"]
@@ -85,13 +85,13 @@ def _refuse_other_length(folder: pathlib.Path, config: Config) -> None:
       )
 
 
-def _draw_unseen_views(study: Study) -> None:
-  """Draws the runs that are at hand, beside them: the table's may have been made elsewhere."""
+def _write_unseen_views(study: Study) -> None:
+  """Shows the runs in the study's folder: those of the table may be on another machine."""
   path = study.workdir / "unseen_views.png"
   try:
-    picture = grids.unseen_views(study.workdir, {name: ROWS[name] for name in _PICTURED})
+    image = grids.unseen_views(study.workdir, {name: ROWS[name] for name in _SHOWN})
   except FileNotFoundError as reason:
     logging.info("No %s: %s.", path, reason)
     return
-  save_png(path, picture)
+  save_png(path, image)
   logging.info("Unseen views: %s", path)

@@ -1,14 +1,15 @@
-"""What an ablation found: a file for each row, and the table of all rows."""
+"""The results of an ablation: a file for each row, and the table of all rows."""
 
 import dataclasses
 import json
 import pathlib
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from experiments.studies.ablation_rows import ROWS, config_of_row, title_of
 from umr_jax.config.settings import Config, changes, to_dict
+from umr_jax.eval.summary import Report
 from umr_jax.files import write_text
 
 METRICS = (
@@ -25,12 +26,24 @@ METRICS = (
 )
 _BRACKETS = (
   "Means over seeds, [from the lowest to the highest of them]. Of one seed: the value (its 95% "
-  "interval over pictures), or alone where that was not kept."
+  "interval over images), or alone where that was not kept."
 )
 _SHARED = (
   "Discovered parts and parts by position are found once, with `parts.seed`: all seeds of these "
   "rows share them, and a range over seeds says nothing of another discovery."
 )
+
+
+class RowResults(TypedDict, total=False):
+  """A row's file; without a run it has settings and no seeds."""
+
+  settings: dict[str, Any]  # of seed 0, by group and name
+  seeds: dict[str, Report]  # of `METRICS`, with their intervals, by seed
+  row: str
+  title: str
+  dataset: str
+  budget: str
+  images: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,8 +62,12 @@ class Study:
     return self.out / f"{name}.json"
 
 
-def read_results(study: Study, name: str) -> dict[str, Any]:
-  """A row's file, or an empty one.
+def read_results(study: Study, name: str) -> RowResults:
+  """A row's file, or one without seeds where there is none.
+
+  Args:
+    study: the table.
+    name: of the row.
 
   Raises:
     ValueError: if it was made with other settings than it would have now, seeds aside.
@@ -66,19 +83,31 @@ def read_results(study: Study, name: str) -> dict[str, Any]:
   return results
 
 
-def add_result(study: Study, name: str, *, seed: int, evaluation: dict[str, Any]) -> None:
-  """Writes what one run of a row found, with the intervals over pictures, into the row's file."""
+def add_result(study: Study, name: str, *, seed: int, evaluation: Report) -> None:
+  """Adds one run's metrics, with their intervals over images, to the row's file.
+
+  Args:
+    study: the table.
+    name: of the row.
+    seed: of the run.
+    evaluation: of the run.
+  """
   results = read_results(study, name)
   keys = (key for metric in METRICS for key in (metric, f"{metric}_ci"))
   results["seeds"][str(seed)] = {key: evaluation[key] for key in keys if key in evaluation}
   config = config_of_row(study.base, ROWS[name], seed=seed)
-  results |= {"row": name, "title": title_of(ROWS[name], config), "dataset": study.dataset}
-  results |= {"budget": study.budget, "images": evaluation["n"]}
-  write_text(study.path(name), json.dumps(results, indent=2) + "\n")
+  labels: RowResults = {
+    "row": name,
+    "title": title_of(ROWS[name], config),
+    "dataset": study.dataset,
+    "budget": study.budget,
+    "images": evaluation["n"],
+  }
+  write_text(study.path(name), json.dumps({**results, **labels}, indent=2) + "\n")
 
 
-def read_all(study: Study) -> dict[str, dict[str, Any]]:
-  """The files of all rows that have one, by name.
+def read_all(study: Study) -> dict[str, RowResults]:
+  """The results of all rows that have a file, by name.
 
   Raises:
     ValueError: as `read_results`.
@@ -90,28 +119,19 @@ def write_table(study: Study) -> str:
   """Writes table.md and table.csv of the rows that have results; returns the markdown.
 
   Raises:
-    ValueError: as `read_results`: a table's rows were all made alike.
+    ValueError: as `read_results`: all rows of a table have the same settings but their own.
   """
   found = read_all(study)
-  shown = [m for m in METRICS if any(m in s for r in found.values() for s in r["seeds"].values())]
+  seeds_of = {name: list(found[name]["seeds"].values()) if name in found else [] for name in ROWS}
+  shown = [m for m in METRICS if any(m in seed for seeds in seeds_of.values() for seed in seeds)]
   markdown = ["| | seeds | " + " | ".join(shown) + " |", "|---|---|" + "---|" * len(shown)]
   lines = ["row,seeds," + ",".join(f"{m},{m}_low,{m}_high" for m in shown)]
   for name, row in ROWS.items():
-    seeds = list(found[name]["seeds"].values()) if name in found else []
-    cells, numbers = [], []
-    for metric in shown:
-      measured = [seed for seed in seeds if metric in seed]
-      values = np.array([seed[metric] for seed in measured])
-      interval = measured[0].get(f"{metric}_ci") if len(measured) == 1 else None
-      cells.append(_cell(values, interval, digits=1 if metric.endswith("_deg") else 3))
-      numbers += (
-        [f"{v:.5f}" for v in (values.mean(), values.min(), values.max())]
-        if len(values)
-        else ["", "", ""]
-      )
+    seeds = seeds_of[name]
     title = title_of(row, config_of_row(study.base, row, seed=0)) if seeds else row.title
-    count = str(len(seeds)) if seeds else "not run"
-    markdown.append(f"| {title} | {count} | " + " | ".join(cells) + " |")
+    cells = [_cell(metric, seeds) for metric in shown]
+    markdown.append(f"| {title} | {len(seeds) or 'not run'} | " + " | ".join(cells) + " |")
+    numbers = [number for metric in shown for number in _numbers(metric, seeds)]
     lines.append(",".join([name, str(len(seeds)), *numbers]))
   text = "\n".join([*_head(study), "", _BRACKETS, "", *markdown, "", _SHARED]) + "\n"
   write_text(study.out / "table.md", text)
@@ -136,13 +156,25 @@ def _head(study: Study) -> list[str]:
   ]
 
 
-def _cell(values: np.ndarray, interval: list[float] | None, *, digits: int) -> str:
-  """The mean over seeds, and from the lowest to the highest; of one seed, over pictures."""
-  if not len(values):
+def _cell(metric: str, seeds: list[Report]) -> str:
+  """The mean over seeds, and from the lowest to the highest; of one seed, over images."""
+  measured = [seed for seed in seeds if metric in seed]
+  if not measured:
     return ""
+  digits = 1 if metric.endswith("_deg") else 3
+  values = np.array([seed[metric] for seed in measured])
   mean, low, high = (f"{v:.{digits}f}" for v in (values.mean(), values.min(), values.max()))
-  if len(values) > 1:
+  if len(measured) > 1:
     return f"{mean} [{low}, {high}]"
+  interval = measured[0].get(f"{metric}_ci")
   if interval is None:
     return mean
-  return f"{mean} ({interval[0]:.{digits}f}-{interval[1]:.{digits}f} over pictures)"
+  return f"{mean} ({interval[0]:.{digits}f}-{interval[1]:.{digits}f} over images)"
+
+
+def _numbers(metric: str, seeds: list[Report]) -> list[str]:
+  """The mean over seeds, the lowest and the highest, for the CSV file."""
+  values = np.array([seed[metric] for seed in seeds if metric in seed])
+  if not len(values):
+    return ["", "", ""]
+  return [f"{v:.5f}" for v in (values.mean(), values.min(), values.max())]

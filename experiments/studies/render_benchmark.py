@@ -16,7 +16,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,12 +26,15 @@ from umr_jax.geometry.icosphere import icosphere
 from umr_jax.render import aggregate, soft_rasterize, soft_silhouette
 from umr_jax.render.aggregate import Settings
 from umr_jax.render.binning import Grid, bin_faces
-from umr_jax.render.rows import over_rows
+from umr_jax.render.rows import Rows, over_rows
 
 MODES = ("silhouette", "rgb")
 _YARDSTICK = 2048
 _TEXELS = 36
 _LEVELS = {20 * 4**level: level for level in range(6)}
+
+Timed = Callable[[], object]  # what is timed; it returns arrays
+Line = dict[str, str | int | float | bool | None]  # of the benchmark's output
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,13 +61,21 @@ def cases(
   sigmas: Sequence[float] = (1e-5, 1e-4),
   modes: Sequence[str] = MODES,
 ) -> Iterator[Case]:
-  """Every combination."""
+  """Every combination.
+
+  Args:
+    image_sizes: pixels a side.
+    faces: of a mesh.
+    batches: images at a time.
+    sigmas: softness of outlines.
+    modes: of `MODES`.
+  """
   for values in itertools.product(image_sizes, faces, batches, sigmas, modes):
     yield Case(*values)
 
 
 def scene(faces: int, batch: int) -> np.ndarray:
-  """Bent, bumpy spheres as seen by as many cameras: projected faces [batch, faces, 3, 3] float32.
+  """Bent, bumpy spheres under as many cameras: projected faces [batch, faces, 3, 3] float32.
 
   Args:
     faces: of a mesh.
@@ -103,7 +113,7 @@ def read_mesh(path: str, batch: int) -> np.ndarray:
 
 def measure(
   case: Case, *, repeats: int = 15, mesh: str = "", peer: str = "", compare: bool = False
-) -> dict[str, Any]:
+) -> Line:
   """Times one case in this process.
 
   Args:
@@ -115,14 +125,14 @@ def measure(
     compare: whether to add the `render_accuracy.errors` of the first image.
 
   Returns:
-    What one line of the benchmark says; medians in milliseconds.
+    One line of the benchmark; medians in milliseconds.
   """
   corners = jnp.asarray(read_mesh(mesh, case.batch) if mesh else scene(case.faces, case.batch))
   case = dataclasses.replace(case, faces=corners.shape[1])
   side = jnp.asarray(np.random.default_rng(1).random((_YARDSTICK, _YARDSTICK)), jnp.float32)
   product = jax.jit(jnp.dot)
   forward, both = _functions(case)
-  timed: dict[str, Callable[[], Any]] = {
+  timed: dict[str, Timed] = {
     "yardstick_ms": lambda: product(side, side),
     "forward_ms": lambda: forward(corners),
     "forward_backward_ms": lambda: both(corners),
@@ -156,14 +166,14 @@ def measure(
   }
 
 
-def surroundings(peak: int) -> dict[str, Any]:
-  """What a line says of the process: its peak resident size (ru_maxrss), device and versions.
+def surroundings(peak: int) -> Line:
+  """The process in a line: its peak resident size (ru_maxrss), device and versions.
 
-  Beside it the most that one device has held, which is None where the backend does not tell: a CPU
-  has no memory of its own.
+  Beside it the peak of one device's memory, which is None where the backend does not report it: a
+  CPU has no memory of its own.
   """
-  told = (device.memory_stats() or {} for device in jax.local_devices())
-  held = [stats["peak_bytes_in_use"] for stats in told if "peak_bytes_in_use" in stats]
+  reported = (device.memory_stats() or {} for device in jax.local_devices())
+  held = [stats["peak_bytes_in_use"] for stats in reported if "peak_bytes_in_use" in stats]
   return {
     # Kilobytes on Linux, bytes on macOS.
     "peak_rss_mb": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
@@ -183,14 +193,25 @@ def _compared(case: Case, corners: jax.Array) -> dict[str, float]:
   return {name: float(f"{value:.3g}") for name, value in found.items()}
 
 
-def measure_alone(case: Case, **options: Any) -> dict[str, Any]:
-  """`measure` in a fresh process, whose peak memory is the case's own."""
+def measure_alone(
+  case: Case, *, repeats: int = 15, mesh: str = "", peer: str = "", compare: bool = False
+) -> Line:
+  """`measure` in a fresh process, whose peak memory is the case's own.
+
+  Args:
+    case: the workload.
+    repeats: as of `measure`.
+    mesh: as of `measure`.
+    peer: as of `measure`.
+    compare: as of `measure`.
+  """
+  work = functools.partial(measure, case, repeats=repeats, mesh=mesh, peer=peer, compare=compare)
   context = multiprocessing.get_context("spawn")
   with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-    return pool.submit(measure, case, **options).result()
+    return pool.submit(work).result()
 
 
-def _functions(case: Case) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _functions(case: Case) -> tuple[Callable[[jax.Array], object], Callable[[jax.Array], object]]:
   """The case's forward pass, and the same with gradients for a fixed cotangent, jitted."""
   rng = np.random.default_rng(2)
   shape = (case.batch, case.image_size, case.image_size)
@@ -198,7 +219,7 @@ def _functions(case: Case) -> tuple[Callable[..., Any], Callable[..., Any]]:
     render = functools.partial(soft_silhouette, image_size=case.image_size, sigma=case.sigma)
     cotangent = jnp.asarray(rng.standard_normal(shape), jnp.float32)
 
-    def with_gradient(corners: jax.Array) -> Any:
+    def with_gradient(corners: jax.Array) -> object:
       image, vjp = jax.vjp(render, corners)
       return image, vjp(cotangent)
 
@@ -210,7 +231,9 @@ def _functions(case: Case) -> tuple[Callable[..., Any], Callable[..., Any]]:
   textured_forward = jax.jit(textured)
 
   @jax.jit
-  def textured_with_gradient(corners: jax.Array, textures: jax.Array, cotangent: jax.Array) -> Any:
+  def textured_with_gradient(
+    corners: jax.Array, textures: jax.Array, cotangent: jax.Array
+  ) -> object:
     image, vjp = jax.vjp(textured, corners, textures)
     return image, vjp(cotangent)
 
@@ -228,7 +251,7 @@ def _against_silhouette(times: dict[str, float]) -> dict[str, float]:
   }
 
 
-def interleaved(timed: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+def interleaved(timed: dict[str, Timed], repeats: int) -> dict[str, float]:
   """The median time of each, in milliseconds; all are run in turns, and once before, to compile.
 
   Args:
@@ -247,7 +270,7 @@ def interleaved(timed: dict[str, Callable[[], Any]], repeats: int) -> dict[str, 
 
 
 def _count_pairs(corners: jax.Array, case: Case) -> float:
-  """The (pixel, face) pairs that count."""
+  """How many (pixel, face) pairs lie in the support of the blur."""
   settings = Settings(Grid(case.image_size, case.image_size))
 
   @jax.jit
@@ -256,7 +279,7 @@ def _count_pairs(corners: jax.Array, case: Case) -> float:
     radius = aggregate.blur_radius(sigma, settings.dist_eps)
     bins = bin_faces(corners, radius, settings.grid)
 
-    def body(rows: Any, total: jax.Array) -> jax.Array:
+    def body(rows: Rows, total: jax.Array) -> jax.Array:
       return total + jnp.sum(aggregate.pairs_of(rows, settings, sigma, radius).in_support)
 
     return over_rows(bins, settings.grid, 16384, body, jnp.zeros((), jnp.int32))

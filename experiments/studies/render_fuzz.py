@@ -8,7 +8,6 @@ shapes, so that a hundred thousand take minutes.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +17,9 @@ from umr_jax.render import soft_rasterize, soft_silhouette
 
 FACES, SIZE, TEXELS, CHANNELS = 10, (12, 20), 4, 2
 SETS_PER_CALL = 128
+# f(faces, textures, sigma, gamma) -> images.
+Render = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+Gradients = tuple[jax.Array, jax.Array, jax.Array]  # images, and gradients on faces and textures
 _SIGMAS = (1e-7, 1e-5, 1e-4, 1e-2)
 _GAMMAS = (1e-7, 1e-4, 1e-2, 1.0)
 
@@ -84,15 +86,15 @@ def rendered(sets: np.ndarray) -> np.ndarray:
   return np.isfinite(sets).all(axis=(-2, -1)) & (sets[..., 2] > 0.0).all(axis=-1)
 
 
-def modes() -> dict[str, Callable[..., jax.Array]]:
-  """What is rendered: f(faces, textures, sigma, gamma) -> images, by name."""
+def modes() -> dict[str, Render]:
+  """The rendering modes that are checked, by name."""
   textured = functools.partial(soft_rasterize, image_size=SIZE, background=0.5)
-  other: dict[str, Any] = {"dist_func": "barycentric", "aggr_alpha": "sum", "double_sided": False}
+  other = functools.partial(textured, dist_func="barycentric", aggr_alpha="sum", double_sided=False)
   return {
     "silhouette": lambda f, t, s, g: soft_silhouette(f, image_size=SIZE, sigma=s),
     "softmax": lambda f, t, s, g: textured(f, t, sigma=s, gamma=g),
     "hard": lambda f, t, s, g: textured(f, t, sigma=s, gamma=g, aggr_rgb="hard"),
-    "barycentric": lambda f, t, s, g: textured(f, t, sigma=s, gamma=g, **other),
+    "barycentric": lambda f, t, s, g: other(f, t, sigma=s, gamma=g),
   }
 
 
@@ -126,15 +128,17 @@ def check(sets: int, *, seed: int) -> Iterator[tuple[int, list[Failure]]]:
 
 
 def _image_and_gradients(
-  render: Callable[..., jax.Array], faces: Any, textures: Any, sigma: Any, gamma: Any
-) -> Any:
+  render: Render, faces: jax.Array, textures: jax.Array, sigma: jax.Array, gamma: jax.Array
+) -> Gradients:
   """Images [B, H, W(, C)] and the gradients of a weighted sum on faces and textures."""
   image, vjp = jax.vjp(lambda f, t: render(f, t, sigma, gamma), faces, textures)
   weights = jnp.cos(jnp.arange(image.size, dtype=jnp.float32)).reshape(image.shape)
   return image, *vjp(weights)
 
 
-def _broken(run: Callable[..., Any], faces: np.ndarray) -> Iterator[tuple[str, list[int]]]:
+def _broken(
+  run: Callable[[np.ndarray], Gradients], faces: np.ndarray
+) -> Iterator[tuple[str, list[int]]]:
   """The promises that do not hold for these sets, and for which."""
 
   def sets_where(wrong: np.ndarray) -> list[int]:

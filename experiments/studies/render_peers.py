@@ -1,20 +1,19 @@
 """Other rasterizers on the benchmark's workloads, for those who have them installed."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-  from experiments.studies.render_benchmark import Case
+  from experiments.studies.render_benchmark import Case, Timed
 
 PEERS = ("pytorch3d",)
 _DIST_EPS = 1e-4
 _TORCH_THREADS = 2
 
 
-def functions(peer: str, case: "Case", corners: np.ndarray) -> dict[str, Callable[[], Any]]:
-  """What the benchmark times of a peer: a forward pass, and one with gradient.
+def functions(peer: str, case: "Case", corners: np.ndarray) -> "dict[str, Timed]":
+  """The functions of a peer that the benchmark times: a forward pass, and one with gradient.
 
   Args:
     peer: one of `PEERS`.
@@ -32,7 +31,7 @@ def functions(peer: str, case: "Case", corners: np.ndarray) -> dict[str, Callabl
   return _pytorch3d(case, corners)
 
 
-def _pytorch3d(case: "Case", corners: np.ndarray) -> dict[str, Callable[[], Any]]:
+def _pytorch3d(case: "Case", corners: np.ndarray) -> "dict[str, Timed]":
   """PyTorch3D's CPU rasterizer with SoftRas's coverage, and as many faces a pixel as are needed.
 
   Its x points left and its y up; blur_radius is the squared distance at which a face is dropped.
@@ -50,7 +49,8 @@ def _pytorch3d(case: "Case", corners: np.ndarray) -> dict[str, Callable[[], Any]
   triangles = torch.arange(3 * faces).reshape(1, faces, 3).expand(batch, -1, -1)
   blend = BlendParams(sigma=case.sigma)
 
-  def draw(slots: int) -> Any:
+  # `Any`: torch's tensors; torch is not among the dependencies.
+  def rasterized(slots: int) -> Any:
     return rasterize_meshes(
       Meshes(vertices, triangles),
       image_size=case.image_size,
@@ -61,11 +61,11 @@ def _pytorch3d(case: "Case", corners: np.ndarray) -> dict[str, Callable[[], Any]
     )
 
   slots = 16
-  while bool((draw(slots)[0][..., -1] >= 0).any()):
+  while bool((rasterized(slots)[0][..., -1] >= 0).any()):
     slots *= 2  # exact once no pixel fills its slots
 
   def forward() -> Any:
-    faces_of, depth, weights, distance = draw(slots)
+    faces_of, depth, weights, distance = rasterized(slots)
     fragments = Fragments(pix_to_face=faces_of, zbuf=depth, bary_coords=weights, dists=distance)
     return sigmoid_alpha_blend(torch.ones(*faces_of.shape, 3), fragments, blend)[..., 3]
 

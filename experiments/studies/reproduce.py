@@ -1,23 +1,102 @@
-"""A run beside what was published: one table, in three formats, and the precision-recall curve."""
+"""A run beside what was published: one table, in three formats, and the precision-recall curve.
+
+Published values are fractions. Those of other methods are cited, never measured here.
+
+Source: Li et al. 2020, section 4 and the supplementary's Table 2; Kanazawa et al. 2018 (CMR);
+Kulkarni et al. 2019 (CSM).
+"""
 
 import csv
 import io
 import json
 import pathlib
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
-from experiments.studies.published import ABLATED, METRICS, SECONDS_PER_IMAGE, TABLES
+from experiments.studies.figures.plots import curves_of, pixels_of, precision_recall_figure
 from umr_jax.config.settings import Config
 from umr_jax.data.dataset import Dataset, evaluation_split, load_dataset
 from umr_jax.em.run import evaluate_workdir, run
-from umr_jax.files import write_bytes, write_text
+from umr_jax.eval.summary import Report
+from umr_jax.files import write_text
 from umr_jax.predict.predictor import load_predictor
+from umr_jax.viz.images import save_png
+
+# Seconds for one image, on a V100.
+SECONDS_PER_IMAGE = 0.022
+# What can be reproduced, and the preset that does it.
+DATASETS = {
+  **{name: name for name in ("cub", "car", "motorbike", "horse", "cow", "zebra", "penguin")},
+  # Its cameras are found with parts alone.
+  "planes": "discovered_planes",
+  "synthetic": "quickstart",
+}
+METRICS = ("mask_iou", "kt_camera_pck", "kt_flow_pck", "apk", "iou_3d")
+
+
+class Row(NamedTuple):
+  """One line of a published table."""
+
+  name: str
+  values: dict[str, float]
+  note: str = ""
+
+
+# A run is compared with the first row of its data set.
+TABLES: dict[str, tuple[Row, ...]] = {
+  "cub": (
+    Row(
+      "UMR (paper)",
+      {"mask_iou": 0.734, "kt_camera_pck": 0.512, "kt_flow_pck": 0.582, "apk": 0.25},
+    ),
+    Row(
+      "UMR (paper), (e) original part segmentation",
+      {"kt_camera_pck": 0.487, "kt_flow_pck": 0.529},
+      "derived from the gains that the supplementary states",
+    ),
+    Row(
+      "UMR (paper), without L_sv",
+      {"mask_iou": 0.6069, "kt_camera_pck": 0.307, "kt_flow_pck": 0.295},
+    ),
+    Row(
+      "UMR (paper), without L_sp",
+      {"mask_iou": 0.6418, "kt_camera_pck": 0.51, "kt_flow_pck": 0.533},
+    ),
+    Row(
+      "CMR (cited)",
+      {"mask_iou": 0.706, "kt_camera_pck": 0.473, "kt_flow_pck": 0.285},
+      "uses keypoints; recalled, verify before quoting",
+    ),
+    Row(
+      "CSM (cited)",
+      {"kt_camera_pck": 0.48, "apk": 0.224},
+      "uses a given template; its radius is a tenth larger; recalled, verify before quoting",
+    ),
+  ),
+}
+
+# Rows of the supplementary's tables that need a run of their own: the row of `ablation_rows.ROWS`
+# that is this run; for the last, the name in `em.improve_parts.improve`'s result.
+ABLATED = {
+  "(a) no template, no semantics, no adversary": "nothing",
+  "(b) with template": "template",
+  "(c) with semantics": "semantics",
+  "without L_sv": "no_vertex_term",
+  "without L_sp": "no_probability_term",
+  "(e) original part segmentation": "before",
+}
 
 _TIMED = 20  # images, one at a time
+
+# A line of the table: `name`, `note`, and the metrics that it has.
+Line = dict[str, str | float]
+
+
+# What results.json holds: `dataset`, `rows`, which are lines, `seconds_per_image` on this machine
+# and its `published_`, and the whole `evaluation`.
+Results = dict[str, Any]
 
 
 def reproduce(
@@ -27,22 +106,21 @@ def reproduce(
   out: pathlib.Path,
   *,
   ablation: pathlib.Path | None = None,
-) -> dict[str, Any]:
+) -> Results:
   """Trains or takes a run, evaluates it, and writes it beside what was published.
 
   Args:
-    dataset: a key of `published.TABLES`, or a data set that nobody published numbers of.
+    dataset: a key of `DATASETS`; `TABLES` has no rows for those without published numbers.
     config: to train with; None takes the run in `workdir` as it is.
     workdir: the run.
     out: where results.json, table.md, table.csv and precision_recall.png are written.
-    ablation: where `ablate.ablate` wrote its rows, for the lines of the table that it stands for.
+    ablation: where `ablate.ablate` wrote its rows, for the lines of `ABLATED`.
 
   Returns:
-    What results.json holds: `dataset`, `rows`, `seconds_per_image` and its `published_`, and the
-    whole `evaluation`.
+    What results.json holds; see `Results`.
 
   Raises:
-    ValueError, OSError: as `pipeline.run`.
+    ValueError, OSError: as `em.run.run`.
   """
   ablated = ablated_rows(ablation, dataset=dataset) | improved_rows(workdir)
   if config is not None:
@@ -52,7 +130,7 @@ def reproduce(
     predictor = load_predictor(workdir)
     data = load_dataset(predictor.config.data)
     evaluation = evaluate_workdir(workdir, split=evaluation_split(data), dataset=data)
-  results = {
+  results: Results = {
     "dataset": dataset,
     "rows": table_rows(dataset, evaluation, ablated=ablated),
     "seconds_per_image": seconds_per_image(workdir, data),
@@ -63,17 +141,24 @@ def reproduce(
   write_text(out / "table.md", markdown(results))
   write_text(out / "table.csv", comma_separated(results))
   if curves := curves_of(evaluation):
-    write_bytes(out / "precision_recall.png", draw_curves(curves))
+    save_png(out / "precision_recall.png", pixels_of(precision_recall_figure(curves)))
   return results
 
 
-def ablated_rows(folder: pathlib.Path | None, *, dataset: str) -> dict[str, dict[str, Any]]:
-  """By name, the rows of an ablation that have results: means over seeds, with a note.
+def ablated_rows(folder: pathlib.Path | None, *, dataset: str) -> dict[str, Line]:
+  """The rows of an ablation that have results: means over seeds, with a note.
+
+  Args:
+    folder: of the rows' JSON files; None gives no rows.
+    dataset: that the ablation must be of.
+
+  Returns:
+    By the row's name.
 
   Raises:
     ValueError: if the folder has none of them, or they are another data set's.
   """
-  rows: dict[str, dict[str, Any]] = {}
+  rows: dict[str, Line] = {}
   if folder is None:
     return rows
   for name in ABLATED.values():
@@ -90,8 +175,8 @@ def ablated_rows(folder: pathlib.Path | None, *, dataset: str) -> dict[str, dict
   return rows
 
 
-def improved_rows(workdir: pathlib.Path) -> dict[str, dict[str, Any]]:
-  """What `experiments.improve_scops` left in a run's folder, by "before", "turn 1", and so on."""
+def improved_rows(workdir: pathlib.Path) -> dict[str, Line]:
+  """The results of `experiments.improve_scops` in a run's folder, by "before", "turn 1", ..."""
   path = workdir / "improved" / "improvement.json"
   if not path.is_file():
     return {}
@@ -102,12 +187,18 @@ def improved_rows(workdir: pathlib.Path) -> dict[str, dict[str, Any]]:
 
 
 def table_rows(
-  dataset: str, evaluation: dict[str, Any], *, ablated: dict[str, dict[str, Any]] | None = None
-) -> list[dict[str, Any]]:
-  """The lines of the table: this run, how far it is from the paper, what was published, not run."""
+  dataset: str, evaluation: Report, *, ablated: dict[str, Line] | None = None
+) -> list[Line]:
+  """The lines of the table: this run, its gap to the paper, what was published, and ablations.
+
+  Args:
+    dataset: a key of `DATASETS`.
+    evaluation: of this run.
+    ablated: the lines of `ablated_rows` and `improved_rows`, by name; those missing are "not run".
+  """
   published = TABLES.get(dataset, ())
   ours = {metric: evaluation[metric] for metric in METRICS if metric in evaluation}
-  rows: list[dict[str, Any]] = [
+  rows: list[Line] = [
     {"name": "this run", **ours, "note": f"step {evaluation['step']}, {evaluation['n']} images"}
   ]
   if published:
@@ -128,7 +219,12 @@ def table_rows(
 
 
 def seconds_per_image(workdir: pathlib.Path, dataset: Dataset) -> float:
-  """The median time from one photograph to its reconstruction, on this machine."""
+  """The median time from one image to its reconstruction, on this machine.
+
+  Args:
+    workdir: the run.
+    dataset: its data.
+  """
   predictor = load_predictor(workdir, batch_size=1)
   split = dataset.splits[evaluation_split(dataset)]
   spent = []
@@ -140,11 +236,11 @@ def seconds_per_image(workdir: pathlib.Path, dataset: Dataset) -> float:
   return float(np.median(spent[1:]))  # the first one compiles
 
 
-def _cell(value: Any) -> str:
+def _cell(value: str | float | None) -> str:
   return f"{value:.3f}" if isinstance(value, float) else ""
 
 
-def markdown(results: dict[str, Any]) -> str:
+def markdown(results: Results) -> str:
   """The table as markdown."""
   lines = [
     "| | " + " | ".join(METRICS) + " | |",
@@ -160,7 +256,7 @@ def markdown(results: dict[str, Any]) -> str:
   return "\n".join(lines) + "\n"
 
 
-def comma_separated(results: dict[str, Any]) -> str:
+def comma_separated(results: Results) -> str:
   """The table as CSV."""
   text = io.StringIO()
   writer = csv.writer(text, lineterminator="\n")
@@ -168,35 +264,3 @@ def comma_separated(results: dict[str, Any]) -> str:
   for row in results["rows"]:
     writer.writerow([row["name"], *(row.get(metric, "") for metric in METRICS), row["note"]])
   return text.getvalue()
-
-
-def curves_of(evaluation: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
-  """The precision-recall curves that an evaluation holds, by name."""
-  keys = (("by flow", "apk_curve"), ("by camera", "apk_camera_curve"))
-  return {name: evaluation[key] for name, key in keys if key in evaluation}
-
-
-def draw_curves(curves: dict[str, dict[str, list[float]]]) -> bytes:
-  """Precision over recall, both from 0 to 1, as PNG; after the supplementary's figure 9."""
-  size, margin, colors = 480, 60, ((200, 60, 20), (20, 90, 200), (20, 140, 60))
-  image = Image.new("RGB", (size + 2 * margin, size + 2 * margin), "white")
-  draw, font = ImageDraw.Draw(image), ImageFont.load_default(14)
-  for i in range(6):
-    at = i * size / 5
-    draw.line([(margin + at, margin), (margin + at, margin + size)], (225, 225, 225))
-    draw.line([(margin, margin + at), (margin + size, margin + at)], (225, 225, 225))
-    draw.text((margin + at, margin + size + 8), f"{i / 5:.1f}", "black", font, anchor="mt")
-    draw.text((margin - 8, margin + at), f"{1 - i / 5:.1f}", "black", font, anchor="rm")
-  draw.text((margin + size / 2, margin + size + 30), "recall", "black", font, anchor="mt")
-  draw.text((margin, margin - 24), "precision", "black", font, anchor="lb")
-  for (name, curve), color in zip(curves.items(), colors, strict=False):
-    points = [
-      (margin + recall * size, margin + (1 - precision) * size)
-      for precision, recall in zip(curve["precision"], curve["recall"], strict=True)
-    ]
-    draw.line(points, color, width=3)
-    place = (margin + size - 6, margin + 8 + 20 * list(curves).index(name))
-    draw.text(place, name, color, font, anchor="rt")
-  buffer = io.BytesIO()
-  image.save(buffer, "PNG")
-  return buffer.getvalue()

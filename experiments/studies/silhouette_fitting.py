@@ -1,16 +1,14 @@
-"""Fitting a mesh to silhouettes from known cameras: the rasterizer's own example."""
+"""Fitting a mesh to silhouettes from known cameras: the example of the rasterizer alone."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Float, Int
 
 from umr_jax.checking import checked
 from umr_jax.geometry import camera
 from umr_jax.render.rasterize import soft_silhouette
-
-# Adam's, of Kingma and Ba 2015.
-_FIRST, _SECOND, _EPS = 0.9, 0.999, 1e-8
 
 
 @checked
@@ -69,7 +67,7 @@ def fit_silhouettes(
     faces: corners of each face.
     steps: gradient steps, of Adam.
     rate: of the steps, in object units.
-    smoothness: weight of how unlike each other the offsets of neighbours are, against 1 - IoU.
+    smoothness: weight of the squared differences of neighbours' offsets, against 1 - IoU.
     sigma: of the rasterizer.
 
   Returns:
@@ -80,20 +78,18 @@ def fit_silhouettes(
   size = target.shape[-1]
 
   def loss(offsets: Array) -> Array:
-    seen = views_of(vertices + offsets, faces, cameras, image_size=size, sigma=sigma)
+    views = views_of(vertices + offsets, faces, cameras, image_size=size, sigma=sigma)
     bent = jnp.sum(jnp.square(offsets[edges[:, 0]] - offsets[edges[:, 1]]), axis=-1)
     rough = 0.1 * vertices.shape[0] * jnp.mean(bent)
-    return 1.0 - silhouette_iou(seen, target) + smoothness * rough
+    return 1.0 - silhouette_iou(views, target) + smoothness * rough
 
-  def step(i: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-    offsets, mean, square = state
-    slope = jax.grad(loss)(offsets)
-    mean = _FIRST * mean + (1.0 - _FIRST) * slope
-    square = _SECOND * square + (1.0 - _SECOND) * slope * slope
-    done = i.astype(jnp.float32) + 1.0
-    unbiased = jnp.sqrt(square / (1.0 - _SECOND**done)) + _EPS
-    return offsets - rate * mean / (1.0 - _FIRST**done) / unbiased, mean, square
+  optimizer = optax.adam(rate)
 
-  nothing = jnp.zeros_like(vertices)
-  offsets, _, _ = jax.lax.fori_loop(0, steps, step, (nothing, nothing, nothing))
+  def step(_: Array, carry: tuple[Array, optax.OptState]) -> tuple[Array, optax.OptState]:
+    offsets, state = carry
+    updates, state = optimizer.update(jax.grad(loss)(offsets), state)
+    return optax.apply_updates(offsets, updates), state
+
+  start = jnp.zeros_like(vertices)
+  offsets, _ = jax.lax.fori_loop(0, steps, step, (start, optimizer.init(start)))
   return vertices + offsets

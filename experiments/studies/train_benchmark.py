@@ -4,15 +4,14 @@ import dataclasses
 import pathlib
 import resource
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
-from jaxtyping import PRNGKeyArray
+from jaxtyping import PRNGKeyArray, PyTree
 
-from experiments.studies.render_benchmark import interleaved, surroundings
+from experiments.studies.render_benchmark import Line, Timed, interleaved, surroundings
 from umr_jax.config.settings import Config
 from umr_jax.data.transforms import barrier
 from umr_jax.em.e_step import make_round
@@ -27,17 +26,18 @@ from umr_jax.models.assemble import assemble_vertices, part_texels, with_canonic
 from umr_jax.models.discriminator import make_judge
 from umr_jax.models.infer import build_net
 from umr_jax.models.perceptual import alexnet_shapes
+from umr_jax.models.umr_net import UMRNet
 from umr_jax.train import parallel
-from umr_jax.types import Batch, EMState, Prediction, Topology
+from umr_jax.types import Batch, EMState, Prediction, Topology, TrainState
 
 _PARTS = 4
 
 
 def made_up_batch(config: Config, *, image_size: int) -> Batch:
-  """Ellipses of several shapes on noise, quartered into parts; with cameras where a bank is set.
+  """Ellipses on noise in quarters as parts; with target cameras where the objective has them.
 
   Args:
-    config: of the run that is meant.
+    config: of the run.
     image_size: pixels a side.
   """
   rng = np.random.default_rng(0)
@@ -49,7 +49,7 @@ def made_up_batch(config: Config, *, image_size: int) -> Batch:
   shown = masks[..., None] * quarter[None]
   parts = np.concatenate([1.0 - masks[..., None], shown], axis=-1).astype(np.float32)
   cameras = np.tile(np.array([0.7, 0.0, 0.0, 0.7071, 0.7071, 0.0, 0.0], np.float32), (count, 1))
-  arrays: dict[str, Any] = dict(
+  return Batch(
     image=rng.random((count, size, size, 3)).astype(np.float32),
     mask=masks,
     barrier=np.stack([barrier(mask) for mask in masks]),
@@ -58,14 +58,13 @@ def made_up_batch(config: Config, *, image_size: int) -> Batch:
     parts=parts if config.semantic else None,
     target_camera=cameras if config.loss.target_camera else None,
   )
-  return Batch(**arrays)
 
 
 def made_up_state(config: Config, topology: Topology) -> EMState:
   """An ellipsoid, and for semantic terms a canonical map of four parts.
 
   Args:
-    config: of the run that is meant.
+    config: of the run.
     topology: the mesh.
   """
   state = bare_em_state(unit_sphere(topology) * np.array([0.9, 0.4, 0.5], np.float32))
@@ -84,7 +83,7 @@ def with_random_weights(config: Config, folder: pathlib.Path) -> Config:
   EfficientNet is the package's.
 
   Args:
-    config: of the run that is meant.
+    config: of the run.
     folder: where a file in AlexNet's layout is written if the config has a perceptual distance. It
       is read when the step is built.
   """
@@ -107,20 +106,20 @@ def random_alexnet() -> dict[str, np.ndarray]:
   return tensors
 
 
-def measure_step(config: Config, *, round_index: int, repeats: int) -> dict[str, Any]:
+def measure_step(config: Config, *, round_index: int, repeats: int) -> Line:
   """Times one training step and its stages, on made-up data.
 
   Args:
-    config: of the run that is meant; its data are not read.
+    config: of the run; its data are not read.
     round_index: the round whose network is timed.
     repeats: of each stage, in turns.
 
   Returns:
-    Median milliseconds of the network's forward pass and with its gradient; of all that is drawn,
-    likewise; of all losses with their gradient to the prediction (drawing included); of the whole
-    step; with a bank, of a search for a batch; images a second, the process's peak resident size
-    and, where the backend tells it, the device's peak memory, both in MB; and whether the distance
-    is the perceptual one.
+    Median milliseconds of the network's forward pass and of its gradient; of everything that is
+    rendered, likewise; of the objective's gradient on the prediction (rendering included); of the
+    whole step; with target cameras, of a pose search for a batch; images a second, the process's
+    peak resident size and, where the backend reports it, the device's peak memory, both in MB; and
+    whether the texture distance is the perceptual one.
   """
   compiled = make_round(config, index=round_index)
   config, topology = config.at_round(round_index), compiled.topology
@@ -132,7 +131,7 @@ def measure_step(config: Config, *, round_index: int, repeats: int) -> dict[str,
   state, held = parallel.replicate(train_state), parallel.replicate(em_state)
   sharded, key = parallel.shard_batch(batch), jax.random.key(0)
 
-  def step() -> Any:
+  def step() -> object:
     nonlocal state
     state, metrics = compiled.train_step(state, held, sharded, key)
     return metrics
@@ -161,12 +160,20 @@ def measure_step(config: Config, *, round_index: int, repeats: int) -> dict[str,
 
 
 def _stages(
-  config: Config, topology: Topology, net: Any, train_state: Any, em_state: Any, batch: Batch
-) -> dict[str, Callable[[], Any]]:
-  """The stages that can be timed alone, as functions of nothing."""
-  on_device = jax.tree.map(jnp.asarray, batch)
-  held, params = jax.tree.map(jnp.asarray, (em_state, train_state.params))
-  stats = jax.tree.map(jnp.asarray, train_state.batch_stats)
+  config: Config,
+  topology: Topology,
+  net: UMRNet,
+  train_state: TrainState,
+  em_state: EMState,
+  batch: Batch,
+) -> dict[str, Timed]:
+  """The stages that can be timed alone.
+
+  Arrays are arguments of what is jitted, as in a training step: a program that closes over them
+  takes minutes to compile, since XLA folds constants.
+  """
+  on_device, held = jax.tree.map(jnp.asarray, (batch, em_state))
+  params, stats = jax.tree.map(jnp.asarray, (train_state.params, train_state.collections))
   key = jax.random.key(0)
   texels = None
   if config.loss.part_probability:
@@ -175,16 +182,43 @@ def _stages(
   if config.model.sample_code:
     noise = jax.random.normal(key, (len(batch.index), config.model.code_size))
 
-  # Arguments throughout, as they are of a step: what a program closes over is a constant of it, and
-  # XLA spends minutes computing with constants.
-  def predict(params: Any, stats: Any, batch: Batch) -> Prediction:
-    variables = {"params": params, "batch_stats": stats}
+  def predict(params: PyTree, stats: PyTree, batch: Batch) -> Prediction:
+    variables = {"params": params, **stats}
     return net.apply(variables, batch.image, train=True, noise=noise, mutable=["batch_stats"])[0]
 
-  def size_of(prediction: Any) -> jax.Array:
-    return sum((jnp.sum(jnp.square(x)) for x in jax.tree.leaves(prediction)), jnp.float32(0.0))
+  rendered, losses = _rendered(config, topology), _losses(config, topology)
+  forward, render_forward = jax.jit(predict), jax.jit(rendered)
+  backward = jax.jit(jax.grad(lambda *inputs: _sum_of_squares(predict(*inputs))))
+  render_backward, loss_backward = jax.jit(jax.grad(rendered)), jax.jit(jax.grad(losses))
+  prediction = forward(params, stats, on_device)
+  return {
+    "network": lambda: forward(params, stats, on_device),
+    "network_gradient": lambda: backward(params, stats, on_device),
+    "rendering": lambda: render_forward(prediction, held, texels, on_device),
+    "rendering_gradient": lambda: render_backward(prediction, held, texels, on_device),
+    "losses_gradient": lambda: loss_backward(
+      prediction, held, on_device, key, train_state.discriminator
+    ),
+  }
 
-  def drawn(prediction: Prediction, held: EMState, texels: Any, batch: Batch) -> jax.Array:
+
+def _sum_of_squares(tree: PyTree) -> jax.Array:
+  return sum((jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)), jnp.float32(0.0))
+
+
+def _rendered(config: Config, topology: Topology) -> Callable[..., jax.Array]:
+  """The sum of squares of all images that the losses render.
+
+  It is a function of a prediction, the state of EM, the texels of parts, and a batch.
+
+  Args:
+    config: of the run.
+    topology: of the mesh.
+  """
+
+  def rendered(
+    prediction: Prediction, held: EMState, texels: jax.Array | None, batch: Batch
+  ) -> jax.Array:
     vertices = assemble_vertices(prediction.half_offsets, held.template, topology)
     single = batch.target_camera is not None
     cameras = prediction.cameras[:, :1] if single else prediction.cameras
@@ -202,10 +236,24 @@ def _stages(
       settings=config.render,
       image_size=config.render_size,
     )
-    return size_of((drawing.alpha, drawing.fragments.rgba, drawing.colors))
+    return _sum_of_squares((drawing.alpha, drawing.fragments.rgba, drawing.colors))
+
+  return rendered
+
+
+def _losses(config: Config, topology: Topology) -> Callable[..., jax.Array]:
+  """The objective.
+
+  It is a function of a prediction, the state of EM, a batch, a key, and the discriminator's
+  parameters.
+
+  Args:
+    config: of the run.
+    topology: of the mesh.
+  """
 
   def losses(
-    prediction: Prediction, held: EMState, batch: Batch, key: PRNGKeyArray, judged: Any
+    prediction: Prediction, held: EMState, batch: Batch, key: PRNGKeyArray, discriminator: PyTree
   ) -> jax.Array:
     return total_loss(
       prediction,
@@ -218,20 +266,8 @@ def _stages(
       settings=config.render,
       image_size=config.render_size,
       distance=texture_distance_from(config.loss.perceptual_weights),
-      judge=make_judge(judged) if judged else None,
+      judge=make_judge(discriminator) if discriminator else None,
       flow=config.model.flow,
     )[0]
 
-  forward, draw_forward = jax.jit(predict), jax.jit(drawn)
-  backward = jax.jit(jax.grad(lambda *inputs: size_of(predict(*inputs))))
-  draw_backward, loss_backward = jax.jit(jax.grad(drawn)), jax.jit(jax.grad(losses))
-  prediction = forward(params, stats, on_device)
-  return {
-    "network": lambda: forward(params, stats, on_device),
-    "network_gradient": lambda: backward(params, stats, on_device),
-    "drawing": lambda: draw_forward(prediction, held, texels, on_device),
-    "drawing_gradient": lambda: draw_backward(prediction, held, texels, on_device),
-    "losses_gradient": lambda: loss_backward(
-      prediction, held, on_device, key, train_state.discriminator
-    ),
-  }
+  return losses

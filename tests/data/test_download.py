@@ -169,6 +169,18 @@ def test_a_damaged_archive_leaves_nothing(tmp_path, damage):
   assert _left(data) == ["birds.tgz", "source"]
 
 
+def test_a_link_in_an_archive_is_refused(tmp_path):
+  """It could lead outside, and what is written through it would lie there."""
+  archive = _archive(tmp_path)
+  with tarfile.open(tmp_path / archive.name, "w:gz") as tar:
+    link = tarfile.TarInfo("birds/wings")
+    link.type, link.linkname = tarfile.SYMTYPE, "/tmp"
+    tar.addfile(link)
+  with pytest.raises(ValueError, match="birds/wings is no regular file"):
+    unpack(_trusting(archive, tmp_path / archive.name), tmp_path)
+  assert _left(tmp_path) == ["birds.tgz", "source"]
+
+
 def test_a_folder_that_is_there_in_part_is_not_touched(tmp_path):
   data = tmp_path / "data"
   (data / "birds").mkdir(parents=True)

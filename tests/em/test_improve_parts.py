@@ -108,7 +108,9 @@ def test_a_run_without_parts_or_with_parts_that_were_given_is_refused(
   if canonical:
     em_state = dataclasses.replace(em_state, canonical_uv=np.zeros((16, 32, 5), np.float32))
   settings = to_dict(semantic_config(tmp_path, parts))
-  snapshot = Snapshot(config=settings, params={}, batch_stats={}, em_state=em_state, step=2)
+  snapshot = Snapshot(
+    config=settings, params={}, batch_stats={}, frozen={}, em_state=em_state, step=2
+  )
   monkeypatch.setattr("umr_jax.em.improve_parts.read_checkpoint", lambda workdir: snapshot)
   with pytest.raises(ValueError, match=message):
     improve(tmp_path, tmp_path / "out", turns=1)

@@ -15,14 +15,15 @@ from umr_jax.data.dataset import load_dataset
 from umr_jax.em.loop import EMLoop
 from umr_jax.geometry import quaternion
 from umr_jax.init.silhouettes import unit_sphere
-from umr_jax.init.state import bare_em_state, first_em_state
+from umr_jax.init.state import bare_em_state, init_em_state
 from umr_jax.models.infer import build_topology_from
+from umr_jax.random import Purpose, run_key
 
 
 def first_template(config):
   topology = build_topology_from(config)
   split = load_dataset(config.data).splits["train"]
-  return topology, first_em_state(config, topology, split).template.half_vertices
+  return topology, init_em_state(config, topology, split).template.half_vertices
 
 
 def with_geometry(config, **changes):
@@ -85,18 +86,36 @@ def test_the_template_stands_up_for_a_new_network_alone(tmp_path, monkeypatch, m
   np.testing.assert_allclose(now, first[[2, 1, 0]] if turned else first, atol=1e-5)
 
 
+def test_the_hull_draws_from_a_stream_of_its_own(tmp_path, monkeypatch):
+  """It drew from the train step's."""
+  config = with_geometry(tiny_config(tmp_path), init="visual_hull")
+  split = load_dataset(config.data).splits["train"]
+
+  class FoundError(Exception):
+    pass
+
+  def fit(*_, key, **__):
+    raise FoundError(jax.random.key_data(key).tolist())
+
+  monkeypatch.setattr("umr_jax.init.state.fit_hull_and_cameras", fit)
+  with pytest.raises(FoundError) as found:
+    init_em_state(config, build_topology_from(config), split)
+  training = jax.random.key_data(run_key(config.train.seed, Purpose.TRAINING)).tolist()
+  assert found.value.args[0] not in (training, jax.random.key_data(jax.random.key(0)).tolist())
+
+
 @pytest.mark.slow
 def test_a_volume_is_template_and_first_bank(tmp_path):
   config = with_geometry(tiny_config(tmp_path), init="visual_hull", hull_turns=1)
   topology = build_topology_from(config)
   split = load_dataset(config.data).splits["train"]
   with jax.numpy_dtype_promotion("standard"):
-    bare = first_em_state(config, topology, split)
+    bare = init_em_state(config, topology, split)
     bank = dataclasses.replace(config, loss=dataclasses.replace(config.loss, target_camera=1.0))
-    state = first_em_state(bank, topology, split)
+    state = init_em_state(bank, topology, split)
   assert bare.target_cameras is None
   assert state.target_cameras.shape == (len(split), 7)
   np.testing.assert_array_equal(state.template.half_vertices, bare.template.half_vertices)
   # It is no view of the profile's solid: cells have moved.
-  flat = first_em_state(with_geometry(config, init="silhouettes"), topology, split)
+  flat = init_em_state(with_geometry(config, init="silhouettes"), topology, split)
   assert np.abs(state.template.half_vertices - flat.template.half_vertices).max() > 0.05

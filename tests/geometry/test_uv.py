@@ -5,7 +5,7 @@ import pytest
 
 from umr_jax.geometry.sampling import texel_barycentrics
 from umr_jax.geometry.topology import build_topology
-from umr_jax.geometry.uv import export_layout, sphere_to_uv, texel_uv
+from umr_jax.geometry.uv import export_layout, sphere_to_uv, texel_uv, uv_directions
 
 LEVELS = range(5)
 SIDES = [1, 2, 3, 6, 7]
@@ -249,3 +249,11 @@ def test_with_a_symmetric_texture_left_faces_export_their_partners_positions(lev
       layout.uv[layout.faces[left, [0, 2, 1]]], layout.uv[layout.faces[right]]
     )
   assert (np.abs(layout.uv[layout.faces[topology.num_self_faces :], 0]) <= 0.5 + 1e-6).all()
+
+
+def test_directions_are_the_inverse_of_the_map():
+  directions = uv_directions(16)
+  row, column = np.mgrid[0:16, 0:32] + 0.5
+  expected = np.stack([column / 16 - 1, row / 8 - 1], axis=-1)
+  np.testing.assert_allclose(sphere_to_uv(directions), expected, atol=1e-9)
+  np.testing.assert_allclose(np.linalg.norm(directions, axis=-1), 1.0)

@@ -6,7 +6,9 @@ import pytest
 
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.geometry.topology import build_topology
-from umr_jax.init.silhouettes import inflate, mean_profile, unit_sphere
+from umr_jax.init.silhouettes import inflate, init_canonical_uv, mean_profile, unit_sphere
+from umr_jax.init.state import bare_em_state
+from umr_jax.models.assemble import with_canonical_uv
 from umr_jax.render import soft_silhouette
 
 SIZE = 48
@@ -83,3 +85,45 @@ def test_the_solid_is_wound_outward():
   volume = np.einsum("fi,fi->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum() / 6
   area = 4.0 * beast().mean()
   assert 0.4 * area * 0.2 < volume < area * 0.6
+
+
+# The initial canonical map.
+
+
+def part_maps(rng, count=24):
+  """Beasts with a head (part 1) at the raised end and a body (part 2); half look to the left."""
+  y, x = (np.mgrid[:SIZE, :SIZE] + 0.5) * 2 / SIZE - 1
+  rows = []
+  for shift in rng.uniform(-0.1, 0.1, count):
+    body = (x / 0.7) ** 2 + ((y - 0.2) / 0.35) ** 2 < 1
+    head = ((x - 0.6) / 0.2) ** 2 + ((y + 0.2 + shift) / 0.35) ** 2 < 1
+    mask = body | head
+    row = np.stack([mask, ~mask, head, body & ~head], axis=-1).astype(np.float32)
+    rows.append(row[:, ::-1] if rng.random() < 0.5 else row)
+  return np.stack(rows)
+
+
+def test_each_vertex_has_the_part_that_the_profile_shows_there(rng):
+  topology = build(3)
+  profile = mean_profile(part_maps(rng))
+  half = inflate(profile[..., 0], topology, width=0.4)
+  canonical = init_canonical_uv(profile[..., 1:], half, topology, uv_height=32)
+  assert canonical.shape == (32, 64, 3) and canonical.dtype == np.float32
+  np.testing.assert_allclose(canonical.sum(-1), 1.0, atol=1e-4)
+  assert (canonical[..., 0] == 0.0).all()
+  state = with_canonical_uv(bare_em_state(half), canonical, topology=topology)
+  vertices = np.asarray(symmetrize(jnp.asarray(half), num_center=topology.num_center))
+  labels = np.asarray(state.part_vertices)
+  forward = vertices[:, 0] > 0.55
+  upward = vertices[:, 2] > 0.3
+  assert (labels[forward & upward] == 1).all() and (forward & upward).sum() > 10
+  assert (labels[vertices[:, 0] < 0.1] == 2).all()
+  # Mirror images are the same part.
+  center, pairs = topology.num_center, (topology.num_vertices - topology.num_center) // 2
+  np.testing.assert_array_equal(labels[center : center + pairs], labels[center + pairs :])
+
+
+def test_the_mean_part_map_does_not_depend_on_the_side_that_images_face(rng):
+  images = part_maps(rng)
+  turned = np.where(rng.random(len(images))[:, None, None, None] < 0.5, images, images[:, :, ::-1])
+  np.testing.assert_allclose(mean_profile(turned), mean_profile(images), atol=1e-6)

@@ -1,7 +1,5 @@
 """Volumes: their drawings, what they are fitted to, the mesh around them, cameras in turns."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,21 +9,20 @@ from scipy import ndimage
 from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.geometry.topology import build_topology
-from umr_jax.init.canonical_map import first_canonical_uv
-from umr_jax.init.hull_and_cameras import ViewSearch, first_volume, with_volume
+from umr_jax.init.hull_search import PoseSearch, fit_hull_and_cameras, with_hull_template
 from umr_jax.init.pose_search import score_views, view_rotations
-from umr_jax.init.shrink_wrap import surface_points, volume_canonical_uv, wrap
-from umr_jax.init.silhouettes import inflate, mean_profile
+from umr_jax.init.shrink_wrap import hull_canonical_uv, shrink_wrap, surface_points
+from umr_jax.init.silhouettes import inflate, init_canonical_uv, mean_profile
 from umr_jax.init.state import bare_em_state
 from umr_jax.init.visual_hull import (
-  CELLS,
   HALF,
+  RESOLUTION,
   Volume,
-  draw_volume,
   empty_logits,
   fit_volume,
+  render_volume,
   surface_level,
-  volume_of,
+  volume_from_logits,
   volume_views,
 )
 from umr_jax.models.assemble import with_canonical_uv
@@ -34,7 +31,7 @@ from umr_jax.render import soft_silhouette
 from umr_jax.types import Batch
 
 SIZE = 32
-SEARCH = ViewSearch(elevation=(-10.0, 40.0), roll=10.0, evenness=0.5)
+SEARCH = PoseSearch(elevation=(-10.0, 40.0), roll=10.0, evenness=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +49,7 @@ def standard_promotion():
 @pytest.fixture(scope="module")
 def plane():
   """A body, thick in front, two wings and a fin: three parts, and the body's tail a fourth."""
-  at = HALF * ((2.0 * np.arange(CELLS) + 1.0) / CELLS - 1.0)
+  at = HALF * ((2.0 * np.arange(RESOLUTION) + 1.0) / RESOLUTION - 1.0)
   x, y, z = np.meshgrid(at, at, at, indexing="ij")
   thick = 0.17 + 0.05 * x
   body = (np.abs(x) < 0.9) & (np.hypot(y, z) < thick)
@@ -72,7 +69,7 @@ def shown(plane):
   turns = upright_rotation(*(jnp.asarray(a, jnp.float32) for a in angles))
   place = jnp.tile(jnp.array([[0.9, 0.05, -0.03]]), (64, 1))
   cameras = jnp.concatenate([place, turns], axis=-1)
-  alpha, parts = draw_volume(plane, cameras, size=SIZE)
+  alpha, parts = render_volume(plane, cameras, size=SIZE)
   mask = (alpha > 0.5).astype(jnp.float32)
   parts = parts * mask[..., None]
   maps = jnp.concatenate([mask[..., None], 1.0 - mask[..., None], parts], axis=-1)
@@ -80,12 +77,12 @@ def shown(plane):
 
 
 def test_a_ball_is_drawn_as_the_rasterizer_draws_its_mesh(topology):
-  at = HALF * ((2.0 * np.arange(CELLS) + 1.0) / CELLS - 1.0)
+  at = HALF * ((2.0 * np.arange(RESOLUTION) + 1.0) / RESOLUTION - 1.0)
   x, y, z = np.meshgrid(at, at, at, indexing="ij")
   ball = 0.95 * (x**2 + y**2 + z**2 < 0.6**2)
   volume = Volume(jnp.asarray(ball, jnp.float32), jnp.zeros((*ball.shape, 0)))
   cameras = jnp.array([[0.8, 0.2, -0.3, 1.0, 0.0, 0.0, 0.0], [1.2, 0.0, 0.1, 0.6, 0.0, 0.8, 0.0]])
-  alpha, parts = draw_volume(volume, cameras, size=SIZE)
+  alpha, parts = render_volume(volume, cameras, size=SIZE)
   assert parts.shape == (2, SIZE, SIZE, 0)
   vertices = jnp.broadcast_to(0.6 * jnp.asarray(topology.sphere)[None], (2, 642, 3))
   faces = camera.face_vertices(camera.project(vertices, cameras), topology.faces)
@@ -99,13 +96,13 @@ def test_a_ball_is_drawn_as_the_rasterizer_draws_its_mesh(topology):
 def test_what_is_in_front_hides_what_is_behind(plane):
   turns = upright_rotation(jnp.array([0.0, 180.0]), jnp.zeros(2), jnp.zeros(2))
   cameras = jnp.concatenate([jnp.tile(jnp.array([[0.9, 0.0, 0.0]]), (2, 1)), turns], axis=-1)
-  alpha, parts = draw_volume(plane, cameras, size=SIZE)
+  alpha, parts = render_volume(plane, cameras, size=SIZE)
   np.testing.assert_allclose(parts.sum(-1), alpha, atol=1e-5)
   areas = np.asarray(parts.sum((1, 2)))
   np.testing.assert_allclose(areas[0], areas[1], rtol=1e-3)  # both sides are alike
   ends = upright_rotation(jnp.array([90.0, 270.0]), jnp.zeros(2), jnp.zeros(2))
   cameras = cameras.at[:, 3:].set(ends)
-  front = np.asarray(draw_volume(plane, cameras, size=SIZE)[1].sum((1, 2)))
+  front = np.asarray(render_volume(plane, cameras, size=SIZE)[1].sum((1, 2)))
   # The nose is seen from one end alone, the tail from the other.
   assert sorted([front[0, 0] > 5.0, front[1, 0] > 5.0]) == [False, True]
   assert (front[0, 0] > front[1, 0]) == (front[0, 3] < front[1, 3])
@@ -123,7 +120,7 @@ def test_silhouettes_from_rough_cameras_grow_wings(plane, shown, topology, rng):
     jnp.asarray(rough, jnp.float32),
     jnp.asarray(maps[..., 0]),
     jnp.asarray(maps[..., 2:]),
-    cost=jnp.zeros((CELLS, CELLS, CELLS)),
+    cost=jnp.zeros((RESOLUTION, RESOLUTION, RESOLUTION)),
     key=jax.random.key(0),
     steps=100,
   )
@@ -131,18 +128,18 @@ def test_silhouettes_from_rough_cameras_grow_wings(plane, shown, topology, rng):
   np.testing.assert_allclose(np.linalg.norm(found[:, 3:], axis=1), 1.0, atol=1e-5)
   before, after = (np.median(_degrees(c[:, 3:], cameras[:, 3:])) for c in (rough, found))
   assert after < 0.8 * before
-  volume = volume_of(logits)
+  volume = volume_from_logits(logits)
   np.testing.assert_allclose(volume.opacity, volume.opacity[:, ::-1], atol=1e-6)
   level = surface_level(volume, found, maps[..., 0])
   occupied, true = np.asarray(volume.opacity) > level, np.asarray(plane.opacity) > 0.5
   # Walls of two cells: half a cell beside the truth, where nothing in the images fixes the frame.
   assert (occupied & true).sum() / (occupied | true).sum() > 0.45
 
-  half = wrap(*surface_points(np.asarray(volume.opacity), level=level), topology)
+  half = shrink_wrap(*surface_points(np.asarray(volume.opacity), level=level), topology)
   vertices = np.asarray(symmetrize(half, num_center=topology.num_center))
   np.testing.assert_allclose(np.ptp(vertices, axis=0), [1.8, 1.5, 0.65], rtol=0.25)
   assert _inside_out(vertices, topology, plane) < 0.02
-  uv = volume_canonical_uv(volume, half, topology, uv_height=16)
+  uv = hull_canonical_uv(volume, half, topology, uv_height=16)
   np.testing.assert_allclose(uv.sum(-1), 1.0, atol=1e-4)
   assert (uv[..., 0] == 0.0).all()
   assert set(np.unique(uv.argmax(-1))) == {1, 2, 3, 4}
@@ -162,12 +159,12 @@ def test_the_views_of_a_volume_find_its_own_cameras(plane, shown):
   scores = jax.jit(score_views)(views, batch)
   best = jnp.argmax(scores.values, axis=1)
   assert np.median(_degrees(views.rotations[best], cameras[:, 3:])) < 12.0
-  places = np.asarray(scores.places)[np.arange(64), np.asarray(best)]
+  places = np.asarray(scores.scale_shift)[np.arange(64), np.asarray(best)]
   np.testing.assert_allclose(np.median(places, axis=0), [0.9, 0.05, -0.03], atol=0.05)
 
 
 def test_a_surface_lies_where_the_opacity_crosses_the_level():
-  at = HALF * ((2.0 * np.arange(CELLS) + 1.0) / CELLS - 1.0)
+  at = HALF * ((2.0 * np.arange(RESOLUTION) + 1.0) / RESOLUTION - 1.0)
   x, y, z = np.meshgrid(at, at, at, indexing="ij")
   opacity = np.clip(1.1 - np.sqrt(x**2 + y**2 + z**2), 0.0, 1.0)
   opacity[0, 0, 0] = 1.0  # a speck
@@ -179,17 +176,17 @@ def test_a_surface_lies_where_the_opacity_crosses_the_level():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("layout", "turns"), [(False, 2), (True, 1)])
-def test_cameras_and_volume_find_each_other(shown, topology, layout, turns):
+def test_cameras_and_volume_find_each_other(shown, topology):
   maps, cameras = shown
   profile = mean_profile(maps)
   half = inflate(profile[..., 0], topology, width=0.5)
-  uv = first_canonical_uv(profile[..., 1:], half, topology, uv_height=16)
+  uv = init_canonical_uv(profile[..., 1:], half, topology, uv_height=16)
   start = with_canonical_uv(bare_em_state(half), uv, topology=topology)
-  search = dataclasses.replace(SEARCH, layout=layout)
-  volume, found = first_volume(maps, start, topology, search=search, turns=turns, cost=0.0, seed=0)
+  volume, found = fit_hull_and_cameras(
+    maps, start, topology, search=SEARCH, turns=2, cost=0.0, key=jax.random.key(0)
+  )
   assert np.median(_degrees(found[:, 3:], _facing(found, cameras)[:, 3:])) < 11.0
-  state = with_volume(start, volume, found, maps[..., 0], topology, uv_height=16)
+  state = with_hull_template(start, volume, found, maps[..., 0], topology, uv_height=16)
   assert np.ptp(np.asarray(state.template.half_vertices)[:, 1]) > 0.5
   assert state.canonical_uv.shape == (16, 32, 5)
 
@@ -198,12 +195,20 @@ def test_cameras_and_volume_find_each_other(shown, topology, layout, turns):
 def test_silhouettes_alone_make_a_volume_without_parts(shown, topology):
   maps, _ = shown
   half = inflate(mean_profile(maps)[..., 0], topology, width=0.5)
-  bare, found = first_volume(
-    maps[..., :1], bare_em_state(half), topology, search=SEARCH, turns=1, cost=0.0, seed=0
+  bare, found = fit_hull_and_cameras(
+    maps[..., :1],
+    bare_em_state(half),
+    topology,
+    search=SEARCH,
+    turns=1,
+    cost=0.0,
+    key=jax.random.key(0),
   )
   assert bare.parts.shape[-1] == 0 and found.shape == (64, 7)
   assert (
-    with_volume(bare_em_state(half), bare, found, maps[..., 0], topology, uv_height=16).canonical_uv
+    with_hull_template(
+      bare_em_state(half), bare, found, maps[..., 0], topology, uv_height=16
+    ).canonical_uv
     is None
   )
 
@@ -212,15 +217,15 @@ def test_silhouettes_alone_make_a_volume_without_parts(shown, topology):
 def test_what_no_image_tells_stays_as_wide_as_the_first_template(plane, topology):
   sides = upright_rotation(jnp.tile(jnp.array([0.0, 180.0]), 16), jnp.zeros(32), jnp.zeros(32))
   cameras = jnp.concatenate([jnp.tile(jnp.array([[0.9, 0.0, 0.0]]), (32, 1)), sides], axis=-1)
-  maps = np.asarray(draw_volume(plane, cameras, size=SIZE)[0] > 0.5, np.float32)[..., None]
+  maps = np.asarray(render_volume(plane, cameras, size=SIZE)[0] > 0.5, np.float32)[..., None]
   half = inflate(mean_profile(maps)[..., 0], topology, width=0.4)
   widths = []
   for cost in (0.0, 0.4):
-    volume, _ = first_volume(
-      maps, bare_em_state(half), topology, search=SEARCH, turns=1, cost=cost, seed=0
+    volume, _ = fit_hull_and_cameras(
+      maps, bare_em_state(half), topology, search=SEARCH, turns=1, cost=cost, key=jax.random.key(0)
     )
     across = np.flatnonzero((np.asarray(volume.opacity) > 0.3).any(axis=(0, 2)))
-    widths.append(np.ptp(across) * 2.0 * HALF / CELLS)
+    widths.append(np.ptp(across) * 2.0 * HALF / RESOLUTION)
   assert widths[0] > 1.5 and widths[1] < 1.2 * np.ptp(half[:, 0]) * 0.4
 
 
@@ -237,7 +242,7 @@ def _inside_out(vertices, topology, volume):
   steps = 0.06 * normals / np.maximum(area, 1e-9)[:, None]
   outside, inside = (
     ndimage.map_coordinates(
-      blurred, (0.5 * CELLS * ((corners.mean(axis=1) + s) / HALF + 1.0) - 0.5).T, order=1
+      blurred, (0.5 * RESOLUTION * ((corners.mean(axis=1) + s) / HALF + 1.0) - 0.5).T, order=1
     )
     for s in (steps, -steps)
   )

@@ -7,7 +7,7 @@ import pytest
 
 from umr_jax.config.settings import RenderConfig
 from umr_jax.losses.drawing import choose_rows, draw, project_faces
-from umr_jax.models.projected_flow import camera_flow
+from umr_jax.models.flow import camera_flow
 from umr_jax.render import rasterize, soft_silhouette
 from umr_jax.types import Batch, Prediction
 

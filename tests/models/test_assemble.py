@@ -102,7 +102,7 @@ def test_a_finer_flow_goes_through_the_same_points(rng):
   np.testing.assert_allclose(fine[:, 1::3, 0], left * 2 / 3 + right / 3, atol=1e-5)
 
 
-def test_identity_flow_copies_the_photograph(rng):
+def test_identity_flow_copies_the_image(rng):
   image = jnp.asarray(rng.random((B, HU, WU, 3)), jnp.float32)
   y, x = np.meshgrid(
     (2 * np.arange(HU) + 1 - HU) / HU, (2 * np.arange(WU) + 1 - WU) / WU, indexing="ij"
@@ -127,7 +127,7 @@ def test_part_texels_keep_summing_to_one(topology, rng):
   np.testing.assert_allclose(texels.sum(axis=-1), 1.0, rtol=1e-5)
 
 
-def test_flow_and_photograph_get_finite_gradients(topology, rng):
+def test_flow_and_image_get_finite_gradients(topology, rng):
   flow_map = jnp.asarray(rng.uniform(-1.2, 1.2, (B, HU, WU, 2)), jnp.float32)
   image = jnp.asarray(rng.random((B, 20, 20, 3)), jnp.float32)
 

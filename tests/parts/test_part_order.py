@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from umr_jax.geometry.topology import build_topology
-from umr_jax.init.canonical_map import first_canonical_uv
 from umr_jax.init.pose_search import FRAME, Views, score_views, view_rotations
+from umr_jax.init.silhouettes import init_canonical_uv
 from umr_jax.losses.part_probability import part_probability_loss
 from umr_jax.losses.part_vertices import part_vertices_loss
 from umr_jax.types import Batch
@@ -31,7 +31,7 @@ def reordered(maps):
 
 @pytest.fixture
 def maps(rng):
-  """[6, 24, 24, P + 1]: blobs; of the first picture one part is missing."""
+  """[6, 24, 24, P + 1]: blobs; of the first image one part is missing."""
   y, x = np.mgrid[:24, :24] / 12.0 - 1.0
   places = rng.uniform(-0.5, 0.5, (6, 1, 1, PARTS, 2))
   gaps = np.square(x[..., None] - places[..., 0]) + np.square(y[..., None] - places[..., 1])
@@ -114,7 +114,7 @@ def test_the_first_canonical_map(maps):
   topology = build_topology(1, texels_per_side=2, symmetric_texture=True)
   half = topology.sphere[: topology.num_half]
   found, again = (
-    first_canonical_uv(parts, half, topology, uv_height=16)
+    init_canonical_uv(parts, half, topology, uv_height=16)
     for parts in (maps[1], reordered(maps[1]))
   )
   np.testing.assert_allclose(again, reordered(found), rtol=1e-5, atol=1e-6)

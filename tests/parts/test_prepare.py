@@ -71,7 +71,7 @@ def test_parts_are_discovered_once_and_again_when_a_setting_changes(tmp_path, di
   example = found.splits["train"][0]
   assert example.parts.shape == (*example.mask.shape, 5)
   assert found.splits["test"][0].parts is None
-  assert len(store.names) == 16  # the test pictures' maps are kept beside
+  assert len(store.names) == 16  # the test images' maps are kept beside
   again, _ = with_parts(dataset, config)
   np.testing.assert_array_equal(again.splits["train"][0].parts, example.parts)
   assert discoveries == [4]
@@ -88,7 +88,7 @@ def test_what_parts_do_not_depend_on_finds_them_again_and_the_content_of_files_c
   tmp_path, monkeypatch
 ):
   dataset = load_dataset(tiny_config(tmp_path).data)
-  store = make_store(["a picture"], [(0.0, 0.0, 1.0)], np.zeros((1, 2, 2, 5), np.uint8))
+  store = make_store(["an image"], [(0.0, 0.0, 1.0)], np.zeros((1, 2, 2, 5), np.uint8))
   calls = []
 
   def discover(*arguments, **options):
@@ -170,7 +170,7 @@ METHODS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", METHODS.values(), ids=METHODS)
-def test_every_method_goes_from_pictures_to_maps(tmp_path, settings, standard_promotion):
+def test_every_method_goes_from_images_to_maps(tmp_path, settings, standard_promotion):
   parts = dataclasses.replace(
     TINY, **{"method": "cosegment", "steps": 0, "feature_size": 64} | settings
   )

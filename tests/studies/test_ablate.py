@@ -36,7 +36,7 @@ def study(base, tmp_path):
 
 
 class Recorder:
-  """Stands for `pipeline.run`: gives what it is told, and remembers what it was asked."""
+  """Replaces `em.run.run`: records the calls, and returns an evaluation for the seed."""
 
   def __init__(self):
     self.asked = []
@@ -134,10 +134,10 @@ def test_a_table_of_nothing_says_so(study):
   assert "| (c) with template and semantics | not run |" in write_table(study)
 
 
-def test_one_seed_has_an_interval_over_pictures_where_it_was_kept(study, monkeypatch):
+def test_one_seed_has_an_interval_over_images_where_it_was_kept(study, monkeypatch):
   monkeypatch.setattr(ablate, "run", Recorder())
   table = ablate.ablate(study, rows=("semantics", "no_texture_cycle"), seeds=(0,))
-  line = "| {} | 1 | 0.500 (0.430-0.568 over pictures) | 40.0 (31.2-44.0 over pictures) |"
+  line = "| {} | 1 | 0.500 (0.430-0.568 over images) | 40.0 (31.2-44.0 over images) |"
   assert line.format(ROWS["semantics"].title) in table
   assert "[from the lowest to the highest of them]" in table
   path = study.out / "semantics.json"
@@ -195,7 +195,7 @@ def test_improved_parts_need_the_run_whose_parts_they_improve(study, monkeypatch
   assert recorder.asked == [("discovered_parts", 2)]
   runs = study.workdir
   assert asked == [(runs / "discovered_parts" / "2", runs / "improved_parts" / "2", 1)]
-  assert "| (c) with improved parts | 1 | 0.700 (0.600-0.800 over pictures) |" in table
+  assert "| (c) with improved parts | 1 | 0.700 (0.600-0.800 over images) |" in table
   assert not (study.out / "discovered_parts.json").exists()
 
 
@@ -214,16 +214,16 @@ def test_unseen_views_are_of_one_seed_and_of_finished_runs(study, monkeypatch):
       [None] * limit, study.base
     )
 
-  picture = np.random.default_rng(0).random((grids.CELL, grids.CELL, 3), np.float32)
+  view = np.random.default_rng(0).random((grids.CELL, grids.CELL, 3), np.float32)
   monkeypatch.setattr(grids, "load_subjects", load)
-  monkeypatch.setattr(grids, "_views", lambda one: [picture] * 6)
+  monkeypatch.setattr(grids, "_views", lambda one: [view] * 6)
   ablate.ablate(study, rows=())
   assert loaded == ["nothing/1", "semantics/1"]
   with Image.open(study.workdir / "unseen_views.png") as image:
     assert image.width > 12 * grids.CELL and 2 * grids.CELL < image.height < 3 * grids.CELL
 
 
-def test_without_runs_there_is_no_picture_and_the_log_says_so(study, caplog):
+def test_without_runs_there_is_no_image_and_the_log_says_so(study, caplog):
   with caplog.at_level("INFO", logger="absl"):
     ablate.ablate(study, rows=())
   assert "holds no finished run of nothing, template, semantics, adversary" in caplog.text

@@ -71,7 +71,14 @@ def test_every_stage_is_timed(tmp_path):
   with jax.numpy_dtype_promotion("standard"):
     plain = measure_step(perceptual(tmp_path), round_index=1, repeats=1)
     result = measure_step(complete(tmp_path), round_index=0, repeats=1)
-  stages = {"network", "network_gradient", "drawing", "drawing_gradient", "losses_gradient", "step"}
+  stages = {
+    "network",
+    "network_gradient",
+    "rendering",
+    "rendering_gradient",
+    "losses_gradient",
+    "step",
+  }
   for line, names in ((plain, stages), (result, stages | {"search"})):
     assert {key for key in line if key.endswith("_ms")} == {f"{name}_ms" for name in names}
     assert all(line[f"{name}_ms"] > 0.0 for name in names)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from umr_jax.geometry.topology import build_topology
 from umr_jax.viz import panels as viz
@@ -56,7 +55,7 @@ def test_the_panel_shows_each_image_in_its_row(panel_arguments, monkeypatch):
   assert cell(panel, 1, 1, head).min() == 255
   corner = cell(panel, 0, 3, head)[:4, :4]
   assert corner.min() == 255  # nothing there
-  # The template's row: four pictures, then nothing.
+  # The template's row: four images, then nothing.
   last = panel[-CELL - 2 : -2]
   assert (last[:, 2 : 2 + CELL] < 200).any()
   assert last[:, 2 + 4 * (CELL + 2) :].min() == 255
@@ -73,7 +72,7 @@ def test_overlay_draws_the_outline_and_dims_the_outside():
   assert 24 <= outline.sum() <= 36
 
 
-def test_a_strip_has_a_cell_for_each_picture():
+def test_a_strip_has_a_cell_for_each_image():
   views = [np.ones((20, 20, 4), np.float32)] * 3
   strip = viz.prediction_strip(
     np.zeros((S, S, 3), np.float32), np.ones((S, S)), views, azimuths=(90, 180, 270), cell=CELL
@@ -87,22 +86,3 @@ def test_part_maps_have_a_colour_for_each_part():
   colors = viz.part_map(np.eye(5, dtype=np.float32)[labels])
   assert colors.shape == (3, 4, 3)
   assert len(np.unique(colors.reshape(-1, 3), axis=0)) == 5
-
-
-def test_pictures_are_saved_whole(tmp_path, rng):
-  image = rng.integers(0, 256, (5, 6, 3)).astype(np.uint8)
-  viz.save_png(tmp_path / "a.png", image)
-  viz.save_png(str(tmp_path / "b.png"), image / np.float32(255))
-  for name in ("a.png", "b.png"):
-    with Image.open(tmp_path / name) as opened:
-      np.testing.assert_array_equal(np.asarray(opened), image)
-  assert len(list(tmp_path.iterdir())) == 2
-
-
-@pytest.mark.parametrize(
-  "image", [np.zeros((4, 4, 3), np.int32), np.zeros((4, 4, 2), np.uint8), np.full((4, 4), np.nan)]
-)
-def test_what_is_no_picture_is_not_saved(tmp_path, image):
-  with pytest.raises(ValueError, match="picture"):
-    viz.save_png(tmp_path / "a.png", image)
-  assert not list(tmp_path.iterdir())

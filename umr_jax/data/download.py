@@ -229,7 +229,16 @@ def _extract(path: pathlib.Path, unpacked: pathlib.Path, folders: Iterable[str])
       archive.extractall(unpacked, [name for name in archive.namelist() if is_wanted(name)])
     return
   with tarfile.open(path) as tar:
-    tar.extractall(unpacked, (member for member in tar if is_wanted(member.name)), filter="data")
+    # Not `extractall`: its filter, without which links could lead outside, is younger than 3.11.2.
+    for member in (member for member in tar if is_wanted(member.name)):
+      target = unpacked / posixpath.normpath(member.name)
+      if member.isdir():
+        target.mkdir(parents=True, exist_ok=True)
+        continue
+      if not member.isreg():
+        raise tarfile.TarError(f"{member.name} is no regular file")
+      target.parent.mkdir(parents=True, exist_ok=True)
+      tar.makefile(member, str(target))
 
 
 def _place(source: pathlib.Path, target: pathlib.Path) -> None:

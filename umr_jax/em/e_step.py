@@ -9,19 +9,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from umr_jax.config.settings import Config, TrainConfig
+from umr_jax.config.settings import Config
 from umr_jax.data.batching import prefetch, train_batch
 from umr_jax.data.dataset import Split
 from umr_jax.data.transforms import CropSpec
 from umr_jax.em.measure import Measure, make_measure
-from umr_jax.init.camera_choice import choose_cameras
-from umr_jax.init.pose_search import Scores, Views, make_views, score_views
+from umr_jax.init.pose_search import Views, ViewScores, make_views, score_views, select_cameras
 from umr_jax.losses.texture import texture_distance_from
 from umr_jax.models.discriminator import Discriminator
-from umr_jax.models.infer import Infer, build_net, build_topology_from, make_infer
-from umr_jax.models.init_variables import first_variables
-from umr_jax.models.initialize import draw_variables
-from umr_jax.predict.test_time import refining
+from umr_jax.models.infer import Infer, build_net, build_topology_from, infer
+from umr_jax.models.initialize import draw_variables, init_variables
+from umr_jax.models.umr_net import UMRNet
+from umr_jax.predict.test_time import make_infer
+from umr_jax.random import Purpose, run_seed
 from umr_jax.train import parallel
 from umr_jax.train.augment import Strengths
 from umr_jax.train.optimizer import make_optimizer
@@ -34,13 +34,14 @@ class Round:
   """The compiled functions of one round; its network may have other heads than the last one's."""
 
   topology: Topology
+  network: UMRNet
   new_state: Callable[[int], TrainState]  # a network that has seen nothing, at a step of the run
   train_step: TrainStep  # replicated state, sharded batch
-  measure: Measure  # replicated state, sharded batch
-  infer: Infer  # host state, whole batch
-  show: Infer  # the same as prediction has it, refined
+  measure: Measure  # replicated model, sharded batch
+  infer: Infer  # host model, whole batch
+  show: Infer  # as prediction has it, with test-time optimisation
   views: Callable[..., Views]  # shapes, canonical map
-  score: Callable[..., Scores]  # replicated views, sharded batch
+  score: Callable[..., ViewScores]  # replicated views, sharded batch
   choose: Callable[..., Array]  # values, places and rotations of all images
 
 
@@ -68,12 +69,15 @@ def make_round(config: Config, *, index: int) -> Round:
     "image_size": config.render_size,
     "distance": distance,
   }
-  infer = make_infer(net, topology)
 
   def new_state(step: int) -> TrainState:
-    params, batch_stats = first_variables(net, config, seed=config.train.seed + index)
-    judge = _first_judge(config, seed=config.train.seed + index)
-    return host(new_train_state(params, batch_stats, optimizer, step=step, discriminator=judge))
+    params, batch_stats, frozen = init_variables(
+      net, config, seed=run_seed(config.train.seed, Purpose.NETWORK, index)
+    )
+    judge = _first_judge(config, seed=run_seed(config.train.seed, Purpose.DISCRIMINATOR, index))
+    return host(
+      new_train_state(params, batch_stats, optimizer, step=step, frozen=frozen, discriminator=judge)
+    )
 
   train_step = make_train_step(
     net,
@@ -89,20 +93,21 @@ def make_round(config: Config, *, index: int) -> Round:
   )
   return Round(
     topology=topology,
+    network=net,
     new_state=new_state,
     train_step=parallel.pmap_step(train_step, donate=True),
     measure=parallel.pmap_map(
       make_measure(
-        infer, uv_height=config.geometry.uv_height, uv_projection=config.em.uv_projection, **shared
+        uv_height=config.geometry.uv_height, uv_projection=config.em.uv_projection, **shared
       )
     ),
     infer=jax.jit(infer),
-    show=jax.jit(refining(infer, topology, config=config)),
+    show=jax.jit(make_infer(config)),
     views=jax.jit(
       make_views(topology, elevation=config.model.camera_elevation, roll=config.model.camera_roll)
     ),
     score=parallel.pmap_map(score_views),
-    choose=jax.jit(functools.partial(choose_cameras, evenness=config.em.view_evenness)),
+    choose=jax.jit(functools.partial(select_cameras, evenness=config.em.view_evenness)),
   )
 
 
@@ -138,7 +143,7 @@ def training_batches(
       split,
       CropSpec.from_config(config.data),
       step=step,
-      seed=train.seed,
+      seed=run_seed(train.seed, Purpose.BATCHES),
       batch_size=train.batch_size,
       parts=config.semantic and em_state.canonical_uv is not None,
       target_cameras=em_state.target_cameras,
@@ -175,8 +180,3 @@ def e_step(
     if record(metrics):
       break
   return train_state
-
-
-def run_key(config: TrainConfig) -> PRNGKeyArray:
-  """The key from which every draw of a run descends."""
-  return jax.random.key(config.seed)

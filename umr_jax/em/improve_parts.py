@@ -20,18 +20,21 @@ from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, load_dataset
 from umr_jax.data.part_store import PartStore, from_bytes, read_store, to_bytes
 from umr_jax.data.transforms import Crop, CropSpec
-from umr_jax.em.e_step import run_key
 from umr_jax.em.run import final_evaluation, run
 from umr_jax.eval.part_quality import part_report
 from umr_jax.files import write_text
-from umr_jax.models.checkpoint import Snapshot, read_checkpoint
-from umr_jax.parts.crops import learned_crops
-from umr_jax.parts.discover import cut_dataset, taught_cut
+from umr_jax.models.checkpoint import read_checkpoint
+from umr_jax.models.infer import TrainedModel, load_model
+from umr_jax.parts.crops import training_crops
+from umr_jax.parts.discover import fit_pseudo_labels
 from umr_jax.parts.prepare import with_parts
-from umr_jax.parts.pseudo_parts import confident, inside_mask, make_look
-from umr_jax.predict.test_time import reconstructor
-from umr_jax.viz import panels as viz
+from umr_jax.parts.pseudo_labels import confident, inside_mask, make_look
+from umr_jax.parts.segmenter import segment_dataset
+from umr_jax.predict.test_time import make_infer
+from umr_jax.random import Purpose, run_key
 from umr_jax.viz.contact_sheet import write_parts
+from umr_jax.viz.images import labelled_grid, save_png
+from umr_jax.viz.panels import part_map
 
 _BATCH = 16
 # Photographs of the picture that shows parts before and after: of those that teach, and of others.
@@ -124,40 +127,40 @@ def _report(workdir: pathlib.Path, config: Config) -> dict[str, Any]:
 
 def _improve_parts(workdir: pathlib.Path, folder: pathlib.Path) -> None:
   """One turn's parts: drawn, chosen, taught, and cut out of all images."""
-  snapshot = read_checkpoint(workdir)
-  config = from_dict(snapshot.config)
+  trained = load_model(workdir)
+  config = trained.config
   dataset, _ = with_parts(load_dataset(config.data), config)
-  taught = teach(dataset, snapshot, config)
+  taught = teach(dataset, trained)
   logging.info("%d of %d reconstructions teach parts.", taught.chosen.sum(), len(taught.chosen))
-  crops = learned_crops(dataset, config.parts, padding=config.data.padding)
+  crops = training_crops(dataset, config.parts, padding=config.data.padding)
   rows = {name: row for row, name in enumerate(taught.names)}
   order = [rows[name] for name in crops.names]
   maps = taught.maps[order]
   maps[~taught.chosen[order]] = 0
-  cut = taught_cut(dataset, config.parts, maps, padding=config.data.padding)
-  store = cut_dataset(cut, dataset, config.parts, padding=config.data.padding)
+  segmenter = fit_pseudo_labels(dataset, config.parts, maps, padding=config.data.padding)
+  store = segment_dataset(segmenter, dataset, config.parts, padding=config.data.padding)
   # The store last: it says that the turn's parts are complete.
-  viz.save_png(folder / "parts" / "improvement.png", _panel(dataset, config, taught, store))
+  save_png(folder / "parts" / "improvement.png", _panel(dataset, config, taught, store))
   write_parts(folder, dataset, store)
 
 
-def teach(dataset: Dataset, snapshot: Snapshot, config: Config) -> Taught:
+def teach(dataset: Dataset, trained: TrainedModel) -> Taught:
   """The parts that a run's reconstructions show on its training images.
 
   Args:
     dataset: with the part maps that the run learned from.
-    snapshot: of the run.
-    config: of the run.
+    trained: the run's model, with a canonical part map.
   """
-  infer, topology = reconstructor(config, snapshot.em_state, step=snapshot.step)
-  look = jax.jit(make_look(infer, topology=topology, image_size=config.data.image_size))
-  params, key = snapshot.params, run_key(config.train)
-  size, channels = config.data.image_size, np.asarray(snapshot.em_state.canonical_uv).shape[-1]
+  model, config = trained.model, trained.config
+  infer = make_infer(config.at_round(trained.round))
+  look = jax.jit(make_look(infer, image_size=config.data.image_size))
+  key = run_key(config.train.seed, Purpose.PSEUDO_LABELS)
+  size, channels = config.data.image_size, np.asarray(model.canonical_uv).shape[-1]
   maps = np.zeros((len(dataset.splits["train"]), size, size, channels), np.uint8)
   names: list[str] = []
   losses: list[tuple[float, float]] = []
   for batch, crops in _batches(dataset, config):
-    seen = jax.device_get(look(params, snapshot.batch_stats, snapshot.em_state, batch, key))
+    seen = jax.device_get(look(model, batch, key))
     for row, crop in enumerate(crops):
       drawn = maps[len(names)]
       drawn[:] = to_bytes(inside_mask(seen.maps[row], crop.mask))
@@ -190,9 +193,9 @@ def _panel(dataset: Dataset, config: Config, taught: Taught, after: PartStore) -
         if int(index) in some and crop.parts is not None:
           drawn = from_bytes(taught.maps[int(index)])
           maps = [crop.parts, drawn, after.probabilities(rows[crop.name])]
-          cells[word].append([crop.image, *(viz.part_map(m) / np.float32(255.0) for m in maps)])
+          cells[word].append([crop.image, *map(part_map, maps)])
   grids = [
-    viz.labelled_grid(shown, [word, "before", "reconstructed", "after"], cell=128)
+    labelled_grid(shown, [word, "before", "reconstructed", "after"], cell=128)
     for word, shown in cells.items()
     if shown
   ]

@@ -14,18 +14,19 @@ from umr_jax.data.dataset import Split
 from umr_jax.data.transforms import CropSpec
 from umr_jax.em.aggregate import aggregate
 from umr_jax.em.align_to_vertical import align_to_vertical, stood_up
-from umr_jax.em.e_step import Round, e_step, make_round, run_key, training_batches
+from umr_jax.em.e_step import Round, e_step, make_round, training_batches
 from umr_jax.em.m_step import m_step
 from umr_jax.em.measure import Measurement, on_host
 from umr_jax.em.monitor import Monitor
 from umr_jax.errors import Preempted
 from umr_jax.init.pose_search import CROP_SIZE, template_vertices
-from umr_jax.init.state import first_em_state
-from umr_jax.models.infer import Inference
+from umr_jax.init.state import init_em_state
+from umr_jax.models.infer import Inference, make_model
+from umr_jax.random import Purpose, run_key
 from umr_jax.train import parallel
 from umr_jax.train.checkpoint import Checkpointer
 from umr_jax.train.recentre import recentre
-from umr_jax.types import EMState, TrainState, host, network_round
+from umr_jax.types import EMState, Model, TrainState, host, network_round
 
 # Images whose cameras say what is up.
 _UP_IMAGES = 500
@@ -83,7 +84,7 @@ class EMLoop:
     if restored is None:
       return (
         self.round(0).new_state(0),
-        first_em_state(self.config, self.round(0).topology, self.train_split),
+        init_em_state(self.config, self.round(0).topology, self.train_split),
       )
     step, em_state = restored.step, restored.em_state
     logging.info("Going on from the checkpoint of step %d.", step)
@@ -115,7 +116,7 @@ class EMLoop:
     stop = self.config.round_bounds()[index][1]
     moving, mapping = self.config.em.template_every, self.config.em.parts_every
     shard = (jax.process_index(), jax.process_count())
-    key = run_key(self.config.train)
+    key = run_key(self.config.train.seed, Purpose.TRAINING)
     begins = int(train_state.step) == start
     if self.config.loss.target_camera and begins and em_state.target_cameras is None:
       em_state = self._search(em_state, index)
@@ -147,7 +148,7 @@ class EMLoop:
         )
       if step % self.config.log.panel_every == 0 or step == stop:
         now = self.round(index)
-        self.monitor.panel(step, now.show, now.topology, train_state, em_state)
+        self.monitor.panel(step, now.show, self._model(train_state, em_state, index))
       if step < stop and (step % self.config.checkpoint.every == 0 or self.monitor.stopping):
         self._save(train_state, em_state)
       if self.monitor.stopping and step < stop:
@@ -204,7 +205,7 @@ class EMLoop:
       scores = parallel.unshard(score(held, parallel.shard_batch(batch)))
       scores = jax.device_get(parallel.gather_rows(scores))
       rows = scores.index[scores.valid]
-      values[rows], places[rows] = scores.values[scores.valid], scores.places[scores.valid]
+      values[rows], places[rows] = scores.values[scores.valid], scores.scale_shift[scores.valid]
     bank = host(self.round(index).choose(values, places, views.rotations))
     logging.info("Found a camera for each of %d images.", len(bank))
     return dataclasses.replace(em_state, target_cameras=bank)
@@ -218,22 +219,21 @@ class EMLoop:
   def _inferred(
     self, train_state: TrainState, em_state: EMState, index: int, split: Split
   ) -> Iterator[Inference]:
-    """What a round's network says of images, batch by batch, on the host."""
+    """What a round's network predicts of images, batch by batch, on the host."""
+    model = self._model(train_state, em_state, index)
     for batch, _ in evaluation_batches(
       split,
       CropSpec.from_config(self.config.data),
       batch_size=self.config.train.batch_size,
     ):
-      found = self.round(index).infer(
-        train_state.params, train_state.batch_stats, em_state.template, jnp.asarray(batch.image)
-      )
+      found = self.round(index).infer(model, jnp.asarray(batch.image))
       yield jax.tree.map(lambda rows, valid=batch.valid: np.asarray(rows)[valid], found)
 
   def _measurements(
     self, train_state: TrainState, em_state: EMState, index: int, *, parts: bool
   ) -> Iterator[Measurement]:
     """One pass over the training set: unaugmented, in order, shared among the hosts."""
-    state = parallel.replicate((train_state.params, train_state.batch_stats, em_state.template))
+    model = parallel.replicate(self._model(train_state, em_state, index))
     measure = self.round(index).measure
     for batch, _ in evaluation_batches(
       self.train_split,
@@ -242,8 +242,12 @@ class EMLoop:
       parts=parts,
       shard=(jax.process_index(), jax.process_count()),
     ):
-      measured = parallel.unshard(measure(*state, parallel.shard_batch(batch)))
+      measured = parallel.unshard(measure(model, parallel.shard_batch(batch)))
       yield on_host(parallel.gather_rows(measured))
+
+  def _model(self, train_state: TrainState, em_state: EMState, index: int) -> Model:
+    now = self.round(index)
+    return make_model(now.network, now.topology, train_state, em_state)
 
   def _save(self, train_state: TrainState, em_state: EMState) -> None:
     self.checkpointer.save(int(train_state.step), train_state, em_state, to_dict(self.config))

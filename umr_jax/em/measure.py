@@ -16,9 +16,9 @@ from umr_jax.losses.drawing import average_pool
 from umr_jax.losses.mask import soft_iou
 from umr_jax.losses.texture import TextureDistance, texture_distance
 from umr_jax.models.assemble import face_flow, sample_texels, uv_texture
-from umr_jax.models.infer import Infer
+from umr_jax.models.infer import infer
 from umr_jax.render import rasterize, soft_rasterize
-from umr_jax.types import Array, Batch, Template, Topology
+from umr_jax.types import Array, Batch, Model, Topology
 
 
 @struct.dataclass
@@ -34,12 +34,10 @@ class Measurement:
   uv_parts: Float[Array, "B Hu Wu P1"] | None  # part map pulled back to the UV map
 
 
-# measure(params, batch_stats, template, batch)
-Measure = Callable[..., Measurement]
+Measure = Callable[[Model, Batch], Measurement]
 
 
 def make_measure(
-  infer: Infer,
   *,
   topology: Topology,
   settings: RenderConfig,
@@ -51,7 +49,6 @@ def make_measure(
   """The measurement of a batch, as a pure function; no augmentation, no noise, one camera.
 
   Args:
-    infer: `models.infer.make_infer`'s function; evaluation BatchNorm, z = mu, most probable camera.
     topology: the mesh.
     settings: of the rasterizer.
     image_size: pixels per side of the renders.
@@ -61,13 +58,14 @@ def make_measure(
     distance: of a textured render from the image.
 
   Returns:
-    `measure(params, batch_stats, template, batch) -> Measurement`.
+    `measure(model, batch) -> Measurement`, by `models.infer.infer`: evaluation BatchNorm, z = mu,
+    most probable camera.
 
   Source: Li et al. 2020, equation 1 (the pull-back of parts) and supplementary 2.1 (the scores).
   """
 
-  def measure(params: Any, batch_stats: Any, template: Template, batch: Batch) -> Measurement:
-    inferred = infer(params, batch_stats, template, batch.image)
+  def measure(model: Model, batch: Batch) -> Measurement:
+    inferred = infer(model, batch.image)
     projected = camera.project(inferred.vertices, inferred.camera)
     faces = camera.face_vertices(projected, topology.faces)
     texels = sample_texels(batch.image, face_flow(inferred.flow_map, topology))
@@ -90,7 +88,6 @@ def make_measure(
       if batch.parts is not None:
         parts = uv_texture(batch.parts, inferred.flow_map)
     alpha, mask = rgba[..., 3], average_pool(batch.mask, image_size)
-    half = template.half_vertices.shape[0]
     return Measurement(
       index=batch.index,
       valid=batch.valid,
@@ -99,7 +96,7 @@ def make_measure(
         rendered=rgba[..., :3], alpha=alpha, image=average_pool(batch.image, image_size), mask=mask
       ),
       silhouette=alpha,
-      half_offsets=inferred.vertices[:, :half] - template.half_vertices[None],
+      half_offsets=inferred.half_offsets,
       uv_parts=parts,
     )
 

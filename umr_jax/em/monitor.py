@@ -17,8 +17,9 @@ from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.models.infer import Infer
 from umr_jax.predict import export
 from umr_jax.train.metrics import MetricWriter, Progress, check_finite, read_metrics, to_floats
-from umr_jax.types import Batch, EMState, Topology, TrainState
-from umr_jax.viz import panels as viz
+from umr_jax.types import Batch, EMState, Model, Template, Topology
+from umr_jax.viz.images import save_png
+from umr_jax.viz.panels import part_map, training_panel
 
 # The metrics of a log line; all of them stand in metrics.jsonl.
 _HEADLINE = ("loss/total", "mask_iou", "loss/texture", "camera_confidence", "grad_norm")
@@ -80,28 +81,27 @@ class Monitor:
     logging.info("step %d  %s", step, "  ".join(f"{name} {means[name]:.4g}" for name in _HEADLINE))
     progress.update(len(lines), loss=means["loss/total"])
 
-  def panel(
-    self, step: int, infer: Infer, topology: Topology, train_state: TrainState, em_state: EMState
-  ) -> None:
-    """Writes panels/STEP.png: the watched images, what is made of them, and the template."""
+  def panel(self, step: int, infer: Infer, model: Model) -> None:
+    """Writes panels/STEP.png: the watched images, their reconstructions, and the template.
+
+    Args:
+      step: of the run; the file's name.
+      infer: jitted.
+      model: as it is at this step.
+    """
     if jax.process_index() != 0:
       return
-    inferred = infer(
-      train_state.params,
-      train_state.batch_stats,
-      em_state.template,
-      self._watched.image,
-    )
-    picture = viz.training_panel(
+    inferred = infer(model, self._watched.image)
+    picture = training_panel(
       images=self._watched.image,
       masks=self._watched.mask,
       vertices=np.asarray(inferred.vertices),
       cameras=np.asarray(inferred.camera),
       flow_maps=np.asarray(inferred.flow_map),
-      template=_template(em_state, topology),
-      topology=topology,
+      template=_vertices(model.template, model.topology),
+      topology=model.topology,
     )
-    viz.save_png(self._workdir / "panels" / f"{step:06d}.png", picture)
+    save_png(self._workdir / "panels" / f"{step:06d}.png", picture)
     self._open()[0].image(step, "panel", picture)
 
   def round_ended(
@@ -119,11 +119,11 @@ class Monitor:
       return
     folder = self._workdir / "rounds" / str(index)
     folder.mkdir(parents=True, exist_ok=True)
-    template = _template(em_state, topology)
+    template = _vertices(em_state.template, topology)
     export.export_template(folder / "template.glb", template, topology)
     if em_state.canonical_uv is not None:
-      picture = viz.part_map(np.asarray(em_state.canonical_uv))
-      viz.save_png(folder / "canonical_uv.png", picture)
+      picture = part_map(np.asarray(em_state.canonical_uv))
+      save_png(folder / "canonical_uv.png", picture)
       self._open()[0].image(steps[1], "canonical_uv", picture)
     found = _objective(read_metrics(self._workdir), steps)
     if found:
@@ -171,8 +171,8 @@ class Monitor:
     return self._writer, self._progress
 
 
-def _template(em_state: EMState, topology: Topology) -> np.ndarray:
-  half = jax.numpy.asarray(em_state.template.half_vertices)
+def _vertices(template: Template, topology: Topology) -> np.ndarray:
+  half = jax.numpy.asarray(template.half_vertices)
   return np.asarray(symmetrize(half, num_center=topology.num_center))
 
 

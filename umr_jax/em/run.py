@@ -20,14 +20,15 @@ from umr_jax.em.loop import EMLoop
 from umr_jax.em.monitor import Monitor
 from umr_jax.eval.evaluate import evaluate
 from umr_jax.eval.part_quality import part_report
+from umr_jax.eval.predictions import Protocol
 from umr_jax.eval.references import references
 from umr_jax.eval.summary import format_table
 from umr_jax.files import write_text
 from umr_jax.models.checkpoint import read_checkpoint, saved_steps
-from umr_jax.models.infer import build_topology_from
-from umr_jax.models.init_variables import encoder_file
+from umr_jax.models.infer import build_topology_from, load_model
+from umr_jax.models.initialize import encoder_file
 from umr_jax.parts.prepare import discovered, with_parts
-from umr_jax.predict.test_time import reconstructor, with_steps
+from umr_jax.predict.test_time import make_infer, with_steps
 from umr_jax.train import parallel
 from umr_jax.train.checkpoint import Checkpointer
 from umr_jax.types import Batch, EMState, TrainState
@@ -133,27 +134,19 @@ def evaluate_workdir(
   Raises:
     FileNotFoundError: if there is no checkpoint in the work directory.
   """
-  snapshot = read_checkpoint(workdir)
-  config = with_steps(from_dict(snapshot.config), refine_steps)
+  trained = load_model(workdir)
+  config = with_steps(trained.config, refine_steps)
   dataset = dataset or load_dataset(config.data)
-  infer, topology = reconstructor(config, snapshot.em_state, step=snapshot.step)
   evaluation = evaluate(
-    infer,
-    snapshot.params,
-    snapshot.batch_stats,
-    snapshot.em_state.template,
+    trained.model,
     dataset,
-    split=split,
-    topology=topology,
-    image_size=config.data.image_size,
-    padding=config.data.padding,
-    batch_size=config.train.batch_size,
-    seed=config.train.seed,
-    step=snapshot.step,
-    canonical_uv=snapshot.em_state.canonical_uv,
+    split,
+    _protocol(config),
+    step=trained.step,
+    infer=make_infer(config.at_round(trained.round)),
   )
   if steps := config.refine.steps:
-    evaluation["protocol"] += f"; fitted in {steps} steps to the silhouettes that the network sees"
+    evaluation["protocol"] += f"; test-time optimisation, {steps} steps"
   evaluation["refine_steps"] = steps
   if jax.process_index() == 0:
     write_text(workdir / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
@@ -194,17 +187,20 @@ def references_workdir(workdir: pathlib.Path, *, split: str) -> dict[str, Any]:
   """
   config = from_dict(read_checkpoint(workdir).config)
   found = references(
-    load_dataset(config.data),
-    topology=build_topology_from(config),
-    split=split,
-    image_size=config.data.image_size,
-    padding=config.data.padding,
-    batch_size=config.train.batch_size,
-    seed=config.train.seed,
+    load_dataset(config.data), build_topology_from(config), split, _protocol(config)
   )
   if jax.process_index() == 0:
     write_text(workdir / "references.json", json.dumps(found, indent=2) + "\n")
   return found
+
+
+def _protocol(config: Config) -> Protocol:
+  """How a run's model is evaluated."""
+  return Protocol(
+    spec=CropSpec.from_config(config.data),
+    batch_size=config.train.batch_size,
+    seed=config.train.seed,
+  )
 
 
 def watched_images(dataset: Dataset, config: Config) -> Batch:

@@ -1,10 +1,9 @@
-"""A camera for every training image, found by looking at shapes of the category from everywhere.
+"""Pose search: a camera for every training image by comparing it with renders from a grid of views.
 
-Gradient descent moves a camera hypothesis to the nearest view that explains an image a little
-better, and from a wrong side that is rarely the right one. Which of a few dozen views shows the
-parts where the image has them needs no gradient: views and images are laid into one frame by their
-centres of mass and areas, and what they have in common is a matrix product. `camera_choice` decides
-when all images have been compared with all views.
+Gradient descent moves a camera hypothesis to the nearest local optimum, which from a wrong side is
+rarely the right view. Comparing the parts of an image with those of a few hundred rendered views
+needs no gradient: views and images are normalized by their centres of mass and areas, and their
+overlap is a matrix product. `select_cameras` decides once all images have been compared.
 
 Source: Goel et al. 2020 (U-CMR) keep a set of cameras for every image. Departs: the paper's cameras
   are found by gradient descent alone.
@@ -18,9 +17,10 @@ import numpy as np
 from flax import struct
 from jaxtyping import Bool, Float, Int
 
-from umr_jax.geometry import camera
+from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.sampling import bilinear_sample
 from umr_jax.geometry.symmetry import symmetrize
+from umr_jax.losses.drawing import choose_rows
 from umr_jax.models.assemble import uv_parts_to_texels
 from umr_jax.models.camera_heads import upright_rotation
 from umr_jax.render import rasterize
@@ -28,41 +28,47 @@ from umr_jax.types import Array, Batch, EMState, Topology, checked
 
 # Views: every 15 degrees around the object, from four heights, upright and leaning to both sides.
 _AZIMUTHS, _ELEVATIONS, _ROLLS = 24, 4, (-0.4, 0.0, 0.4)
-# Pixels per side of the crops that are searched, of the frame in which they meet the views, and of
-# the drawings that views are measured on.
+# Pixels per side of the crops that are searched, of the normalized frame in which they are compared
+# with the views, and of the renders from which the views' centres and areas are computed.
 CROP_SIZE, FRAME, MEASURED = 48, 48, 24
 # Half the frame's side, in square roots of the silhouette's area: what is up to 11 times as long as
 # wide fits.
 HALF_FRAME = 1.7
-# What the silhouettes' IoU counts beside the parts', and what is added before a logarithm.
+# Weight of the silhouettes' IoU beside the parts', and what is added before a logarithm.
 _SILHOUETTE, _FLOOR = 0.25, 0.05
-# A part that covers less than this many pixels of the frame is not seen.
+# A part that covers less than this many pixels of the frame counts as not visible.
 _LEAST = 1.0
+# A view is the right one for about this share of all images at most: its mean score over the best
+# such share is its usual score.
+_FITTING = 0.3
+# Views within so many degrees of the best one are averaged into the camera, with softmax weights of
+# their scores at this temperature.
+_NEIGHBORS, _TEMPERATURE = 40.0, 0.05
 
 
 @struct.dataclass
 class Views:
-  """What shapes look like from everywhere, in a frame around their centres of mass."""
+  """Renders of shapes from every view, in a frame around their centres of mass."""
 
-  labels: Int[Array, "M K S S"]  # the part, from 1; 0: on the object, no part; -1: beside it
-  centers: Float[Array, "M K 2"]  # of mass, as a camera of scale 1 in the middle sees them
+  labels: Int[Array, "M K S S"]  # the part, from 1; 0: on the object, no part; -1: background
+  centers: Float[Array, "M K 2"]  # of mass, under a camera of scale 1 at the centre
   sides: Float[Array, "M K"]  # the square roots of the silhouettes' areas
   rotations: Float[Array, "K 4"]
-  parted: bool = struct.field(pytree_node=False)  # whether anything is known of parts
+  parted: bool = struct.field(pytree_node=False)  # whether labels distinguish parts
 
 
 @struct.dataclass
-class Scores:
+class ViewScores:
   """How well each view explains each image of a batch."""
 
   index: Int[Array, "B"]
   valid: Bool[Array, "B"]  # False for rows that only pad the batch
   values: Float[Array, "B K"]  # logarithms
-  places: Float[Array, "B K 3"]  # the camera's scale and translation, if it were this view
+  scale_shift: Float[Array, "B K 3"]  # the camera's scale and translation, if it were this view
 
 
 def template_vertices(em_state: EMState, topology: Topology) -> Float[Array, "1 V 3"]:
-  """The template as the only shape to look at."""
+  """The whole template as a batch of one shape."""
   half = jnp.asarray(em_state.template.half_vertices)
   return symmetrize(half, num_center=topology.num_center)[None]
 
@@ -70,7 +76,7 @@ def template_vertices(em_state: EMState, topology: Topology) -> Float[Array, "1 
 def make_views(
   topology: Topology, *, elevation: tuple[float, ...], roll: float
 ) -> Callable[[Float[Array, "M V 3"], Float[Array, "Hu Wu P1"] | None], Views]:
-  """The drawing of all views, as a pure function.
+  """Builds the function that renders all views.
 
   Args:
     topology: the mesh.
@@ -78,12 +84,14 @@ def make_views(
     roll: the largest, in degrees.
 
   Returns:
-    views(shapes, canonical_uv): of each shape its parts, or without a canonical map its silhouette,
-    from all around.
+    views(shapes, canonical_uv): the part labels of each shape, or without a canonical map its
+    silhouette, in every view.
   """
   rotations = view_rotations(elevation, roll)
-  still = jnp.concatenate([jnp.ones((len(rotations), 1)), jnp.zeros((len(rotations), 2))], axis=-1)
-  cameras = jnp.concatenate([still, rotations], axis=-1)
+  centered = jnp.concatenate(
+    [jnp.ones((len(rotations), 1)), jnp.zeros((len(rotations), 2))], axis=-1
+  )
+  cameras = jnp.concatenate([centered, rotations], axis=-1)
 
   def views(shapes: Float[Array, "M V 3"], canonical_uv: Float[Array, "Hu Wu P1"] | None) -> Views:
     part = jnp.zeros(len(topology.faces), jnp.int32)
@@ -91,45 +99,53 @@ def make_views(
       texels = uv_parts_to_texels(jnp.asarray(canonical_uv), topology)
       part = jnp.argmax(jnp.mean(texels, axis=1), axis=-1).astype(jnp.int32)
 
-    def draw(
-      seen: Float[Array, "K V 3"], middle: Float[Array, "K 2"], half: Float[Array, "K"], size: int
+    def face_ids(
+      projected: Float[Array, "K V 3"],
+      middle: Float[Array, "K 2"],
+      half: Float[Array, "K"],
+      size: int,
     ) -> Int[Array, "K S S"]:
       """The nearest face at every pixel of a square, or -1."""
-      flat = (seen[..., :2] - middle[:, None]) / half[:, None, None]
-      faces = camera.face_vertices(jnp.concatenate([flat, seen[..., 2:]], axis=-1), topology.faces)
+      flat = (projected[..., :2] - middle[:, None]) / half[:, None, None]
+      faces = camera.face_vertices(
+        jnp.concatenate([flat, projected[..., 2:]], axis=-1), topology.faces
+      )
       nothing = jnp.zeros((*faces.shape[:2], 1, 1))
       return rasterize(faces, nothing, image_size=size, aggr_rgb="hard").face_ids
 
-    def look(vertices: Float[Array, "V 3"]) -> tuple[Array, Array, Array]:
+    def render_shape(vertices: Float[Array, "V 3"]) -> tuple[Array, Array, Array]:
       spread = jnp.broadcast_to(vertices[None], (len(cameras), *vertices.shape))
-      seen = camera.project(spread, cameras)
-      low, high = jnp.min(seen[..., :2], axis=1), jnp.max(seen[..., :2], axis=1)
+      projected = camera.project(spread, cameras)
+      low, high = jnp.min(projected[..., :2], axis=1), jnp.max(projected[..., :2], axis=1)
       middle, half = 0.5 * (low + high), 0.5 * jnp.max(high - low, axis=-1)
-      inside = draw(seen, middle, half, MEASURED) >= 0
+      inside = face_ids(projected, middle, half, MEASURED) >= 0
       center, side = center_and_side(inside.astype(jnp.float32))
       center, side = middle + half[:, None] * center, half * side
-      ids = draw(seen, center, HALF_FRAME * side, FRAME)
+      ids = face_ids(projected, center, HALF_FRAME * side, FRAME)
       return jnp.where(ids >= 0, part[jnp.maximum(ids, 0)], -1).astype(jnp.int8), center, side
 
-    labels, centers, sides = jax.lax.map(look, shapes)
+    labels, centers, sides = jax.lax.map(render_shape, shapes)
     return Views(labels, centers, sides, rotations, parted=canonical_uv is not None)
 
   return views
 
 
-def score_views(views: Views, batch: Batch) -> Scores:
-  """How well each view explains each image, whichever of the shapes it shows.
+def score_views(views: Views, batch: Batch) -> ViewScores:
+  """Scores every view against every image of a batch.
 
-  A view's score is the logarithm of the mean IoU over the parts that the image shows, and a little
-  of the silhouettes' IoU; without parts, the latter alone. All shapes have the same say in which
-  view it is, so that none that is bent to look right from a wrong side decides alone; the best of
-  them in a view says how large and where.
+  A view's score is the logarithm of the mean IoU over the parts visible in the image, plus a
+  fraction of that of the silhouettes' IoU; without parts, the latter alone. Scores are averaged
+  over the shapes; scale and translation are those of the shape that overlaps most.
+
+  Args:
+    views: renders of the category's shapes.
+    batch: images with masks and, where known, part maps.
   """
   center, side = center_and_side(batch.mask)
-  mask = _framed(batch.mask[..., None], center, side)
+  mask = _normalized(batch.mask[..., None], center, side)
   parts = None
   if batch.parts is not None and views.parted:
-    parts = _framed(batch.parts[..., 1:] * batch.mask[..., None], center, side)
+    parts = _normalized(batch.parts[..., 1:] * batch.mask[..., None], center, side)
 
   def overlaps(labels: Int[Array, "K S S"]) -> tuple[Float[Array, "B K"], Float[Array, "B K"]]:
     whole = _overlap((labels >= 0).astype(labels.dtype), mask)
@@ -145,12 +161,54 @@ def score_views(views: Views, batch: Batch) -> Scores:
   scale = side[:, None] / jnp.take_along_axis(views.sides, best, axis=0)
   centers = jnp.take_along_axis(views.centers, best[..., None], axis=0)
   shift = center[:, None] - scale[..., None] * centers
-  places = jnp.concatenate([scale[..., None], shift], axis=-1)
-  return Scores(index=batch.index, valid=batch.valid, values=values, places=places)
+  scale_shift = jnp.concatenate([scale[..., None], shift], axis=-1)
+  return ViewScores(index=batch.index, valid=batch.valid, values=values, scale_shift=scale_shift)
+
+
+@checked
+def select_cameras(
+  values: Float[Array, "N K"],
+  scale_shift: Float[Array, "N K 3"],
+  rotations: Float[Array, "K 4"],
+  *,
+  evenness: float,
+) -> Float[Array, "N 7"]:
+  """The camera of each image, once all images have been compared with all views.
+
+  Some views overlap with every image a little and attract images of neighbouring views; shapes are
+  then learned under them, which reinforces them. So each view's usual score is subtracted. The
+  grid is coarse: the rotation is the score-weighted mean of the views around the best one.
+
+  Args:
+    values: logarithms of scores, of all images.
+    scale_shift: scale and translation in each view.
+    rotations: quaternions of the views.
+    evenness: the share of a view's usual score that is subtracted. 0: nothing; 1: all of it, which
+      is right for images from all around alone: of images from one side (embedded birds) it
+      reversed many.
+
+  Returns:
+    Cameras.
+  """
+  count = max(1, round(_FITTING * values.shape[0]))
+  usual_score = jnp.mean(jax.lax.top_k(values.T, count)[0], axis=1)
+  values = values - evenness * usual_score[None]
+  view = jnp.argmax(values, axis=1)
+  # q and -q are one rotation: signs are aligned with the best view's.
+  cosines = rotations @ rotations.T
+  around = 2.0 * jnp.arccos(jnp.clip(jnp.abs(cosines), 0.0, 1.0)) < jnp.deg2rad(_NEIGHBORS)
+  weights = jax.nn.softmax(jnp.where(around[view], values / _TEMPERATURE, -jnp.inf), axis=1)
+  mean = quaternion.normalize((weights * jnp.sign(cosines)[view]) @ rotations)
+  return jnp.concatenate([choose_rows(scale_shift, view), mean], axis=-1)
 
 
 def view_rotations(elevation: tuple[float, ...], roll: float) -> Float[Array, "K 4"]:
-  """Quaternions of views all around, from several heights and leaning within the bounds."""
+  """Quaternions of the grid of views.
+
+  Args:
+    elevation: lowest and highest, in degrees.
+    roll: the largest, in degrees.
+  """
   low, high = elevation
   heights = low + (high - low) * (np.arange(_ELEVATIONS) + 0.5) / _ELEVATIONS
   around = np.arange(_AZIMUTHS) * (360.0 / _AZIMUTHS)
@@ -172,10 +230,10 @@ def center_and_side(
 
 
 @checked
-def _framed(
+def _normalized(
   maps: Float[Array, "B H W C"], center: Float[Array, "B 2"], side: Float[Array, "B"]
 ) -> Float[Array, "B S S C"]:
-  """Maps in the frame around their centres of mass."""
+  """Maps resampled in the frame around their silhouettes' centres of mass."""
   row, column = (np.mgrid[:FRAME, :FRAME].astype(np.float32) + 0.5) * (2.0 / FRAME) - 1.0
   place = jnp.asarray(np.stack([column.ravel(), row.ravel()], axis=-1))
   points = center[:, None] + HALF_FRAME * side[:, None, None] * place[None]

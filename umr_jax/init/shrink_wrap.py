@@ -1,4 +1,4 @@
-"""A template mesh around a volume: the sphere, drawn onto the surface of its largest piece."""
+"""A template mesh around a visual hull: the sphere fitted to its largest component's surface."""
 
 import functools
 
@@ -8,6 +8,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 from scipy import ndimage
+from skimage import measure
 
 from umr_jax.geometry.subdivision import refine
 from umr_jax.geometry.symmetry import halve, symmetrize
@@ -17,68 +18,70 @@ from umr_jax.init.visual_hull import HALF, Volume
 from umr_jax.losses.laplacian import laplacian_loss
 from umr_jax.types import Topology
 
-# Few vertices find their way, without folds; the finer levels start from what they found.
+# Coarse to fine: few vertices converge without folds, and finer levels start from their result.
 _FIRST_LEVEL, _STEPS, _LEARNING_RATE = 1, 300, 0.02
-# The smoothness fades from 1 to its last share within this share of the steps.
+# The regularisers' weight falls linearly from 1 to `_LAST` within this share of the steps.
 _FADED, _LAST = 0.8, 0.05
 _EDGE, _LAPLACIAN = 0.15, 0.3
 _POINTS = 3000
-# Where a face is compared with the surface: near each corner, and in the middle.
+# Barycentric samples of a face that are compared with the surface: near each corner, and central.
 _ON_FACE = np.array([[4, 1, 1], [1, 4, 1], [1, 1, 4], [2, 2, 2]], np.float32) / 6.0
-# What it counts that faces look where the surface does: opposite ones are as far apart as points at
-# a distance of twice this. Without it, thin parts were covered by the wrong side of the sphere.
-_TURNED = 0.2
-# Blur, in cells: of the parts, so that no cell on the surface knows nothing, and of the opacity
-# whose slope is the surface's direction.
+# Weight of normals beside positions in the Chamfer distance: opposite normals are as far apart as
+# points at twice this distance. Without it, the wrong side of the sphere covered thin parts.
+_NORMAL = 0.2
+# Blur in voxels: of the parts, so that every voxel of the surface has some, and of the opacity,
+# whose gradient is the surface normal.
 _BLUR = 1.0
 
 
 def surface_points(
   opacity: Float[np.ndarray, "R R R"], *, level: float
 ) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N 3"]]:
-  """Points of object space where the largest connected piece begins, and the way out of it there.
+  """Points on the surface of the largest connected component, and their outward normals.
+
+  Args:
+    opacity: of the voxels, along x, y, z.
+    level: the opacity of the surface.
+
+  Returns:
+    Points in object space (the vertices of marching cubes), and unit normals from the gradient of
+    the blurred opacity.
 
   Raises:
-    ValueError: if no cell has that opacity.
+    ValueError: if no voxel has that opacity.
   """
   labels, count = ndimage.label(opacity > level)
   if not count:
     raise ValueError("the silhouettes agree on no solid: start from geometry.init='silhouettes'")
   largest = 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
-  # Other pieces are as empty as what surrounds them.
+  # Other components are removed: their voxels become empty.
   one = np.where((labels == largest) | (labels == 0), opacity, 0.0)
-  height = np.pad(one - level, 1, constant_values=-level)
-  found = []
-  for axis in range(3):
-    line = np.moveaxis(height, axis, 0)
-    before, after = line[:-1], line[1:]
-    at = np.argwhere((before > 0.0) != (after > 0.0))
-    first, second = before[tuple(at.T)], after[tuple(at.T)]
-    place = at.astype(np.float64)
-    place[:, 0] += first / (first - second)
-    found.append(np.insert(place[:, 1:], axis, place[:, 0], axis=1))
-  # The padding moved cells by one; cell i covers [i, i + 1] / R of the cube.
-  cells = np.concatenate(found) - 1.0
-  slope = np.gradient(-ndimage.gaussian_filter(opacity, _BLUR))
+  # The padding closes the surface at the cube's sides, and moves voxel indices by one.
+  padded = np.pad(one - level, 1, constant_values=-level)
+  vertices, *_ = measure.marching_cubes(padded, 0.0)
+  voxels = vertices.astype(np.float64) - 1.0
+  gradient = np.gradient(-ndimage.gaussian_filter(opacity, _BLUR))
   outward = np.stack(
-    [ndimage.map_coordinates(along, cells.T, order=1, mode="nearest") for along in slope], axis=-1
+    [ndimage.map_coordinates(along, voxels.T, order=1, mode="nearest") for along in gradient],
+    axis=-1,
   )
   outward /= np.maximum(np.linalg.norm(outward, axis=-1, keepdims=True), 1e-12)
-  return HALF * ((2.0 * cells + 1.0) / opacity.shape[0] - 1.0), outward
+  # Voxel i covers [i, i + 1] / R of the cube.
+  return HALF * ((2.0 * voxels + 1.0) / opacity.shape[0] - 1.0), outward
 
 
-def wrap(
+def shrink_wrap(
   points: Float[np.ndarray, "N 3"], outward: Float[np.ndarray, "N 3"], topology: Topology
 ) -> Float[np.ndarray, "Vh 3"]:
-  """The sphere, drawn onto points of a symmetric surface.
+  """Fits the sphere's mesh to points of a symmetric surface by gradient descent.
 
-  It starts as the ellipsoid that fills their box; each point draws what of the mesh is nearest and
-  looks the same way, and is drawn to by it, while edges that resist being long and uneven give in
-  bit by bit.
+  The mesh starts as the ellipsoid that fills their bounding box, and minimises the symmetric
+  Chamfer distance of positions and normals, with edge length and Laplacian regularisers whose
+  weight decreases.
 
   Args:
     points: of the surface.
-    outward: the unit vectors that lead out of it.
+    outward: unit normals at the points.
     topology: of the mesh.
 
   Returns:
@@ -87,9 +90,9 @@ def wrap(
   low, high = points.min(axis=0), points.max(axis=0)
   wide = np.abs(points[:, 1]).max()
   middle, radii = 0.5 * (low + high) * [1, 0, 1], [0.5, 0, 0.5] * (high - low) + [0, wide, 0]
-  thinned = np.linspace(0, len(points) - 1, min(len(points), _POINTS)).astype(int)
-  both = [np.concatenate([a, a * [1, -1, 1]]) for a in (points[thinned], outward[thinned])]
-  mirrored = np.concatenate([both[0], _TURNED * both[1]], axis=1).astype(np.float32)
+  subsample = np.linspace(0, len(points) - 1, min(len(points), _POINTS)).astype(int)
+  both = [np.concatenate([a, a * [1, -1, 1]]) for a in (points[subsample], outward[subsample])]
+  targets = np.concatenate([both[0], _NORMAL * both[1]], axis=1).astype(np.float32)
   levels = [
     build_topology(level, texels_per_side=1, symmetric_texture=True)
     for level in range(min(_FIRST_LEVEL, topology.level), topology.level + 1)
@@ -98,13 +101,13 @@ def wrap(
   for index, mesh in enumerate(levels):
     if index:
       vertices = refine(vertices, levels[index - 1], mesh)
-    drawn = jax.jit(functools.partial(_drawn, topology=mesh, rate=_LEARNING_RATE / 2**index))
-    half = np.asarray(drawn(halve(vertices, num_center=mesh.num_center), jnp.asarray(mirrored)))
+    fitted = jax.jit(functools.partial(_fit_mesh, topology=mesh, rate=_LEARNING_RATE / 2**index))
+    half = np.asarray(fitted(halve(vertices, num_center=mesh.num_center), jnp.asarray(targets)))
     vertices = np.asarray(symmetrize(half, num_center=mesh.num_center))
   return half
 
 
-def _drawn(
+def _fit_mesh(
   half: Float[Array, "Vh 3"], points: Float[Array, "N 6"], *, topology: Topology, rate: float
 ) -> Float[Array, "Vh 3"]:
   faces, edges, center = topology.outward_faces, topology.edges, topology.num_center
@@ -112,17 +115,17 @@ def _drawn(
   def loss_of(half: Array, stiff: Float[Array, ""]) -> Array:
     vertices = symmetrize(half, num_center=center)
     corners = vertices[faces]
-    places = jnp.einsum("kc,fcd->fkd", jnp.asarray(_ON_FACE), corners)
+    positions = jnp.einsum("kc,fcd->fkd", jnp.asarray(_ON_FACE), corners)
     normals = jnp.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= jnp.sqrt(jnp.sum(normals**2, axis=-1, keepdims=True) + 1e-12)
-    turned = jnp.broadcast_to(_TURNED * normals[:, None], places.shape)
-    own = jnp.concatenate([places, turned], axis=-1).reshape(-1, 6)
+    direction = jnp.broadcast_to(_NORMAL * normals[:, None], positions.shape)
+    own = jnp.concatenate([positions, direction], axis=-1).reshape(-1, 6)
     squared = jnp.sum(points**2, axis=1)[:, None] + jnp.sum(own**2, axis=1)[None]
     squared -= 2.0 * points @ own.T
     chamfer = jnp.mean(jnp.min(squared, axis=0)) + jnp.mean(jnp.min(squared, axis=1))
-    along = jnp.sum((vertices[edges[:, 0]] - vertices[edges[:, 1]]) ** 2, axis=-1)
-    uneven = laplacian_loss(vertices, topology) / len(vertices)
-    return chamfer + stiff * (_EDGE * jnp.mean(along) + _LAPLACIAN * uneven)
+    edge_lengths = jnp.sum((vertices[edges[:, 0]] - vertices[edges[:, 1]]) ** 2, axis=-1)
+    laplacian = laplacian_loss(vertices, topology) / len(vertices)
+    return chamfer + stiff * (_EDGE * jnp.mean(edge_lengths) + _LAPLACIAN * laplacian)
 
   optimizer = optax.adam(optax.cosine_decay_schedule(rate, _STEPS))
 
@@ -130,30 +133,37 @@ def _drawn(
     half, state = carry
     update, state = optimizer.update(jax.grad(loss_of)(half, stiff), state)
     half += update
-    # The right side stays on the right.
+    # The right half stays right of the mirror plane.
     return (half.at[center:, 1].max(0.0), state), None
 
   stiff = jnp.maximum(1.0 - jnp.arange(_STEPS) / (_FADED * _STEPS), _LAST).astype(half.dtype)
   return jax.lax.scan(step, (half, optimizer.init(half)), stiff)[0][0]
 
 
-def volume_canonical_uv(
+def hull_canonical_uv(
   volume: Volume,
   half_vertices: Float[np.ndarray, "Vh 3"],
   topology: Topology,
   *,
   uv_height: int,
 ) -> Float[np.ndarray, "Hu Wu P1"]:
-  """The parts of a volume where a template's surface lies; nothing on it is background."""
+  """The parts of a visual hull at the template's surface; nothing on it is background.
+
+  Args:
+    volume: the visual hull.
+    half_vertices: of the template.
+    topology: of its mesh.
+    uv_height: rows of the canonical map.
+  """
   opacity, parts = np.asarray(volume.opacity), np.asarray(volume.parts)
   blurred = ndimage.gaussian_filter(opacity[..., None] * parts, (_BLUR, _BLUR, _BLUR, 0))
   shares = blurred / np.maximum(blurred.sum(axis=-1, keepdims=True), 1e-12)
   vertices = np.asarray(symmetrize(half_vertices, num_center=topology.num_center))
   corners, weights = uv_corners(topology, uv_height)
   places = np.einsum("hwk,hwkc->chw", weights, vertices[corners])
-  cells = 0.5 * len(opacity) * (places / HALF + 1.0) - 0.5
+  voxels = 0.5 * len(opacity) * (places / HALF + 1.0) - 0.5
   found = [
-    ndimage.map_coordinates(plane, cells, order=1, mode="nearest")
+    ndimage.map_coordinates(plane, voxels, order=1, mode="nearest")
     for plane in np.moveaxis(shares, -1, 0)
   ]
-  return np.stack([np.zeros(cells.shape[1:]), *found], axis=-1).astype(np.float32)
+  return np.stack([np.zeros(voxels.shape[1:]), *found], axis=-1).astype(np.float32)

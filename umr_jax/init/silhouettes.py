@@ -1,36 +1,42 @@
-"""Where round 0 begins: the sphere, or the category's mean silhouette blown up into a solid.
+"""The first template: the unit sphere, or the mean silhouette inflated into a solid.
 
-From a sphere nothing tells views apart, and what does not differ cannot be learned. A silhouette's
-profile tells which end is which, and which way is up, before any camera is known.
+All views of a sphere are alike, so that its cameras have no gradient to follow. The mean silhouette
+of a category says which end is which, and which way is up, before any camera is known.
 """
 
-import contourpy
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
-from scipy import sparse
+from scipy import ndimage, sparse
 from scipy.sparse.linalg import spsolve
+from skimage import measure
 
-from umr_jax.geometry.symmetry import halve
+from umr_jax.geometry.symmetry import halve, symmetrize
+from umr_jax.geometry.uv import uv_corners
 from umr_jax.types import Topology
 
 _SWEEPS = 20
+# Standard deviation of the blur of the mean part map, as a share of its side: it fills the holes
+# where no image shows a part.
+_BLUR = 0.03
 
 
 def unit_sphere(topology: Topology) -> np.ndarray:
-  """[Vh, 3] float32: the half vertices of the unit sphere, where the paper starts."""
+  """[Vh, 3] float32: the half vertices of the unit sphere, the paper's template."""
   sphere = np.asarray(topology.sphere).astype(np.float32)
   return np.asarray(halve(sphere, num_center=topology.num_center))
 
 
 def mean_profile(maps: Float[np.ndarray, "N S S C"]) -> Float[np.ndarray, "S S C"]:
-  """The profile of a category: the mean of its silhouettes, all made to look the same way.
+  """The mean of a category's silhouettes, mirrored so that all face the same way.
 
-  Silhouettes that are their own mirror image (views from the front) say little about the profile:
-  an image counts by how much it differs from its mirror image in the way in which the others do.
+  Silhouettes that are their own mirror image (views from the front) carry no information on the
+  side view: an image is weighted by how much it differs from its mirror image along the direction
+  in which the others do (the first principal component of the antisymmetric parts).
 
   Args:
-    maps: of crops around the object: silhouettes, and whatever else tells their ends apart, such as
-      part probabilities.
+    maps: of crops around the object: silhouettes, and any further channels that distinguish the
+      two ends, such as part probabilities.
 
   Returns:
     Values in [0, 1]; the silhouette's higher side, in most animals the head, is on the right.
@@ -61,9 +67,9 @@ def inflate(
 ) -> Float[np.ndarray, "Vh 3"]:
   """A symmetric solid whose view from the side is the silhouette.
 
-  The circle of centre vertices is laid along the outline, at even distances. The side's vertices
-  spread inside it like a drumhead hung into that frame (a harmonic map), and rise from the mirror
-  plane like one under even pressure (a Poisson problem), so that the outline stays the rim.
+  The centre vertices are placed along the outline at even distances. The other vertices' x and z
+  are the harmonic map inside that boundary, and their height above the mirror plane is the square
+  root of the solution of a Poisson problem that vanishes on it, so that the outline stays the rim.
 
   Args:
     silhouette: its level 0.5 (or half its maximum, where that is lower) is the outline.
@@ -101,13 +107,49 @@ def inflate(
   return half
 
 
+def init_canonical_uv(
+  parts: Float[np.ndarray, "S S P1"],
+  half_vertices: Float[np.ndarray, "Vh 3"],
+  topology: Topology,
+  *,
+  uv_height: int,
+) -> Float[np.ndarray, "Hu Wu P1"]:
+  """The mean part map, projected from the side onto the solid inflated from the mean silhouette.
+
+  Both sides of the mesh take the same parts. Nothing on the template is background.
+
+  Args:
+    parts: mean part map of the mirrored images (`mean_profile`), background first; its sides are at
+      -1 and 1 of the template's x and (upwards) z.
+    half_vertices: the template, from `inflate`.
+    topology: of the mesh.
+    uv_height: rows of the map.
+
+  Departs: in the paper the first canonical map is the first M-step's, when cameras and flow have
+    been learned without parts. Averaging over wrong cameras gives no usable map.
+  """
+  size = parts.shape[0]
+  vertices = np.asarray(symmetrize(jnp.asarray(half_vertices), num_center=topology.num_center))
+  nearest, weights = uv_corners(topology, uv_height)
+  places = np.einsum("hwk,hwkc->hwc", weights, vertices[nearest])
+  row = 0.5 * size * (1.0 - places[..., 2]) - 0.5
+  column = 0.5 * size * (1.0 + places[..., 0]) - 0.5
+  blurred = ndimage.gaussian_filter(parts[..., 1:], (_BLUR * size, _BLUR * size, 0))
+  shares = blurred / np.maximum(blurred.sum(-1, keepdims=True), 1e-12)
+  found = [
+    ndimage.map_coordinates(plane, (row, column), order=1, mode="nearest")
+    for plane in np.moveaxis(shares, -1, 0)
+  ]
+  return np.stack([np.zeros(row.shape), *found], axis=-1).astype(np.float32)
+
+
 def _outline(silhouette: np.ndarray) -> np.ndarray:
   """[N, 2] x, z: the longest closed outline, counterclockwise, the first point not repeated."""
   size = silhouette.shape[0]
   level = min(0.5, 0.5 * float(silhouette.max()))
-  padded = np.pad(silhouette, 1)
-  lines = [np.asarray(line) for line in contourpy.contour_generator(z=padded).lines(level)]
-  points = max(lines, key=lambda line: np.linalg.norm(np.diff(line, axis=0), axis=1).sum())[:-1]
+  lines = measure.find_contours(np.pad(silhouette, 1), level)
+  longest = max(lines, key=lambda line: np.linalg.norm(np.diff(line, axis=0), axis=1).sum())
+  points = longest[:-1, ::-1]  # from (row, column) to (x, y)
   # Pixel i (i + 1 in the padded array) covers [i, i + 1] / size of the crop; image y points down.
   outline = 2.0 * (points - 0.5) / size - 1.0
   outline[:, 1] *= -1.0

@@ -1,4 +1,4 @@
-"""Round 0: the template that a run begins with, and the canonical part map where it needs one."""
+"""The EM state of round 0: the initial template and, where parts need one, a canonical map."""
 
 import dataclasses
 
@@ -9,19 +9,19 @@ from umr_jax.config.settings import Config
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
 from umr_jax.data.transforms import CropSpec
-from umr_jax.init.canonical_map import first_canonical_uv
-from umr_jax.init.hull_and_cameras import ViewSearch, first_volume, with_volume
-from umr_jax.init.silhouettes import inflate, mean_profile, unit_sphere
+from umr_jax.init.hull_search import PoseSearch, fit_hull_and_cameras, with_hull_template
+from umr_jax.init.silhouettes import inflate, init_canonical_uv, mean_profile, unit_sphere
 from umr_jax.models.assemble import with_canonical_uv
+from umr_jax.random import Purpose, run_key
 from umr_jax.train import parallel
 from umr_jax.types import Batch, EMState, Template, Topology
 
-# The images that a profile and a volume are made of: at most so many, and their pixels per side.
-_PROFILE_IMAGES, _VOLUME_IMAGES, _SIZE = 1000, 4000, 64
+# At most so many images make the mean silhouette and the visual hull; their pixels per side.
+_PROFILE_IMAGES, _HULL_IMAGES, _SIZE = 1000, 4000, 64
 
 
-def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
-  """Where a run begins, from the config or from the silhouettes and parts of the training set.
+def init_em_state(config: Config, topology: Topology, split: Split) -> EMState:
+  """The initial state: the sphere, or what the training set's silhouettes and parts give.
 
   Args:
     config: `geometry.init` names how.
@@ -29,8 +29,8 @@ def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
     split: the training images.
 
   Returns:
-    The state of round 0, the same on every host. With a volume and a camera bank, the bank holds
-    the volume's cameras, if it has seen every image.
+    The state of round 0, the same on every host. With a visual hull and `loss.target_camera`, the
+    target cameras are the hull's, if it was fitted to every image.
 
   Raises:
     ValueError: if the silhouettes do not allow it.
@@ -38,32 +38,30 @@ def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
   geometry = config.geometry
   if geometry.init == "sphere":
     return bare_em_state(unit_sphere(topology))
-  is_volume = geometry.init == "visual_hull"
-  maps = _maps(config, split, limit=_VOLUME_IMAGES if is_volume else _PROFILE_IMAGES)
+  is_hull = geometry.init == "visual_hull"
+  maps = _maps(config, split, limit=_HULL_IMAGES if is_hull else _PROFILE_IMAGES)
   profile = mean_profile(maps[:: 1 + (len(maps) - 1) // _PROFILE_IMAGES])
   half = inflate(profile[..., 0], topology, width=geometry.init_width)
   em_state = bare_em_state(half)
   if geometry.init_parts:
-    canonical_uv = first_canonical_uv(
-      profile[..., 1:], half, topology, uv_height=geometry.uv_height
-    )
+    canonical_uv = init_canonical_uv(profile[..., 1:], half, topology, uv_height=geometry.uv_height)
     em_state = with_canonical_uv(em_state, canonical_uv, topology=topology)
-  if is_volume:
-    search = ViewSearch(
+  if is_hull:
+    search = PoseSearch(
       elevation=config.model.camera_elevation,
       roll=config.model.camera_roll,
       evenness=config.em.view_evenness,
     )
-    volume, cameras = first_volume(
+    volume, cameras = fit_hull_and_cameras(
       maps,
       em_state,
       topology,
       search=search,
       turns=geometry.hull_turns,
       cost=geometry.hull_cost,
-      seed=config.train.seed,
+      key=run_key(config.train.seed, Purpose.VISUAL_HULL),
     )
-    em_state = with_volume(
+    em_state = with_hull_template(
       em_state, volume, cameras, maps[..., 0], topology, uv_height=geometry.uv_height
     )
     if config.loss.target_camera and len(cameras) == len(split):
@@ -73,7 +71,7 @@ def first_em_state(config: Config, topology: Topology, split: Split) -> EMState:
 
 
 def bare_em_state(half_vertices: Float[np.ndarray, "Vh 3"]) -> EMState:
-  """Round 0 with a first template; nothing is known of parts."""
+  """Round 0 with a template and without parts."""
   zero = np.zeros((), np.int32)
   return EMState(round=zero, round_start=zero, template=Template(half_vertices=half_vertices))
 

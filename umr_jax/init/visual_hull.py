@@ -1,9 +1,8 @@
-"""The category as a cloud of cells with opacities and parts: what many silhouettes agree on.
+"""A soft visual hull of the category: a voxel grid of opacities and parts, fitted to silhouettes.
 
-A mesh that is pulled by silhouettes grows no wing where there is none: only what nearly touches the
-outline moves. The cells of a volume have no such neighbours to wait for. Under roughly
-known cameras a few dozen gradient steps find the opacities that explain all silhouettes at once:
-the tomography of a category.
+The gradient of a soft silhouette reaches only faces near the outline, so that a mesh grows no wing
+where there is none. The opacities of a voxel grid have no such restriction: under roughly known
+cameras a few dozen gradient steps find those that explain the silhouettes of all images at once.
 
 Source: Tulsiani et al. 2017, "Multi-view Supervision for Single-view Reconstruction via
   Differentiable Ray Consistency" (opacities along rays). Departs: one volume for a whole category.
@@ -23,20 +22,20 @@ from umr_jax.geometry.sampling import trilinear_sample
 from umr_jax.init.pose_search import FRAME, HALF_FRAME, MEASURED, Views, center_and_side
 from umr_jax.types import checked
 
-# Cells per side, and half the side in object space: the first template lies within 1.
-CELLS, HALF = 40, 1.25
-# Samples along each ray, between these depths of a camera of scale 1: about a cell apart.
+# Voxels per side, and half the side in object space: the initial template lies within 1.
+RESOLUTION, HALF = 40, 1.25
+# Samples along each ray, between these depths of a camera of scale 1: about a voxel apart.
 _SAMPLES, _DEPTH = 40, 1.3
-# No cell is quite opaque: its logarithm would be infinite.
+# The largest opacity: the logarithm of full opacity is infinite.
 _OPAQUE = 0.999
-# The logit of cells that nothing is known of.
+# The initial logit of every voxel: nearly empty.
 _EMPTY = -3.0
 FIT_BATCH, _LEARNING_RATE = 32, 0.15
 # By how much a step moves a camera at most: scale, image units, or half radians.
 _CAMERA_STEP = 0.02
-# A part of less than so many pixels is not shown.
+# A part that covers less than this many pixels counts as not visible.
 _LEAST = 2.0
-# Where a ray is stopped with this probability, the object is drawn.
+# A pixel belongs to the silhouette from this probability on.
 _STOPPED = 0.5
 # Opacities that are tried as the object's surface.
 _LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
@@ -44,44 +43,44 @@ _LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 
 @struct.dataclass
 class Volume:
-  """Cells of a cube about the origin of object space, symmetric in y = 0."""
+  """Voxels of a cube about the origin of object space, symmetric in y = 0."""
 
-  opacity: Float[Array, "R R R"]  # along x, y, z; the share of light that a cell stops
+  opacity: Float[Array, "R R R"]  # along x, y, z; the share of light that a voxel absorbs
   parts: Float[Array, "R R R P"]  # probabilities; none of the background, and P = 0 without parts
 
 
 def empty_logits(parts: int) -> Float[Array, "R R R P1"]:
-  """Where a fit begins: nearly nothing anywhere."""
-  cells = (CELLS, CELLS, CELLS)
-  return jnp.concatenate([jnp.full((*cells, 1), _EMPTY), jnp.zeros((*cells, parts))], axis=-1)
+  """The logits from which a fit starts: nearly empty, with `parts` equal part probabilities."""
+  grid = (RESOLUTION, RESOLUTION, RESOLUTION)
+  return jnp.concatenate([jnp.full((*grid, 1), _EMPTY), jnp.zeros((*grid, parts))], axis=-1)
 
 
-def volume_of(logits: Float[Array, "R R R P1"]) -> Volume:
-  """The symmetric volume of numbers without bounds: opacity first, then the parts."""
+def volume_from_logits(logits: Float[Array, "R R R P1"]) -> Volume:
+  """The symmetric volume of unbounded logits: opacity first, then the parts."""
   both = 0.5 * (logits + logits[:, ::-1])
   return Volume(_OPAQUE * jax.nn.sigmoid(both[..., 0]), jax.nn.softmax(both[..., 1:], axis=-1))
 
 
 @checked
-def draw_volume(
+def render_volume(
   volume: Volume, cameras: Float[Array, "B 7"], *, size: int
 ) -> tuple[Float[Array, "B S S"], Float[Array, "B S S P"]]:
-  """The silhouettes of a volume, and its parts in front of one another.
+  """Renders silhouettes and parts of a volume by absorption along rays.
 
   Args:
-    volume: the cells.
-    cameras: one for each drawing.
+    volume: the voxels.
+    cameras: one for each render.
     size: pixels per side.
 
   Returns:
-    The probability that a ray is stopped, and that it is stopped by each part.
+    The probability that a ray is absorbed, and that it is absorbed by each part.
   """
   seen = jnp.concatenate([-jnp.log1p(-volume.opacity)[..., None], volume.parts], axis=-1)
   across = (2.0 * jnp.arange(size, dtype=jnp.float32) + 1.0) / size - 1.0
   depth = _DEPTH * ((2.0 * jnp.arange(_SAMPLES, dtype=jnp.float32) + 1.0) / _SAMPLES - 1.0)
   y, x, z = jnp.meshgrid(across, across, depth, indexing="ij")
 
-  def draw(view: Float[Array, "7"]) -> tuple[Array, Array]:
+  def render(view: Float[Array, "7"]) -> tuple[Array, Array]:
     place = jnp.stack([(x - view[1]) / view[0], (y - view[2]) / view[0], z], axis=-1)
     # Rows times R are R^T applied to columns: from the camera's frame to the object's.
     read = trilinear_sample(seen, place @ camera.rotation(view) / HALF)
@@ -89,7 +88,7 @@ def draw_volume(
     stopped = jnp.exp(-before) * -jnp.expm1(-read[..., 0])
     return jnp.sum(stopped, axis=-1), jnp.einsum("hwn,hwnp->hwp", stopped, read[..., 1:])
 
-  return jax.vmap(draw)(cameras)
+  return jax.vmap(render)(cameras)
 
 
 @checked
@@ -104,7 +103,7 @@ def overlap_loss(
   Returns:
     The sum of both; and both IoU, the second 0 without parts.
   """
-  alpha, drawn = draw_volume(volume, cameras, size=masks.shape[-1])
+  alpha, drawn = render_volume(volume, cameras, size=masks.shape[-1])
   both = jnp.sum(alpha * masks, axis=(1, 2))
   outline = jnp.mean(both / (jnp.sum(alpha + masks, axis=(1, 2)) - both))
   shown = (jnp.sum(parts, axis=(1, 2)) > _LEAST).astype(parts.dtype)
@@ -125,18 +124,18 @@ def fit_volume(
   key: Array,
   steps: int,
 ) -> tuple[Float[Array, "R R R P1"], Float[Array, "N 7"], Float[Array, "2"]]:
-  """Adapts a volume to images, and the images' cameras to the volume.
+  """Fits a volume to images, and the images' cameras to the volume.
 
-  What is thin is drawn only where many cameras agree to a fraction of a cell: with cameras as a
-  search leaves them wings come out too short.
+  Thin structures survive only where many cameras agree to a fraction of a voxel: with cameras as
+  pose search leaves them, wings come out too short.
 
   Args:
-    logits: see `volume_of`; where to begin.
+    logits: initial; see `volume_from_logits`.
     cameras: of the images; right within some ten degrees.
     masks: silhouettes.
     parts: part maps without background, zero outside of the silhouette.
-    cost: what the loss grows by where a cell is opaque.
-    key: of the draw of batches.
+    cost: added to the loss per unit of a voxel's opacity.
+    key: of the order of batches.
     steps: of Adam; each moves the cameras of its batch, too.
 
   Returns:
@@ -153,7 +152,7 @@ def fit_volume(
   rows = jnp.concatenate(order)[: steps * size].reshape(steps, size)
 
   def loss_of(state: tuple[Array, Array], row: Int[Array, "B"]) -> tuple[Array, Array]:
-    volume = volume_of(state[0])
+    volume = volume_from_logits(state[0])
     loss, overlaps = overlap_loss(volume, state[1], masks[row], parts[row])
     return loss + jnp.sum(cost * volume.opacity), overlaps
 
@@ -178,17 +177,22 @@ def fit_volume(
 
 @jax.jit
 def volume_views(volume: Volume, rotations: Float[Array, "K 4"]) -> Views:
-  """What a volume looks like from everywhere, as `pose_search.score_views` compares it."""
+  """Renders a volume in every view, for `pose_search.score_views`.
+
+  Args:
+    volume: the voxels.
+    rotations: quaternions of the views.
+  """
   parted = volume.parts.shape[-1] > 0
 
   def look(rotation: Float[Array, "4"]) -> tuple[Array, Array, Array]:
     whole = jnp.concatenate([jnp.array([1.0 / HALF, 0.0, 0.0]), rotation])
-    alpha, _ = draw_volume(volume, whole[None], size=MEASURED)
+    alpha, _ = render_volume(volume, whole[None], size=MEASURED)
     center, side = center_and_side((alpha > _STOPPED).astype(jnp.float32))
     center, side = HALF * center[0], HALF * side[0]
     scale = 1.0 / (HALF_FRAME * jnp.maximum(side, 1e-3))
     close = jnp.concatenate([scale[None], -scale * center, rotation])
-    alpha, drawn = draw_volume(volume, close[None], size=FRAME)
+    alpha, drawn = render_volume(volume, close[None], size=FRAME)
     part = jnp.argmax(drawn[0], axis=-1) + 1 if parted else jnp.zeros(alpha.shape[1:], jnp.int32)
     return jnp.where(alpha[0] > _STOPPED, part, -1).astype(jnp.int8), center, side
 
@@ -201,7 +205,13 @@ def surface_level(
   cameras: Float[Array | np.ndarray, "N 7"],
   masks: Float[Array | np.ndarray, "N S S"],
 ) -> float:
-  """The opacity from which on a cell belongs to the object: silhouettes fit the images best."""
+  """The opacity threshold at which the volume's silhouettes fit the images best.
+
+  Args:
+    volume: the voxels.
+    cameras: of the images.
+    masks: silhouettes of the images.
+  """
   nothing = jnp.zeros((*masks.shape, 0))
   bare = Volume(volume.opacity, volume.parts[..., :0])
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from umr_jax.geometry import camera
+from umr_jax.random import per_image_keys
 from umr_jax.types import checked
 
 
@@ -78,6 +79,6 @@ def unseen_cameras(
   Source: Li et al. 2020, supplementary 2.2; the range is the released code's. A silhouette from
     behind is the mirror image of the one from the front, so that half a turn is all there is.
   """
-  keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
+  keys = per_image_keys(key, index)
   degrees = jax.vmap(lambda k: jax.random.randint(k, (), 0, 180))(keys)
   return camera.rotate_view(jax.lax.stop_gradient(cameras), degrees)

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from umr_jax.config.settings import LossConfig
 from umr_jax.losses.entropy import responsibilities
+from umr_jax.random import per_image_keys
 from umr_jax.types import checked
 
 
@@ -17,7 +18,7 @@ def sample_hypothesis(
 
   Source: Li et al. 2020, supplementary 2.2; Insafutdinov and Dosovitskiy 2018.
   """
-  keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
+  keys = per_image_keys(key, index)
   return jax.vmap(jax.random.categorical)(keys, logits)
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from umr_jax.config.settings import RenderConfig
 from umr_jax.geometry import camera
 from umr_jax.models.assemble import expand_rows, row_flow, sample_texels
-from umr_jax.models.projected_flow import camera_flow
+from umr_jax.models.flow import camera_flow
 from umr_jax.render import Fragments, rasterize, soft_rasterize, soft_silhouette
 from umr_jax.types import Batch, Topology, checked
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from umr_jax.random import per_image_keys
 from umr_jax.types import checked
 
 # Points that stand for a part, and how many are drawn before the outermost are left out.
@@ -46,7 +47,7 @@ def part_targets(
   probs = parts[..., 1:] * mask[..., None]
   mass = jnp.sum(probs, axis=(1, 2))
   seen = (mass >= _LEAST).astype(probs.dtype)
-  keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
+  keys = per_image_keys(key, index)
   planes = jnp.moveaxis(probs, -1, 1)
   points = jax.vmap(_draw)(planes, keys)
   return PartTargets(probs=probs, seen=seen, points=points)

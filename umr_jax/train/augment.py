@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from umr_jax.geometry import quaternion
 from umr_jax.geometry.sampling import affine_sample
+from umr_jax.random import per_image_keys
 from umr_jax.types import Batch, checked
 
 # Of red, green and blue in what the eye takes for brightness (ITU-R BT.601).
@@ -197,5 +198,5 @@ def draws(index: Int[Array, "B"], key: PRNGKeyArray, count: int) -> Float[Array,
     key: of the step, and of what is drawn.
     count: numbers for each image.
   """
-  keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
+  keys = per_image_keys(key, index)
   return jax.vmap(lambda k: jax.random.uniform(k, (count,), minval=-1.0, maxval=1.0))(keys)

@@ -14,6 +14,7 @@ from umr_jax.losses.texture import TextureDistance, texture_distance
 from umr_jax.losses.total import total_loss
 from umr_jax.models.discriminator import make_judge
 from umr_jax.models.umr_net import UMRNet
+from umr_jax.random import per_image_keys
 from umr_jax.train import parallel
 from umr_jax.train.augment import UNCHANGED, Strengths, augmented
 from umr_jax.types import Batch, EMState, Topology, TrainState
@@ -28,6 +29,7 @@ def new_train_state(
   optimizer: optax.GradientTransformation,
   *,
   step: int,
+  frozen: Any = None,
   discriminator: Any = None,
 ) -> TrainState:
   """The state of a network that has not been trained yet, at a step of the run."""
@@ -37,6 +39,7 @@ def new_train_state(
     batch_stats=batch_stats,
     opt_state=optimizer.init(_trained(params, discriminator or {})),
     discriminator=discriminator or {},
+    frozen=frozen or {},
   )
 
 
@@ -47,7 +50,7 @@ def _trained(params: Any, discriminator: Any) -> Any:
 
 def latent_noise(index: Array, key: PRNGKeyArray, *, size: int) -> Float[Array, "B Z"]:
   """Standard normal noise for each image under its own key: no draw depends on the device count."""
-  keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
+  keys = per_image_keys(key, index)
   return jax.vmap(lambda k: jax.random.normal(k, (size,)))(keys)
 
 
@@ -86,7 +89,7 @@ def make_train_step(
     batch, images = augmented(batch, augment_key, augment)
     noise = latent_noise(batch.index, latent_key, size=net.code_size) if net.sample_code else None
     prediction, updates = net.apply(
-      {"params": params, "batch_stats": train_state.batch_stats},
+      {"params": params, **train_state.collections},
       images,
       train=True,
       noise=noise,

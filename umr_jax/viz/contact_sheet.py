@@ -1,4 +1,4 @@
-"""Part maps as a person looks at them: many photographs, each beside its parts."""
+"""The contact sheet of discovered parts: many images, each beside its part map."""
 
 import pathlib
 
@@ -7,21 +7,21 @@ import numpy as np
 from umr_jax.data.dataset import Dataset
 from umr_jax.data.part_store import PartStore, write_store
 from umr_jax.data.transforms import crop
-from umr_jax.viz import panels as viz
+from umr_jax.viz.images import labelled_grid, save_png
+from umr_jax.viz.panels import part_map
 
-# Photographs a sheet shows, and in a row of it.
-_SHOWN, _PER_ROW = 48, 6
+_SHOWN, _PER_ROW = 48, 6  # images of a sheet, and of a row of it
 _CELL = 112
 
 
 def contact_sheet(dataset: Dataset, store: PartStore) -> np.ndarray:
-  """Photographs from all over the training set, each with its part map to the right.
+  """Images from all over the training set, each with its part map to the right.
 
-  Every part has one colour throughout the sheet: what is good about parts is that one colour is one
-  thing.
+  A part has one colour throughout the sheet, so that parts are consistent where a colour stays on
+  one region of the object.
 
   Args:
-    dataset: with the photographs.
+    dataset: with the images.
     store: with the part maps.
 
   Returns:
@@ -33,20 +33,23 @@ def contact_sheet(dataset: Dataset, store: PartStore) -> np.ndarray:
   for i in range(len(split)):
     row = rows.get(split[i].name)
     if row is not None:
-      maps = store.probabilities(row)
-      x0, y0, side = store.squares[row]
-      photograph = crop(split[i], (float(x0), float(y0), float(side)), image_size=_CELL).image
-      cells += [photograph, viz.part_map(maps) / np.float32(255.0)]
-  wide = 2 * _PER_ROW
+      x0, y0, side = (float(value) for value in store.squares[row])
+      cells.append(crop(split[i], (x0, y0, side), image_size=_CELL).image)
+      cells.append(part_map(store.probabilities(row)))
+  columns = 2 * _PER_ROW
   blank = np.ones((_CELL, _CELL, 3), np.float32)
-  cells += [blank] * (-len(cells) % wide)
-  names = ["photograph", "parts"] * _PER_ROW
-  return viz.labelled_grid(
-    [cells[i : i + wide] for i in range(0, len(cells), wide)], names, cell=_CELL
-  )
+  cells += [blank] * (-len(cells) % columns)
+  grid = [cells[i : i + columns] for i in range(0, len(cells), columns)]
+  return labelled_grid(grid, ["image", "parts"] * _PER_ROW, cell=_CELL)
 
 
 def write_parts(workdir: pathlib.Path, dataset: Dataset, store: PartStore) -> None:
-  """Writes parts/parts.npz, which --config.data.part_file reads, and parts/sheet.png."""
+  """Writes parts/parts.npz, which --config.data.part_file reads, and parts/sheet.png.
+
+  Args:
+    workdir: of the run.
+    dataset: with the images.
+    store: with the part maps.
+  """
   write_store(workdir / "parts" / "parts.npz", store)
-  viz.save_png(workdir / "parts" / "sheet.png", contact_sheet(dataset, store))
+  save_png(workdir / "parts" / "sheet.png", contact_sheet(dataset, store))

@@ -1,29 +1,31 @@
-"""Pictures of predictions and of training: panels to look at, not numbers to trust."""
+"""Panels of predictions and of training, for visual inspection: no metric is computed from them."""
 
 import colorsys
-import io
-import os
-import pathlib
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
-from umr_jax.files import write_bytes
 from umr_jax.geometry import camera as camera_lib
 from umr_jax.models.assemble import face_flow, sample_texels
 from umr_jax.predict.views import over_white, render_views, shaded_views, template_views
 from umr_jax.types import Topology
+from umr_jax.viz.images import labelled_grid, resized, to_uint8
 
 _CONTOUR = np.array([1.0, 0.35, 0.1], np.float32)
-_GAP = 2
-PANEL_CELL = 112  # pixels of a side of one picture of the training panel
+PANEL_CELL = 112  # pixels of a side of one image of the training panel
 
 
 def overlay(image: np.ndarray, silhouette: np.ndarray) -> np.ndarray:
-  """The picture [S, S, 3] with what is outside the silhouette [S, S] dimmed, and its outline."""
+  """An image with the outline of a silhouette over it, and the outside dimmed.
+
+  Args:
+    image: [S, S, 3] in [0, 1].
+    silhouette: [S, S] in [0, 1].
+
+  Returns:
+    float32 [S, S, 3].
+  """
   inside = silhouette >= 0.5
   edge = np.zeros_like(inside)
   for axis in (0, 1):
@@ -41,14 +43,14 @@ def prediction_strip(
   azimuths: Sequence[float],
   cell: int = 192,
 ) -> np.ndarray:
-  """One row for one photograph: the crop, the outline over it, and views from the sides.
+  """One row for one image: the crop, the predicted outline over it, and views from the sides.
 
   Args:
     image: [S, S, 3], the crop.
     silhouette: [S, S], the predicted one.
     views: [S', S', 4] each, of the mesh.
     azimuths: of the views, in degrees.
-    cell: pixels of a side of one picture.
+    cell: pixels of a side of one cell.
 
   Returns:
     uint8 [H, W, 3].
@@ -68,9 +70,9 @@ def training_panel(
   template: np.ndarray,
   topology: Topology,
 ) -> np.ndarray:
-  """What the network makes of B pictures, a row each, and the template below them.
+  """The predictions for B images, a row each, and the template below them.
 
-  Columns: the picture, its mask, the predicted outline over the picture, the textured mesh from the
+  Columns: the image, its mask, the predicted outline over the image, the textured mesh from the
   predicted camera and turned by 90 and 180 degrees about the object's vertical, and the shape.
 
   Args:
@@ -113,74 +115,8 @@ def training_panel(
 
 
 def part_map(parts: np.ndarray) -> np.ndarray:
-  """A map of part probabilities [H, W, P + 1], background first, in colours; uint8 [H, W, 3]."""
+  """A map of part probabilities [H, W, P + 1], background first, as colours; uint8 [H, W, 3]."""
   count = parts.shape[-1] - 1
   hues = [colorsys.hsv_to_rgb(k / max(count, 1), 0.65, 0.9) for k in range(count)]
   palette = np.array([(0.93, 0.93, 0.93), *hues], np.float32)
-  return np.round(np.clip(parts @ palette, 0.0, 1.0) * 255).astype(np.uint8)
-
-
-def resized(image: np.ndarray, size: int) -> np.ndarray:
-  """A float picture [S, S, C] at another size, averaged when it shrinks."""
-  if image.shape[:2] == (size, size):
-    return image.astype(np.float32)
-  shape = (size, size, image.shape[-1])
-  return np.asarray(jax.image.resize(jnp.asarray(image, jnp.float32), shape, "linear"))
-
-
-def labelled_grid(
-  rows: Sequence[Sequence[np.ndarray]], names: Sequence[str], *, cell: int, last_row: str = ""
-) -> np.ndarray:
-  """Pictures in rows under the names of their columns; uint8 [H, W, 3] on white.
-
-  Args:
-    rows: float pictures [S, S, 3] in [0, 1] of any sizes; rows may differ in length.
-    names: of the columns.
-    cell: pixels of a side of each.
-    last_row: a line of text above the last row, or nothing.
-  """
-  text_size = max(10, cell // 9)
-  font = ImageFont.load_default(size=text_size)
-  line = text_size + 6
-  width = len(names) * (cell + _GAP) + _GAP
-  height = line + len(rows) * (cell + _GAP) + _GAP + (line if last_row else 0)
-  canvas = np.full((height, width, 3), 255, np.uint8)
-  text = []
-  top = line
-  for index, row in enumerate(rows):
-    if last_row and index == len(rows) - 1:
-      text.append(((_GAP + 2, top + 2), last_row))
-      top += line
-    for column, picture in enumerate(row):
-      left = _GAP + column * (cell + _GAP)
-      values = np.clip(resized(picture, cell), 0.0, 1.0)
-      canvas[top : top + cell, left : left + cell] = np.round(values * 255)
-    top += cell + _GAP
-  page = Image.fromarray(canvas)
-  draw = ImageDraw.Draw(page)
-  text += [((_GAP + k * (cell + _GAP) + 2, 2), name) for k, name in enumerate(names)]
-  for position, words in text:
-    draw.text(position, words, fill=(40, 40, 40), font=font)
-  return np.asarray(page)
-
-
-def save_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
-  """Writes a uint8 picture, or a float one in [0, 1], as a PNG; whole or not at all.
-
-  Raises:
-    ValueError: for a picture of another type or shape, or with NaN.
-  """
-  pixels = np.asarray(image)
-  if pixels.dtype.kind == "f":
-    if not np.isfinite(pixels).all():
-      raise ValueError(f"the picture for {os.fspath(path)} has NaN or infinite values")
-    pixels = np.round(np.clip(pixels, 0.0, 1.0) * 255).astype(np.uint8)
-  if (
-    pixels.dtype != np.uint8
-    or pixels.ndim not in (2, 3)
-    or pixels.shape[2:] not in ((), (3,), (4,))
-  ):
-    raise ValueError(f"found a picture of {pixels.dtype} {pixels.shape}; expected uint8 [H, W, 3]")
-  buffer = io.BytesIO()
-  Image.fromarray(pixels).save(buffer, format="PNG")
-  write_bytes(pathlib.Path(path), buffer.getvalue())
+  return to_uint8(parts @ palette)

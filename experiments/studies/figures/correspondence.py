@@ -1,4 +1,4 @@
-"""Figures of where points go: keypoint transfer, and the texture cycle."""
+"""Figures of correspondences: keypoint transfer, and the texture cycle."""
 
 from typing import get_args
 
@@ -6,15 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw
 
-from experiments.studies.figures.subjects import Subjects
+from experiments.studies.figures.grids import Color, Subjects, evenly_spaced, with_points
 from umr_jax.geometry import camera
 from umr_jax.models.assemble import face_flow
 from umr_jax.predict.transfer import Method, transfer_keypoints
 from umr_jax.render import rasterize
-from umr_jax.viz.panels import labelled_grid
+from umr_jax.viz.images import labelled_grid, resized, to_uint8
 
 CELL = 192
-_COLORS = (
+_COLORS: tuple[Color, ...] = (
   (230, 60, 50), (50, 130, 230), (60, 180, 80), (240, 170, 30), (170, 80, 200), (30, 190, 190),
   (240, 110, 170), (150, 110, 60),
 )  # fmt: skip
@@ -23,19 +23,16 @@ _FACES = 40  # that the texture cycle shows
 
 
 def transfers(subjects: Subjects) -> np.ndarray:
-  """Keypoints of one image carried to another, by each way of `transfer` (supplementary 4).
+  """Keypoints of one image transferred to another, by each method (supplementary 4).
 
-  Without annotated keypoints a grid of points inside the mask is carried. The two images of a row
-  are neighbours in how well their masks are met.
+  Without annotated keypoints, points spread over the mask are transferred. The two images of a row
+  are neighbours by mask IoU.
 
   Args:
     subjects: of the run.
   """
   order = subjects.best_first()
-  order = order[: max(2 * _ROWS, len(order) // 2)]
-  chosen = [
-    order[i] for i in np.linspace(0, len(order) - 1, min(2 * _ROWS, len(order))).round().astype(int)
-  ]
+  chosen = evenly_spaced(order[: max(2 * _ROWS, len(order) // 2)], 2 * _ROWS)
   cells = []
   for a, b in zip(chosen[::2], chosen[1::2], strict=False):
     points = _points(subjects, a)
@@ -58,7 +55,7 @@ def transfers(subjects: Subjects) -> np.ndarray:
 
 
 def _points(subjects: Subjects, index: int) -> np.ndarray:
-  """What is carried, [N, 2] in [-1, 1] of the crop."""
+  """The points to transfer, [N, 2] in [-1, 1] of the crop."""
   crop = subjects.crops[index]
   if crop.keypoints is not None:
     return crop.keypoints[:, :2].astype(np.float64)
@@ -73,19 +70,16 @@ def _points(subjects: Subjects, index: int) -> np.ndarray:
 def _dotted(
   image: np.ndarray, points: np.ndarray, *, shown: np.ndarray | None = None
 ) -> np.ndarray:
-  """The crop with a dot of its own colour for each point."""
-  picture = _enlarged(image)
-  draw = ImageDraw.Draw(picture)
-  for n, (x, y) in enumerate((points + 1.0) / 2.0 * CELL):
-    if shown is None or shown[n]:
-      draw.ellipse((x - 4, y - 4, x + 4, y + 4), _COLORS[n % len(_COLORS)], "white")
-  return np.asarray(picture, np.float32) / np.float32(255.0)
+  """The crop with a disc of its own colour for each point that is shown."""
+  visible = range(len(points)) if shown is None else np.flatnonzero(shown).tolist()
+  colors = [_COLORS[n % len(_COLORS)] for n in visible]
+  return with_points(image, points[visible], colors, radius=4, size=CELL, outline="white")
 
 
 def texture_cycle(subjects: Subjects) -> np.ndarray:
-  """Where faces take their colour and where they land in the image (supplementary 3).
+  """Where faces sample their texture, and where they project to (supplementary 3).
 
-  A line joins the two for evenly spread visible faces: short lines close the cycle.
+  A line joins the two for evenly spread visible faces; a short line is a small L_tcyc.
   """
   cells = []
   for i in subjects.best_first()[:_ROWS]:
@@ -95,26 +89,20 @@ def texture_cycle(subjects: Subjects) -> np.ndarray:
     projected = camera.project(jnp.asarray(one.vertices), jnp.asarray(one.camera))
     corners = camera.face_vertices(projected[None], one.topology.faces)
     white = jnp.ones((1, corners.shape[1], 1, 1))
-    seen = rasterize(corners, white, image_size=size, aggr_rgb="hard")
-    visible = np.flatnonzero(np.asarray(seen.visible[0]))
-    chosen = visible[
-      np.linspace(0, len(visible) - 1, min(_FACES, len(visible))).round().astype(int)
-    ]
-    lands, takes = np.asarray(seen.landing[0])[chosen], np.asarray(flow)[chosen]
-    cells.append([one.image, _joined(one.image, takes, lands)])
-  return labelled_grid(cells, ["input", "takes (dot) to lands"], cell=CELL)
+    fragments = rasterize(corners, white, image_size=size, aggr_rgb="hard")
+    visible = np.flatnonzero(np.asarray(fragments.visible[0]))
+    chosen = evenly_spaced(visible.tolist(), _FACES)
+    projected_to, sampled_at = np.asarray(fragments.landing[0])[chosen], np.asarray(flow)[chosen]
+    cells.append([one.image, _joined(one.image, sampled_at, projected_to)])
+  return labelled_grid(cells, ["input", "sampled (dot) to projected"], cell=CELL)
 
 
 def _joined(image: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-  picture = _enlarged(image)
-  draw = ImageDraw.Draw(picture)
-  for n, (a, b) in enumerate(zip(first, second, strict=True)):
-    (x0, y0), (x1, y1) = ((p + 1.0) / 2.0 * CELL for p in (a, b))
-    draw.line((x0, y0, x1, y1), _COLORS[n % len(_COLORS)], 2)
-    draw.ellipse((x0 - 2, y0 - 2, x0 + 2, y0 + 2), _COLORS[n % len(_COLORS)])
-  return np.asarray(picture, np.float32) / np.float32(255.0)
-
-
-def _enlarged(image: np.ndarray) -> Image.Image:
-  pixels = np.round(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
-  return Image.fromarray(pixels).resize((CELL, CELL), Image.Resampling.BILINEAR)
+  """The image with a line from each first point, which has a disc, to its second."""
+  canvas = Image.fromarray(to_uint8(resized(image, CELL)))
+  pen = ImageDraw.Draw(canvas)
+  colors = [_COLORS[n % len(_COLORS)] for n in range(len(first))]
+  for a, b, color in zip(first, second, colors, strict=True):
+    ends = [tuple(((point + 1.0) / 2.0 * CELL).tolist()) for point in (a, b)]
+    pen.line(ends, color, 2)
+  return with_points(np.asarray(canvas), first, colors, radius=2, size=CELL)

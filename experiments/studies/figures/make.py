@@ -1,41 +1,39 @@
-"""All figures of the supplementary that a run can show, and for the others the reason why not."""
+"""The figures of the supplementary for one run, and for those that it lacks the reason why."""
 
 import dataclasses
-import io
+import functools
 import json
 import pathlib
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from experiments.studies.ablation_rows import ROWS
-from experiments.studies.figures import architecture, correspondence, grids
-from experiments.studies.figures.subjects import Subjects, load_subjects
-from experiments.studies.reproduce import curves_of, draw_curves
+from experiments.studies.figures import correspondence, grids, plots
+from experiments.studies.figures.grids import Subjects, load_subjects
 from umr_jax.files import write_text
 from umr_jax.models.checkpoint import read_checkpoint
-from umr_jax.viz.panels import save_png
+from umr_jax.viz.images import save_png
 
 
 class MissingError(Exception):
-  """A figure that cannot be drawn of this run, with the reason."""
+  """A figure that cannot be made of this run, with the reason."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Extras:
   """What some figures need besides the run."""
 
-  images: pathlib.Path | None = None  # drawings and paintings
+  images: pathlib.Path | None = None  # a folder of drawings and paintings
   compare: pathlib.Path | None = None  # a run without the texture cycle
   ablation: pathlib.Path | None = None  # the runs of `experiments.ablate`
 
 
 def make_figures(
   workdir: pathlib.Path, out: pathlib.Path, *, extras: Extras, limit: int = 60
-) -> dict[str, Any]:
-  """Draws what it can into a folder.
+) -> dict[str, dict[str, str]]:
+  """Writes every figure that the run allows.
 
   Args:
     workdir: the run.
@@ -44,40 +42,47 @@ def make_figures(
     limit: of the images that are reconstructed.
 
   Returns:
-    By number: what the figure shows, with its `file`, or with `missing`, the reason.
+    By number: `what` the figure shows, with its `file`, or with `missing`, the reason.
   """
   subjects = load_subjects(workdir, limit=limit)
-  drawn: dict[int, tuple[str, Callable[[], np.ndarray]]] = {
-    1: ("drawings and paintings", lambda: _drawings(workdir, extras)),
-    2: ("vertices by part", lambda: _vertex_parts(workdir, subjects)),
-    3: ("the texture cycle", lambda: correspondence.texture_cycle(subjects)),
-    4: ("keypoint transfer", lambda: correspondence.transfers(subjects)),
-    5: ("parts before and after improvement", lambda: _improvement(workdir)),
-    6: ("architecture and objectives", lambda: architecture.draw(subjects.config)),
-    7: ("the template of each round", lambda: grids.templates(workdir)),
-    8: ("failures", lambda: grids.failures(subjects)),
-    9: ("precision and recall of keypoint transfer", lambda: _curves(workdir)),
-    10: ("ablations, unseen views", lambda: _ablations(extras)),
-    11: ("transfer with and without the texture cycle", lambda: _compared(subjects, extras, limit)),
-    12: ("results", lambda: grids.results(subjects)),
-  }
-  made: dict[str, Any] = {}
-  for number, (what, draw) in sorted(drawn.items()):
+  made: dict[str, dict[str, str]] = {}
+  for number, (what, figure) in enumerate(_figures(workdir, subjects, extras, limit), start=1):
     try:
-      picture = draw()
+      image = figure()
     except MissingError as reason:
       made[str(number)] = {"what": what, "missing": str(reason)}
       continue
     file = f"figure_{number:02d}.png"
-    save_png(out / file, picture)
+    save_png(out / file, image)
     made[str(number)] = {"what": what, "file": file}
   write_text(out / "figures.json", json.dumps(made, indent=2) + "\n")
   return made
 
 
+def _figures(
+  workdir: pathlib.Path, subjects: Subjects, extras: Extras, limit: int
+) -> list[tuple[str, Callable[[], np.ndarray]]]:
+  """What each figure shows, and the function that makes it, in the supplementary's order."""
+  bind = functools.partial
+  return [
+    ("drawings and paintings", bind(_drawings, workdir, extras)),
+    ("vertices by part", bind(_vertex_parts, workdir, subjects)),
+    ("the texture cycle", bind(correspondence.texture_cycle, subjects)),
+    ("keypoint transfer", bind(correspondence.transfers, subjects)),
+    ("parts before and after improvement", bind(_improvement, workdir)),
+    ("architecture and objectives", bind(_architecture, subjects)),
+    ("the template of each round", bind(grids.templates, workdir)),
+    ("failures", bind(grids.failures, subjects)),
+    ("precision and recall of keypoint transfer", bind(_precision_recall, workdir)),
+    ("ablations, unseen views", bind(_ablations, extras)),
+    ("transfer with and without the texture cycle", bind(_compared, subjects, extras, limit)),
+    ("results", bind(grids.results, subjects)),
+  ]
+
+
 def _drawings(workdir: pathlib.Path, extras: Extras) -> np.ndarray:
   if extras.images is None:
-    raise MissingError("name a folder of pictures with --images")
+    raise MissingError("name a folder of images with --images")
   return grids.drawings(workdir, extras.images)
 
 
@@ -90,11 +95,11 @@ def _vertex_parts(workdir: pathlib.Path, subjects: Subjects) -> np.ndarray:
 
 
 def _improvement(workdir: pathlib.Path) -> np.ndarray:
-  pictures = [
+  images = [
     folder / "parts" / "improvement.png"
     for folder in sorted((workdir / "improved").glob("[0-9]*"), key=lambda f: int(f.name))
   ]
-  found = [path for path in pictures if path.is_file()]
+  found = [path for path in images if path.is_file()]
   if not found:
     raise MissingError(f"run experiments.improve_scops --workdir={workdir} first")
   with Image.open(found[-1]) as image:
@@ -110,16 +115,19 @@ def _ablations(extras: Extras) -> np.ndarray:
     raise MissingError(str(error)) from error
 
 
-def _curves(workdir: pathlib.Path) -> np.ndarray:
+def _architecture(subjects: Subjects) -> np.ndarray:
+  return plots.pixels_of(plots.architecture_figure(subjects.config))
+
+
+def _precision_recall(workdir: pathlib.Path) -> np.ndarray:
   path = workdir / "evaluation.json"
   evaluation = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-  curves = curves_of(evaluation)
+  curves = plots.curves_of(evaluation)
   if not curves:
     raise MissingError(
       "evaluation.json holds no precision-recall curve: the data have no keypoints"
     )
-  with Image.open(io.BytesIO(draw_curves(curves))) as image:
-    return np.asarray(image)
+  return plots.pixels_of(plots.precision_recall_figure(curves))
 
 
 def _compared(subjects: Subjects, extras: Extras, limit: int) -> np.ndarray:

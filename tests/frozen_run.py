@@ -1,0 +1,137 @@
+"""The runs whose results `test_frozen_behaviour.py` holds fixed, and their checksums.
+
+As a script it runs one of them and prints its checksums as JSON:
+
+    python -m tests.frozen_run best
+
+Redirected to tests/golden/frozen_best.json (likewise paper) this is how a change that is meant to
+change numbers records what they became; its commit says why they had to.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import platform
+import re
+import sys
+import tempfile
+
+import jax
+import numpy as np
+
+from umr_jax.config import settings as config
+from umr_jax.em.run import run
+
+
+def best_config(cache: pathlib.Path) -> config.Config:
+  """Preset `best` for twenty steps on two dozen images, with two M-steps of either kind."""
+  from experiments.launch import config_of
+
+  return config_of(
+    "best",
+    [
+      # The shrink-wrap of a finer mesh, and more turns of the volume, are the same code for longer.
+      "geometry.level=2",
+      "geometry.hull_turns=1",
+      "train.steps=20",
+      "train.batch_size=4",
+      "data.train_images=24",
+      "data.test_images=2",
+      f"data.cache={cache}",
+      "em.template_every=10",
+      "em.parts_every=10",
+      "refine.steps=2",
+      "checkpoint.every=100",
+      "log.every=10",
+      "log.panel_every=100",
+      "log.tensorboard=False",
+    ],
+  )
+
+
+def paper_config(cache: pathlib.Path) -> config.Config:
+  """Preset `paper` with a small network on small images: three steps in each of its two rounds."""
+  from experiments.launch import config_of
+
+  return config_of(
+    "paper",
+    [
+      "geometry.level=2",
+      "geometry.texels_per_side=2",
+      "geometry.uv_height=32",
+      "data.source=synthetic",
+      "data.folder=",
+      "data.image_size=64",
+      "data.train_images=12",
+      "data.test_images=2",
+      f"data.cache={cache}",
+      "model.encoder_width=8",
+      "model.encoder_weights=none",
+      "render.image_size=32",
+      "loss.perceptual_weights=none",
+      "loss.deformation_start=1",
+      "loss.orientation_stop=2",
+      "train.steps=6",
+      "train.batch_size=4",
+      "em.template_every=2",
+      "checkpoint.every=100",
+      "log.every=3",
+      "log.panel_every=100",
+      "log.tensorboard=False",
+    ],
+  )
+
+
+CASES = {"best": best_config, "paper": paper_config}
+
+
+def checksums(tree: object) -> dict[str, list]:
+  """For every array of a pytree: the start of its bytes' SHA-256, and three sums in float64.
+
+  The sums (of values, of magnitudes, and of values under signs that depend on the position) tell
+  how far apart two results are where their bytes differ.
+  """
+  found = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    array = np.asarray(leaf)
+    flat = array.astype(np.float64).ravel()
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], flat.size)
+    digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
+    sums = [float(flat.sum()), float(np.abs(flat).sum()), float(flat @ signs)]
+    found[jax.tree_util.keystr(path, simple=True, separator="/")] = [digest, *sums]
+  return found
+
+
+def result_of(case: str) -> dict[str, object]:
+  """Runs a case from nothing, and describes where and as what it ended."""
+  with tempfile.TemporaryDirectory() as folder:
+    root = pathlib.Path(folder)
+    result = run(CASES[case](root / "cache"), root / "run")
+  train_state, em_state = result.train_state, result.em_state
+  return {
+    "machine": machine(),
+    "params": checksums(train_state.params),
+    "template": checksums(dataclasses.asdict(em_state.template)),
+    "canonical_uv": checksums(em_state.canonical_uv),
+  }
+
+
+def as_text(result: dict[str, object]) -> str:
+  """JSON with a line for each array."""
+  text = json.dumps(result, indent=1)
+  return re.sub(r"\[\s+([^\[\]]+?)\s+\]", lambda m: "[" + " ".join(m[1].split()) + "]", text) + "\n"
+
+
+def machine() -> str:
+  """What the last bits of a float32 sum depend on."""
+  flags = set()
+  info = pathlib.Path("/proc/cpuinfo")
+  if info.exists():
+    line = next((x for x in info.read_text().splitlines() if x.startswith("flags")), "")
+    flags = {"avx2", "avx512f", "avx512_bf16", "amx_tile"} & set(line.split())
+  return f"jax {jax.__version__}, {platform.machine()}, {' '.join(sorted(flags))}"
+
+
+if __name__ == "__main__":
+  sys.stdout.write(as_text(result_of(sys.argv[1])))

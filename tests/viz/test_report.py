@@ -1,0 +1,61 @@
+"""The report of a run's folder: what is in the folder is on the page, escaped and linked."""
+
+import json
+import re
+import types
+
+import numpy as np
+import pytest
+
+from tests.tiny import tiny_config
+from umr_jax.viz import report
+from umr_jax.viz.images import save_png
+
+EVALUATION = {
+  "mask_iou": 0.5,
+  "mask_iou_ci": [0.4, 0.6],
+  "split": "test",
+  "n": 4,
+  "step": 12,
+}
+
+
+@pytest.fixture
+def workdir(tmp_path):
+  for step in (0, 4, 8, 12):
+    save_png(tmp_path / "panels" / f"{step:06d}.png", np.zeros((4, 4, 3), np.uint8))
+  for index in (0, 2, 10):
+    folder = tmp_path / "rounds" / str(index)
+    folder.mkdir(parents=True)
+    (folder / "template.glb").write_bytes(b"")
+  means = {"loss/total": 1.5, "weighted/mask": 0.5, "weighted/texture": 1.0, "weighted/off": 0.0}
+  (folder / "objective.json").write_text(json.dumps(means))
+  return tmp_path
+
+
+def write(workdir, monkeypatch, skipped=()):
+  dataset = types.SimpleNamespace(
+    name="birds & <b>", splits={"train": [], "test": [0]}, skipped=skipped
+  )
+  monkeypatch.setattr(report, "_write_meshes", lambda workdir, dataset: ["a_b"])
+  return report.write_report(workdir, tiny_config(workdir), dataset, EVALUATION).read_text()
+
+
+def test_the_page_shows_what_the_folder_holds(workdir, monkeypatch):
+  page = write(workdir, monkeypatch)
+  assert "birds &amp; &lt;b&gt;: step 12" in page and "<b>" not in page
+  assert "Evaluation on unseen images" in page and "[0.400, 0.600]" in page
+  assert re.findall(r'src="([^"]*)"', page) == [
+    "meshes/a_b.html",
+    *(f"panels/{step:06d}.png" for step in (0, 8, 12)),
+  ]
+  assert re.findall(r"<li>round (\d+)", page) == ["0", "2", "10"]
+  assert "objective 1.5 (texture 1, mask 0.5)" in page
+  assert "train.learning_rate = 0.001" in page
+  assert "http" not in page
+
+
+def test_skipped_images_are_listed_with_their_reasons(workdir, monkeypatch):
+  assert "<li>none</li>" in write(workdir, monkeypatch)
+  page = write(workdir, monkeypatch, skipped=[("<x>.png", "no mask & no box")])
+  assert "<li>&lt;x&gt;.png: no mask &amp; no box</li>" in page and "<li>none</li>" not in page

@@ -1,0 +1,189 @@
+"""Cameras and an initial template before any network: pose search and visual hull in alternation.
+
+The cameras that pose search finds with a crude template are good enough for a visual hull that is
+better than the template, which finds better cameras. Cameras are found by comparison with a grid of
+views and refined by gradient descent; one volume represents the whole category.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jaxtyping import Float, PRNGKeyArray
+from scipy import ndimage
+
+from umr_jax.geometry.voxels import Mesh, occupancy
+from umr_jax.init.pose_search import (
+  Views,
+  make_views,
+  score_views,
+  select_cameras,
+  template_vertices,
+  view_rotations,
+)
+from umr_jax.init.shrink_wrap import hull_canonical_uv, shrink_wrap, surface_points
+from umr_jax.init.visual_hull import (
+  FIT_BATCH,
+  HALF,
+  RESOLUTION,
+  Volume,
+  empty_logits,
+  fit_volume,
+  surface_level,
+  volume_from_logits,
+  volume_views,
+)
+from umr_jax.models.assemble import with_canonical_uv
+from umr_jax.types import Batch, EMState, Template, Topology
+
+# Pixels per side of the maps that the volume is fitted to.
+_SIZE = 32
+# Steps of each turn. In the last one, after which cameras are not searched again, they converge: at
+# least so many steps, and enough for each image to be visited so often.
+_STEPS, _LAST_STEPS, _VISITS = 60, 120, 16
+# How many images are compared with the views at a time.
+_BATCH = 50
+# How many images determine the opacity of the surface.
+_LEVEL_IMAGES = 100
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class PoseSearch:
+  """The grid of views and how they are weighted; the same as in training."""
+
+  elevation: tuple[float, ...]
+  roll: float
+  evenness: float
+
+
+def fit_hull_and_cameras(
+  maps: Float[np.ndarray, "N S S C"],
+  start: EMState,
+  topology: Topology,
+  *,
+  search: PoseSearch,
+  turns: int,
+  cost: float,
+  key: PRNGKeyArray,
+) -> tuple[Volume, np.ndarray]:
+  """Fits a visual hull of the category and finds a camera for each image.
+
+  Args:
+    maps: of crops around the object: silhouettes, and after them the part maps, background first,
+      where there are any.
+    start: an initial template, with a canonical map where there are part maps.
+    topology: of its mesh.
+    search: the grid of views.
+    turns: how often cameras are searched, and the volume fitted to them; at least one.
+    cost: of opaque voxels outside the initial template, by their distance from it: what no image
+      constrains (the width of an object seen from the side alone) stays as it is there.
+    key: of the draw of batches.
+
+  Returns:
+    The volume, and cameras [N, 7].
+  """
+  masks, parts = maps[..., 0], maps[..., 1:]
+  small = _resized(np.concatenate([maps[..., :1], parts[..., 1:] * maps[..., :1]], axis=-1))
+  render_views = jax.jit(make_views(topology, elevation=search.elevation, roll=search.roll))
+  rotations = view_rotations(search.elevation, search.roll)
+  logits = empty_logits(small.shape[-1] - 1)
+  costs = jnp.asarray(cost / RESOLUTION**2 * _distances(start, topology))
+  last = max(_LAST_STEPS, _VISITS * len(maps) // FIT_BATCH)
+  for turn in range(turns):
+    views = (
+      volume_views(volume_from_logits(logits), rotations)
+      if turn
+      else render_views(template_vertices(start, topology), start.canonical_uv)
+    )
+    cameras = _search(views, masks, parts, evenness=search.evenness)
+    logits, cameras, overlaps = fit_volume(
+      logits,
+      cameras,
+      small[..., 0],
+      small[..., 1:],
+      cost=costs,
+      key=jax.random.fold_in(key, turn),
+      steps=_STEPS if turn + 1 < turns else last,
+    )
+    logging.info(
+      "Visual hull, turn %d of %d: mask IoU %.3f, part IoU %.3f.",
+      turn + 1,
+      turns,
+      *overlaps.tolist(),
+    )
+  return volume_from_logits(logits), np.asarray(cameras)
+
+
+def with_hull_template(
+  start: EMState,
+  volume: Volume,
+  cameras: Float[np.ndarray, "N 7"],
+  masks: Float[np.ndarray, "N S S"],
+  topology: Topology,
+  *,
+  uv_height: int,
+) -> EMState:
+  """The state whose template is the hull's surface, with the hull's parts as canonical map.
+
+  Args:
+    start: the state that the fit started from.
+    volume: the visual hull.
+    cameras: of the images.
+    masks: of the images; they determine which voxels belong to the object.
+    topology: of the template.
+    uv_height: rows of the canonical map.
+
+  Raises:
+    ValueError: if the volume is empty.
+  """
+  some = np.linspace(0, len(masks) - 1, min(len(masks), _LEVEL_IMAGES)).astype(int)
+  level = surface_level(volume, cameras[some], _resized(masks[some, ..., None])[..., 0])
+  half = shrink_wrap(*surface_points(np.asarray(volume.opacity), level=level), topology)
+  logging.info("The template is the surface of the volume at an opacity of %.1f.", level)
+  state = dataclasses.replace(start, template=Template(half_vertices=half))
+  if not volume.parts.shape[-1]:
+    return state
+  canonical_uv = hull_canonical_uv(volume, half, topology, uv_height=uv_height)
+  return with_canonical_uv(state, canonical_uv, topology=topology)
+
+
+def _distances(start: EMState, topology: Topology) -> np.ndarray:
+  """[R, R, R] float32: the distance of each voxel from the initial template's inside."""
+  mesh = Mesh(np.asarray(template_vertices(start, topology)[0]), np.asarray(topology.faces))
+  voxel = 2.0 * HALF / RESOLUTION
+  solid = occupancy(mesh, origin=np.full(3, -HALF), voxel=voxel, resolution=RESOLUTION)
+  return (voxel * ndimage.distance_transform_edt(~solid)).astype(np.float32)
+
+
+def _resized(maps: np.ndarray) -> jax.Array:
+  return jax.image.resize(maps, (len(maps), _SIZE, _SIZE, maps.shape[-1]), "linear")
+
+
+def _search(views: Views, masks: np.ndarray, parts: np.ndarray, *, evenness: float) -> jax.Array:
+  """The camera of each image: `EMLoop` does the same for a whole training set in its batches."""
+  values, scale_shift = [], []
+  for start in range(0, len(masks), _BATCH):
+    rows = slice(start, start + _BATCH)
+    found = _scored(views, masks[rows], parts[rows] if parts.shape[-1] else None)
+    values.append(found[0])
+    scale_shift.append(found[1])
+  choose = jax.jit(functools.partial(select_cameras, evenness=evenness))
+  return choose(jnp.concatenate(values), jnp.concatenate(scale_shift), views.rotations)
+
+
+@jax.jit
+def _scored(views: Views, masks: jax.Array, parts: jax.Array | None) -> tuple[jax.Array, ...]:
+  count = len(masks)
+  batch = Batch(
+    image=jnp.zeros((*masks.shape, 3)),
+    mask=masks,
+    barrier=jnp.zeros(masks.shape),
+    index=jnp.arange(count, dtype=jnp.int32),
+    valid=jnp.ones(count, bool),
+    parts=parts,
+  )
+  scores = score_views(views, batch)
+  return scores.values, scores.scale_shift
