@@ -1,6 +1,7 @@
 """The data that flows through the package."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import numpy as np
@@ -15,11 +16,25 @@ if TYPE_CHECKING:
 else:
   from jaxtyping import Array
 
-# A camera or a batch of them: [scale, tx, ty, qw, qx, qy, qz].
-Camera = Float[Array, "*B 7"]
+# A network's variables, or a collection of them: nested dicts of arrays, by name.
+Variables = Mapping[str, Any]
 
 
-@struct.dataclass
+class Network(Protocol):
+  """What a model applies to images: `models.umr_net.UMRNet`, as the base needs to know it."""
+
+  @property
+  def flow(self) -> str:
+    """What the flow map is: "free", image positions, or "projected", added to the camera's."""
+    ...
+
+  def apply(self, variables: Variables, *args: Any, **options: Any) -> Any:
+    """The `Prediction` of images under these variables."""
+    ...
+
+
+# By identity: a topology is a static part of a `Model`, and `build_topology` makes each one once.
+@struct.dataclass(eq=False)
 class Topology:
   """What never changes about the mesh: connectivity, symmetry and the UV layout.
 
@@ -78,7 +93,7 @@ class Batch:
 
   image: Float[Array, "*D B H W 3"]
   mask: Float[Array, "*D B H W"]
-  # The barrier of `losses.texture_dt`: 0 deep inside the silhouette, 1 far outside it.
+  # The barrier of `losses.texture.texture_dt_loss`: 0 deep inside the silhouette, 1 far outside it.
   barrier: Float[Array, "*D B H W"]
   # The image's index in its split: the name under which it draws random numbers.
   index: Int[Array, "*D B"]
@@ -86,7 +101,7 @@ class Batch:
   valid: Bool[Array, "*D B"]
   # Part probabilities, background first, or None where the data set has no parts.
   parts: Float[Array, "*D B H W P1"] | None = None
-  # The camera that the bank holds for each image, or None without a bank.
+  # The camera that pose search found for each image, or None without one.
   target_camera: Float[Array, "*D B 7"] | None = None
 
 
@@ -111,13 +126,24 @@ class TrainState:
   params: Any
   batch_stats: Any
   opt_state: Any
-  # The parameters of the judge of unseen views; empty where the config asks for none.
+  # The parameters of the discriminator; empty where the config asks for none.
   discriminator: Any = struct.field(default_factory=dict)
+  # The weights of a published network that is not trained; empty without one.
+  frozen: Any = struct.field(default_factory=dict)
+
+  @property
+  def collections(self) -> dict[str, Any]:
+    """The network's variables besides its parameters, as flax takes them."""
+    return {"batch_stats": self.batch_stats, "frozen": self.frozen}
 
 
 @struct.dataclass
 class EMState:
-  """What the M-step alone writes, and the E-step holds fixed."""
+  """What the E-step holds fixed.
+
+  Template and canonical map are initialized by `init.state`, written by the M-step, and turned
+  between rounds by `em.align_to_vertical`; target cameras are found by pose search.
+  """
 
   round: Int[Array, ""]  # rounds finished so far
   round_start: Int[Array, ""]  # the step at which the round in progress began
@@ -126,8 +152,33 @@ class EMState:
   canonical_uv: Float[Array, "Hu Wu P1"] | None = None
   # The part of each vertex, 0 for background; None without part maps.
   part_vertices: Int[Array, "V"] | None = None
-  # A camera for each training image's unaugmented crop; None without a bank.
+  # A camera for each training image's unaugmented crop; None without pose search.
   target_cameras: Float[Array, "N 7"] | None = None
+
+
+@struct.dataclass(kw_only=True)
+class Model:
+  """A category's trained model, and all that a reconstruction needs: what a checkpoint is.
+
+  A pytree of its arrays; network and topology are static, so that a jitted or replicated function
+  takes a model as it takes an array.
+  """
+
+  network: Network = struct.field(pytree_node=False)
+  topology: Topology = struct.field(pytree_node=False)
+  params: Variables
+  batch_stats: Variables
+  frozen: Variables = struct.field(default_factory=dict)  # weights that no gradient step changes
+  template: Template
+  # As in `EMState`: None without part maps.
+  canonical_uv: Float[Array, "Hu Wu P1"] | None = None
+  part_vertices: Int[Array, "V"] | None = None
+
+  @property
+  def variables(self) -> Variables:
+    """The network's collections, as it is applied to them."""
+    collections = {"params": self.params, "batch_stats": self.batch_stats}
+    return {**collections, "frozen": self.frozen} if self.frozen else collections
 
 
 def network_round(em_state: EMState, step: int) -> int:

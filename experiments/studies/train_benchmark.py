@@ -14,16 +14,16 @@ from jaxtyping import PRNGKeyArray, PyTree
 from experiments.studies.render_benchmark import Line, Timed, interleaved, surroundings
 from umr_jax.config.settings import Config
 from umr_jax.data.transforms import barrier
-from umr_jax.em.e_step import make_round
+from umr_jax.em.round import make_round
 from umr_jax.geometry.uv import uv_directions
 from umr_jax.init.pose_search import CROP_SIZE, make_views, score_views, template_vertices
 from umr_jax.init.silhouettes import unit_sphere
 from umr_jax.init.state import bare_em_state
-from umr_jax.losses.drawing import draw
-from umr_jax.losses.texture import texture_distance_from
-from umr_jax.losses.total import total_loss
+from umr_jax.losses.objective import total_loss
+from umr_jax.losses.renders import render_hypotheses
+from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.models.assemble import assemble_vertices, part_texels, with_canonical_uv
-from umr_jax.models.discriminator import make_judge
+from umr_jax.models.discriminator import make_discriminator
 from umr_jax.models.infer import build_net
 from umr_jax.models.perceptual import alexnet_shapes
 from umr_jax.models.umr_net import UMRNet
@@ -126,7 +126,7 @@ def measure_step(config: Config, *, round_index: int, repeats: int) -> Line:
   net = build_net(config, hypotheses=config.hypotheses(round_index))
   batch = made_up_batch(config, image_size=config.data.image_size)
   em_state = made_up_state(config, topology)
-  train_state = compiled.new_state(0)
+  train_state = compiled.init_train_state(0)
   stages = _stages(config, topology, net, train_state, em_state, batch)
   state, held = parallel.replicate(train_state), parallel.replicate(em_state)
   sharded, key = parallel.shard_batch(batch), jax.random.key(0)
@@ -173,7 +173,7 @@ def _stages(
   takes minutes to compile, since XLA folds constants.
   """
   on_device, held = jax.tree.map(jnp.asarray, (batch, em_state))
-  params, stats = jax.tree.map(jnp.asarray, (train_state.params, train_state.batch_stats))
+  params, stats = jax.tree.map(jnp.asarray, (train_state.params, train_state.collections))
   key = jax.random.key(0)
   texels = None
   if config.loss.part_probability:
@@ -183,7 +183,7 @@ def _stages(
     noise = jax.random.normal(key, (len(batch.index), config.model.code_size))
 
   def predict(params: PyTree, stats: PyTree, batch: Batch) -> Prediction:
-    variables = {"params": params, "batch_stats": stats}
+    variables = {"params": params, **stats}
     return net.apply(variables, batch.image, train=True, noise=noise, mutable=["batch_stats"])[0]
 
   rendered, losses = _rendered(config, topology), _losses(config, topology)
@@ -215,6 +215,7 @@ def _rendered(config: Config, topology: Topology) -> Callable[..., jax.Array]:
     config: of the run.
     topology: of the mesh.
   """
+  spec = ObjectiveSpec.from_config(config, topology)
 
   def rendered(
     prediction: Prediction, held: EMState, texels: jax.Array | None, batch: Batch
@@ -222,21 +223,16 @@ def _rendered(config: Config, topology: Topology) -> Callable[..., jax.Array]:
     vertices = assemble_vertices(prediction.half_offsets, held.template, topology)
     single = batch.target_camera is not None
     cameras = prediction.cameras[:, :1] if single else prediction.cameras
-    drawing = draw(
+    renders = render_hypotheses(
       vertices,
       cameras,
       jnp.zeros(len(cameras), jnp.int32),
-      prediction.flow_map,
-      batch,
-      choose=lambda alpha: jnp.zeros(len(alpha), jnp.int32),
-      parts=texels,
-      every_color=config.loss.texture_cameras == "all",
-      flow=config.model.flow,
-      topology=topology,
-      settings=config.render,
-      image_size=config.render_size,
+      flow_map=prediction.flow_map,
+      image=batch.image,
+      part_texels=texels,
+      spec=spec,
     )
-    return _sum_of_squares((drawing.alpha, drawing.fragments.rgba, drawing.colors))
+    return _sum_of_squares((renders.alpha, renders.fragments.rgba, renders.colors))
 
   return rendered
 
@@ -251,6 +247,7 @@ def _losses(config: Config, topology: Topology) -> Callable[..., jax.Array]:
     config: of the run.
     topology: of the mesh.
   """
+  spec = ObjectiveSpec.from_config(config, topology)
 
   def losses(
     prediction: Prediction, held: EMState, batch: Batch, key: PRNGKeyArray, discriminator: PyTree
@@ -261,13 +258,8 @@ def _losses(config: Config, topology: Topology) -> Callable[..., jax.Array]:
       batch,
       key,
       round_step=jnp.int32(1000),
-      topology=topology,
-      weights=config.loss,
-      settings=config.render,
-      image_size=config.render_size,
-      distance=texture_distance_from(config.loss.perceptual_weights),
-      judge=make_judge(discriminator) if discriminator else None,
-      flow=config.model.flow,
+      spec=spec,
+      discriminator=make_discriminator(discriminator) if discriminator else None,
     )[0]
 
   return losses

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,21 +16,22 @@ from umr_jax.data.dataset import Dataset, Split
 from umr_jax.data.example import Example, mask_box
 from umr_jax.data.transforms import CropSpec
 from umr_jax.data.zbuffer import zbuffer
-from umr_jax.eval.collect_landmarks import collect_landmarks
-from umr_jax.eval.constant_mask import best_constant_mask
 from umr_jax.eval.evaluate import evaluate
+from umr_jax.eval.mask_iou import best_constant_mask
+from umr_jax.eval.predictions import Protocol, predict_split
 from umr_jax.eval.references import medoid_shape, references
 from umr_jax.eval.summary import format_rows, format_table
 from umr_jax.geometry import camera
 from umr_jax.geometry.symmetry import halve
 from umr_jax.geometry.topology import build_topology
 from umr_jax.models.assemble import face_flow
-from umr_jax.types import Template
+from umr_jax.predict.transfer import locate
+from umr_jax.types import Model, Template
 
 SIZE = 32
 STORED = 48
 COUNT = {"train": 24, "test": 12}
-CROPS = {"image_size": SIZE, "padding": 0.05, "batch_size": 5}
+PROTOCOL = Protocol(spec=CropSpec(image_size=SIZE, padding=0.05), batch_size=5)
 
 
 @struct.dataclass
@@ -100,8 +102,7 @@ def make_infer(dataset, topology, *, order=None, frame=None, view_turn=None):
   turn, shift, scale = frame or (np.eye(3), np.zeros(3), 1.0)
   cameras, vertices = np.zeros((256, 7), np.float32), np.zeros((256, *topology.sphere.shape))
   for name, split in dataset.splits.items():
-    spec = CropSpec(image_size=SIZE, padding=0.05)
-    batches = evaluation_batches(split, spec, batch_size=5)
+    batches = evaluation_batches(split, PROTOCOL.spec, batch_size=5)
     crops = [crop for _, some in batches for crop in some]
     for i, own in enumerate(crops):
       told = crops[order[i]] if order is not None and name == "test" else own
@@ -121,26 +122,30 @@ def make_infer(dataset, topology, *, order=None, frame=None, view_turn=None):
       )
   table = jnp.asarray(vertices, jnp.float32)
 
-  def infer(params, batch_stats, template, images):
+  def infer(model, images):
     level = jnp.round(images[:, SIZE // 2, SIZE // 2, 0] * 255.0).astype(jnp.int32)
-    return Told(vertices=table[level] * params, camera=jnp.asarray(cameras)[level])
+    return Told(vertices=table[level] * model.params["scale"], camera=jnp.asarray(cameras)[level])
 
   return infer
 
 
-def run(infer, dataset, topology, split="test", **options):
-  return evaluate(
-    infer,
-    jnp.ones(()),
-    {},
-    None,
-    dataset,
+def make_model(topology, template=None, **parts):
+  """The arrays of a model whose network is not applied."""
+  template = template or Template(half_vertices=topology.sphere[: topology.num_half])
+  return Model(
+    network=None,
     topology=topology,
-    split=split,
-    seed=0,
-    step=7,
-    **(CROPS | options),
+    params={"scale": jnp.ones(())},
+    batch_stats={},
+    template=template,
+    **parts,
   )
+
+
+def run(infer, dataset, topology, split="test", canonical_uv=None, **options):
+  model = make_model(topology, canonical_uv=canonical_uv)
+  protocol = dataclasses.replace(PROTOCOL, **options)
+  return evaluate(model, dataset, split, protocol, step=7, infer=infer)
 
 
 def test_the_truth_scores_perfectly(dataset, topology):
@@ -153,7 +158,7 @@ def test_the_truth_scores_perfectly(dataset, topology):
   # The stored mask is hard and 48 pixels wide, the render soft: the shape cannot reach 1.
   assert report["mask_iou"] > 0.85
   assert report["mask_iou_hard"] > 0.93
-  assert report["inside_out"] == 0.0
+  assert report["backface_ratio"] == 0.0
 
 
 def test_the_learned_frame_makes_no_difference(dataset, topology):
@@ -192,8 +197,15 @@ def test_a_known_rotation_gives_that_error(dataset, topology, degrees):
 
 def test_the_report_has_the_agreed_keys_and_is_json(dataset, topology):
   report = json.loads(json.dumps(run(make_infer(dataset, topology), dataset, topology)))
-  metrics = {"mask_iou", "mask_iou_hard", "inside_out", "iou_3d", "iou_3d_instance", "chamfer_l1"}
-  metrics |= {"f_score", "camera_error_deg", "camera_error_twin_deg"}
+  metrics = {
+    "mask_iou",
+    "mask_iou_hard",
+    "backface_ratio",
+    "iou_3d",
+    "iou_3d_instance",
+    "chamfer_l1",
+  }
+  metrics |= {"chamfer_l1", "f_score", "camera_error_deg", "camera_error_twin_deg"}
   metrics |= {"camera_within_30", "camera_within_30_twin"}
   expected = metrics | {f"{key}_ci" for key in metrics}
   assert set(report) == expected | {"split", "n", "seed", "step", "protocol"}
@@ -243,18 +255,8 @@ def test_an_empty_or_unknown_split_is_refused_by_name(dataset, topology):
 def test_predictions_that_are_not_finite_are_refused(dataset, topology):
   infer = make_infer(dataset, topology)
   with pytest.raises(ValueError, match="not finite"):
-    evaluate(
-      infer,
-      jnp.full((), jnp.nan),
-      {},
-      None,
-      dataset,
-      topology=topology,
-      split="test",
-      seed=0,
-      step=0,
-      **CROPS,
-    )
+    model = make_model(topology).replace(params={"scale": jnp.full((), jnp.nan)})
+    evaluate(model, dataset, "test", PROTOCOL, step=0, infer=infer)
 
 
 def test_the_table_shows_every_metric_with_its_interval(dataset, topology):
@@ -266,7 +268,7 @@ def test_the_table_shows_every_metric_with_its_interval(dataset, topology):
 
 
 def test_references_lie_below_the_truth(dataset, topology):
-  rows = references(dataset, topology=topology, split="test", seed=0, **CROPS)
+  rows = references(dataset, topology, "test", PROTOCOL)
   assert set(rows) == {"constant mask", "sphere", "medoid", "truth"}
   truth, sphere, medoid = rows["truth"], rows["sphere"], rows["medoid"]
   run_on_truth = run(make_infer(dataset, topology), dataset, topology)
@@ -346,7 +348,7 @@ def test_true_cameras_carry_keypoints_and_shuffled_ones_do_not(pinned, topology)
   order = np.roll(np.arange(COUNT["test"]), 5)
   wrong = with_flow(make_infer(pinned, topology, order=order), flow)
   assert evaluate_with(wrong, template, pinned, topology)["kt_camera_pck"] < 0.5
-  rows = references(pinned, topology=topology, split="test", seed=0, **CROPS)
+  rows = references(pinned, topology, "test", PROTOCOL)
   assert rows["truth"]["kt_camera_pck"] == 1.0 > rows["sphere"]["kt_camera_pck"]
 
 
@@ -354,11 +356,13 @@ def test_by_surface_a_keypoint_is_the_vertex_that_faces_the_camera(pinned, topol
   vertices = pinned.meshes["shape0"][0]
   template = Template(half_vertices=jnp.asarray(halve(vertices, num_center=topology.num_center)))
   infer = with_flow(make_infer(pinned, topology), np.zeros((8, 16, 2)))
-  options = dict(topology=topology, **CROPS)
   test = pinned.splits["test"]
-  found = collect_landmarks(infer, jnp.ones(()), {}, template, test, **options)["surface"]
-  most = np.argmax(found.weights, axis=-1)[..., None]
-  nearest = np.take_along_axis(found.chosen, most, axis=-1)[..., 0]
+  predictions = predict_split(make_model(topology, template), test, PROTOCOL, infer=infer)
+  found = [
+    locate(points[:, :2].astype(np.float64), own, "surface")
+    for points, own in zip(predictions.keypoints, predictions.correspondences, strict=True)
+  ]
+  nearest = np.stack([one.elements[np.arange(6), np.argmax(one.weights, axis=-1)] for one in found])
   cameras = jnp.asarray(np.stack([example.camera for example in test]))
   whole = jnp.broadcast_to(vertices, (len(test), *vertices.shape))
   away = np.asarray(camera.facing_away(whole, cameras, topology.outward_faces))
@@ -371,8 +375,7 @@ def test_by_surface_a_keypoint_is_the_vertex_that_faces_the_camera(pinned, topol
 
 
 def evaluate_with(infer, template, dataset, topology):
-  options = dict(topology=topology, split="test", seed=0, step=0, **CROPS)
-  return evaluate(infer, jnp.ones(()), {}, template, dataset, **options)
+  return evaluate(make_model(topology, template), dataset, "test", PROTOCOL, step=0, infer=infer)
 
 
 def test_faces_lie_where_the_networks_flow_sends_them(pinned, topology):
@@ -380,18 +383,48 @@ def test_faces_lie_where_the_networks_flow_sends_them(pinned, topology):
   flow = np.stack([(u + 0.5) / 16 - 1.0, (v + 0.5) / 8 - 1.0], axis=-1)
   half = halve(pinned.meshes["shape0"][0], num_center=topology.num_center)
   template = Template(half_vertices=jnp.asarray(half))
-  found = collect_landmarks(
-    with_flow(make_infer(pinned, topology), flow),
-    jnp.ones(()),
-    {},
-    template,
-    pinned.splits["test"],
-    topology=topology,
-    **CROPS,
-  )["flow"]
-  expected = face_flow(jnp.asarray(flow, jnp.float32)[None], topology).mean(axis=2)
-  np.testing.assert_allclose(found.positions, np.repeat(expected, 12, axis=0), atol=1e-5)
-  assert found.visible.all() and found.chosen.max() < 320
+  infer, test = with_flow(make_infer(pinned, topology), flow), pinned.splits["test"]
+  found = predict_split(make_model(topology, template), test, PROTOCOL, infer=infer)
+  expected = face_flow(jnp.asarray(flow, jnp.float32)[None], topology)[0].mean(axis=1)
+  assert len(found.correspondences) == 12
+  for own in found.correspondences:
+    np.testing.assert_allclose(own.face_positions, expected, atol=1e-5)
+
+
+def counting(infer, seen):
+  """`infer`, which notes the colour by which each image is known."""
+
+  def counted(model, images):
+    jax.debug.callback(lambda x: seen.extend(x.tolist()), images[:, SIZE // 2, SIZE // 2, 0])
+    return infer(model, images)
+
+  return counted
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_every_image_goes_through_the_network_once(pinned, topology, split):
+  """With masks, cameras, meshes, keypoints and parts to measure, and the alignment to fix."""
+  splits = {
+    name: Split(
+      [dataclasses.replace(e, parts=np.stack([1.0 - e.mask, e.mask], axis=-1)) for e in examples],
+      range(len(examples)),
+      keypoint_flip=range(6),
+    )
+    for name, examples in pinned.splits.items()
+  }
+  canonical = np.zeros((8, 16, 2), np.float32)
+  canonical[..., 1] = 1.0
+  half = halve(pinned.meshes["shape0"][0], num_center=topology.num_center)
+  model = make_model(topology, Template(half_vertices=jnp.asarray(half)), canonical_uv=canonical)
+  seen = []
+  infer = counting(with_flow(make_infer(pinned, topology), np.zeros((8, 16, 2))), seen)
+  # Batches without padding, which would repeat an image.
+  protocol = dataclasses.replace(PROTOCOL, batch_size=4, max_meshes=2)
+  dataset = dataclasses.replace(pinned, splits=splits)
+  report = evaluate(model, dataset, split, protocol, step=0, infer=infer)
+  jax.effects_barrier()
+  assert {"mask_iou", "camera_error_deg", "iou_3d", "kt_flow_pck", "part_iou"} <= set(report)
+  assert len(seen) == len(set(seen)) == (24 if split == "train" else 36)
 
 
 def test_one_part_for_all_is_met_as_well_as_the_mask(dataset, topology):

@@ -1,16 +1,20 @@
 """PCK and APK against plain loops, and what they must be for perfect and for random transfers."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
+from tests.predict.test_transfer import camera, flow, make
 from umr_jax.eval.keypoint_metrics import (
+  Transfers,
   average_precision,
   draw_pairs,
   keypoint_metrics,
   precision_recall,
-  transfer_errors,
+  transfer_pairs,
 )
-from umr_jax.eval.landmarks import Landmarks
+from umr_jax.predict.transfer import METHODS, correspondence, transfer_keypoints
 
 FLIP = (0, 2, 1, 3)
 OPTIONS = dict(name="flow", padding=0.05, flip=FLIP, seed=0)
@@ -19,6 +23,29 @@ OPTIONS = dict(name="flow", padding=0.05, flip=FLIP, seed=0)
 @pytest.fixture(autouse=True)
 def few_pairs(monkeypatch):
   monkeypatch.setattr("umr_jax.eval.keypoint_metrics.PAIRS", 300)
+
+
+class Landmarks(NamedTuple):
+  """K keypoints of N images, each on one of M elements of the mesh."""
+
+  points: np.ndarray  # [N, K, 2]
+  visible: np.ndarray  # [N, K]
+  chosen: np.ndarray  # [N, K], elements
+  distance: np.ndarray  # [N, K]
+  positions: np.ndarray  # [N, M, 2]
+
+  def transfers(self):
+    pairs = draw_pairs(len(self.points), number=300)
+    source, target = pairs.T
+    moved = self.positions[target[:, None], self.chosen[source]]
+    return Transfers(
+      images=len(self.points),
+      pairs=pairs,
+      in_source=self.visible[source],
+      in_target=self.visible[target],
+      errors=np.linalg.norm(moved - self.points[target], axis=-1),
+      confidence=np.exp(-self.distance[source]),
+    )
 
 
 def made_up(rng, *, images=20, noise=0.0, shuffled=False):
@@ -31,8 +58,7 @@ def made_up(rng, *, images=20, noise=0.0, shuffled=False):
     chosen = rng.integers(0, 3, chosen.shape)
   visible = rng.random((images, 4)) > 0.3
   distance = np.linalg.norm(np.take_along_axis(positions, chosen[..., None], 1) - points, axis=-1)
-  one = np.ones((*chosen.shape, 1))
-  return Landmarks(points, visible, chosen[..., None], one, distance, positions)
+  return Landmarks(points, visible, chosen, distance, positions)
 
 
 def test_pairs_are_seeded_by_their_number_and_go_both_ways():
@@ -45,20 +71,20 @@ def test_pairs_are_seeded_by_their_number_and_go_both_ways():
 
 
 def test_the_truth_is_perfect(rng):
-  report = keypoint_metrics(made_up(rng), **OPTIONS)
+  report = keypoint_metrics(made_up(rng).transfers(), **OPTIONS)
   for key in ("pck", "pck_15", "pck_csm", "pck_csm_15", "pck_paired", "pck_unpaired"):
     assert report[f"kt_flow_{key}"] == 1.0 and report[f"kt_flow_{key}_ci"] == [1.0, 1.0]
 
 
 def test_certain_and_right_transfers_have_full_precision(rng):
   landmarks = made_up(rng)._replace(visible=np.ones((20, 4), bool))
-  report = keypoint_metrics(landmarks, **OPTIONS)
+  report = keypoint_metrics(landmarks.transfers(), **OPTIONS)
   assert report["apk"] == pytest.approx(1.0)
   assert report["apk_curve"]["precision"][-1] == report["apk_curve"]["recall"][-1] == 1.0
 
 
 def test_shuffled_transfers_are_as_good_as_chance(rng):
-  report = keypoint_metrics(made_up(rng, images=60, shuffled=True), **OPTIONS)
+  report = keypoint_metrics(made_up(rng, images=60, shuffled=True).transfers(), **OPTIONS)
   # A disc of radius 0.1 / 0.55 in a square of side 2.
   chance = np.pi * (0.1 / 0.55) ** 2 / 4.0
   assert report["kt_flow_pck"] == pytest.approx(chance, abs=0.025)
@@ -70,19 +96,17 @@ def test_shuffled_transfers_are_as_good_as_chance(rng):
 def test_numbers_are_those_of_a_loop_over_transfers(rng):
   landmarks = made_up(rng, noise=0.15)
   pairs = draw_pairs(20, number=300)
-  errors = transfer_errors(landmarks, pairs)
   right, wide, csm, count = (np.zeros(4) for _ in range(4))
-  for p, (a, b) in enumerate(pairs):
+  for a, b in pairs:
     for k in range(4):
-      moved = landmarks.positions[b, landmarks.chosen[a, k, 0]]
+      moved = landmarks.positions[b, landmarks.chosen[a, k]]
       error = np.hypot(*(moved - landmarks.points[b, k]))
-      assert errors[p, k] == pytest.approx(error)
       if landmarks.visible[a, k] and landmarks.visible[b, k]:
         count[k] += 1
         right[k] += error * 0.55 < 0.1
         wide[k] += error * 0.55 < 0.15
         csm[k] += error / 2 < 0.1
-  report = keypoint_metrics(landmarks, **OPTIONS)
+  report = keypoint_metrics(landmarks.transfers(), **OPTIONS)
   assert report["kt_flow_pck"] == pytest.approx((right / count).mean())
   assert report["kt_flow_pck_15"] == pytest.approx((wide / count).mean())
   assert report["kt_flow_pck_csm"] == pytest.approx((csm / count).mean())
@@ -98,7 +122,7 @@ def slow_apk(landmarks, pairs):
   for a, b in pairs:
     for k in range(4):
       if landmarks.visible[a, k]:
-        moved = landmarks.positions[b, landmarks.chosen[a, k, 0]]
+        moved = landmarks.positions[b, landmarks.chosen[a, k]]
         close = np.hypot(*(moved - landmarks.points[b, k])) * 0.55 < 0.1
         both = landmarks.visible[b, k]
         items.append((landmarks.distance[a, k], bool(both and close), bool(both)))
@@ -126,6 +150,31 @@ def test_weights_count_items_as_often():
 
 def test_what_no_pair_shows_is_absent(rng):
   hidden = made_up(rng)._replace(visible=np.zeros((20, 4), bool))
-  assert keypoint_metrics(hidden, **OPTIONS) == {}
-  unpaired = keypoint_metrics(made_up(rng), **(OPTIONS | {"flip": ()}))
+  assert keypoint_metrics(hidden.transfers(), **OPTIONS) == {}
+  unpaired = keypoint_metrics(made_up(rng).transfers(), **(OPTIONS | {"flip": ()}))
   assert "kt_flow_pck_paired" not in unpaired and "kt_flow_pck_unpaired" in unpaired
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_measured_is_the_public_function(rng, monkeypatch, method):
+  """Every pair's points and confidence are those of `transfer_keypoints`, in its crop."""
+  monkeypatch.setattr("umr_jax.eval.keypoint_metrics.PAIRS", 6)
+  box = (0.0, 0.0, 2.0, 2.0)  # whose pixels are the crop's units, from 0
+  recs = [
+    make(camera=camera(azimuth=30.0 * i, scale=0.6, tx=0.1 * i), flow=flow(1.0, 0.1 * i), box=box)
+    for i in range(3)
+  ]
+  # On every mesh: beside one, front and back of its outline are equally near.
+  keypoints = np.concatenate([rng.uniform(-0.2, 0.2, (3, 4, 2)), np.ones((3, 4, 1))], axis=-1)
+  keypoints[1, 2, 2] = 0.0
+  found = transfer_pairs(keypoints, [correspondence(rec) for rec in recs], method)
+  assert {tuple(pair) for pair in found.pairs} - {(i, i) for i in range(3)}
+  for row, (a, b) in enumerate(found.pairs):
+    shown = keypoints[a, :, 2] > 0.5
+    np.testing.assert_array_equal(found.in_source[row], shown)
+    moved, confidence = transfer_keypoints(
+      recs[a], recs[b], keypoints[a, shown, :2] + 1.0, method=method
+    )
+    errors = np.linalg.norm(moved - 1.0 - keypoints[b, shown, :2], axis=-1)
+    np.testing.assert_allclose(found.errors[row, shown], errors, atol=1e-9)
+    np.testing.assert_allclose(found.confidence[row, shown], confidence, atol=1e-9)

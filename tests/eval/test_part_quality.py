@@ -1,4 +1,4 @@
-"""Measures of parts without names: renaming changes nothing, truth is perfect, chance is chance."""
+"""Measures of parts: renaming changes nothing, truth is perfect, chance is chance."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,9 @@ from umr_jax.data.example import Example
 from umr_jax.data.part_store import make_store
 from umr_jax.eval.part_quality import (
   landmark_regression_error,
+  match_parts,
   matched_part_ious,
+  mean_part_iou,
   normalized_mutual_information,
   part_centers,
   part_report,
@@ -129,3 +131,30 @@ def test_true_parts_are_reported_as_perfect_under_any_names(truth):
   blind = part_report(truth, whole, seed=0)
   assert blind["discovered_iou"] <= 0.5 and blind["discovered_nmi"] == 0.0
   assert "mirror_agreement" not in blind  # it was not measured
+
+
+def test_renamed_parts_are_found_again(rng):
+  true = rng.integers(0, 5, (6, 8, 8))
+  renamed = np.array([0, 3, 1, 4, 2])
+  found = renamed[true]
+  match = match_parts(found, true, parts=4)
+  np.testing.assert_array_equal(match[found], true)
+  assert match[0] == 0 and sorted(match) == list(range(5))
+  assert all(mean_part_iou(match[f], t) == 1.0 for f, t in zip(found, true, strict=True))
+
+
+def test_a_part_too_many_stands_for_nothing_that_another_holds(rng):
+  true = rng.integers(0, 3, (4, 8, 8))
+  found = np.where((true == 2) & (rng.random(true.shape) < 0.4), 3, true)
+  match = match_parts(found, true, parts=3)
+  assert match[1] == 1 and match[2] == 2 and match[3] == 3
+
+
+def test_overlap_is_that_of_a_loop_over_pixels(rng):
+  found, true = rng.integers(0, 4, (2, 9, 9))
+  expected = []
+  for part in (1, 2, 3):
+    pairs = [(f == part, t == part) for f, t in zip(found.ravel(), true.ravel(), strict=True)]
+    expected.append(sum(a and b for a, b in pairs) / sum(a or b for a, b in pairs))
+  assert mean_part_iou(found, true) == pytest.approx(np.mean(expected))
+  assert mean_part_iou(found, np.zeros_like(true)) == 0.0

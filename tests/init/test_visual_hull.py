@@ -183,7 +183,7 @@ def test_cameras_and_volume_find_each_other(shown, topology):
   uv = init_canonical_uv(profile[..., 1:], half, topology, uv_height=16)
   start = with_canonical_uv(bare_em_state(half), uv, topology=topology)
   volume, found = fit_hull_and_cameras(
-    maps, start, topology, search=SEARCH, turns=2, cost=0.0, seed=0
+    maps, start, topology, search=SEARCH, turns=2, cost=0.0, key=jax.random.key(0)
   )
   assert np.median(_degrees(found[:, 3:], _facing(found, cameras)[:, 3:])) < 11.0
   state = with_hull_template(start, volume, found, maps[..., 0], topology, uv_height=16)
@@ -196,7 +196,13 @@ def test_silhouettes_alone_make_a_volume_without_parts(shown, topology):
   maps, _ = shown
   half = inflate(mean_profile(maps)[..., 0], topology, width=0.5)
   bare, found = fit_hull_and_cameras(
-    maps[..., :1], bare_em_state(half), topology, search=SEARCH, turns=1, cost=0.0, seed=0
+    maps[..., :1],
+    bare_em_state(half),
+    topology,
+    search=SEARCH,
+    turns=1,
+    cost=0.0,
+    key=jax.random.key(0),
   )
   assert bare.parts.shape[-1] == 0 and found.shape == (64, 7)
   assert (
@@ -216,7 +222,7 @@ def test_what_no_image_tells_stays_as_wide_as_the_first_template(plane, topology
   widths = []
   for cost in (0.0, 0.4):
     volume, _ = fit_hull_and_cameras(
-      maps, bare_em_state(half), topology, search=SEARCH, turns=1, cost=cost, seed=0
+      maps, bare_em_state(half), topology, search=SEARCH, turns=1, cost=cost, key=jax.random.key(0)
     )
     across = np.flatnonzero((np.asarray(volume.opacity) > 0.3).any(axis=(0, 2)))
     widths.append(np.ptp(across) * 2.0 * HALF / RESOLUTION)

@@ -102,7 +102,7 @@ def test_a_finer_flow_goes_through_the_same_points(rng):
   np.testing.assert_allclose(fine[:, 1::3, 0], left * 2 / 3 + right / 3, atol=1e-5)
 
 
-def test_identity_flow_copies_the_photograph(rng):
+def test_identity_flow_copies_the_image(rng):
   image = jnp.asarray(rng.random((B, HU, WU, 3)), jnp.float32)
   y, x = np.meshgrid(
     (2 * np.arange(HU) + 1 - HU) / HU, (2 * np.arange(WU) + 1 - WU) / WU, indexing="ij"
@@ -127,7 +127,7 @@ def test_part_texels_keep_summing_to_one(topology, rng):
   np.testing.assert_allclose(texels.sum(axis=-1), 1.0, rtol=1e-5)
 
 
-def test_flow_and_photograph_get_finite_gradients(topology, rng):
+def test_flow_and_image_get_finite_gradients(topology, rng):
   flow_map = jnp.asarray(rng.uniform(-1.2, 1.2, (B, HU, WU, 2)), jnp.float32)
   image = jnp.asarray(rng.random((B, 20, 20, 3)), jnp.float32)
 
@@ -138,3 +138,24 @@ def test_flow_and_photograph_get_finite_gradients(topology, rng):
   for gradient in jax.grad(total, (0, 1))(flow_map, image):
     assert np.isfinite(gradient).all()
     assert np.any(np.asarray(gradient) != 0.0)
+
+
+@pytest.mark.parametrize(("symmetric", "least", "most"), [(True, 0.4, 0.7), (False, 0.9, 1.0)])
+def test_what_is_not_read_of_a_uv_map_reaches_no_mesh(rng, symmetric, least, most):
+  topology = build_topology(2, texels_per_side=4, symmetric_texture=symmetric)
+  read = assemble.read_uv_pixels(topology, uv_height=16)
+  assert least < read.mean() <= most
+  canonical_uv = rng.dirichlet(np.ones(3), read.shape).astype(np.float32)
+  noise = rng.dirichlet(np.ones(3), read.shape).astype(np.float32)
+
+  def reads(maps):
+    maps = jnp.asarray(maps)
+    return assemble.uv_parts_to_texels(maps, topology), assemble.part_vertices(maps, topology)
+
+  kept = reads(np.where(read[..., None], canonical_uv, noise))
+  for ours, theirs in zip(kept, reads(canonical_uv), strict=True):
+    np.testing.assert_array_equal(ours, theirs)
+  row, column = np.argwhere(read)[len(np.argwhere(read)) // 2]
+  changed = canonical_uv.copy()
+  changed[row, column] = changed[row, column, ::-1] + 1.0
+  assert (np.asarray(reads(changed)[0]) != np.asarray(reads(canonical_uv)[0])).any()

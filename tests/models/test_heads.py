@@ -1,19 +1,26 @@
-"""Shape, texture and camera heads: where they start, what they refuse, finite gradients."""
+"""Shape, texture and mask heads: where they start, what they refuse, finite gradients."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from tests.models import numpy_net
-from umr_jax.geometry import camera
-from umr_jax.models.camera_heads import CameraHeads, _positive
+from umr_jax.losses.mask import segmentation_loss
+from umr_jax.models.heads import (
+  BLOCK,
+  MaskDecoder,
+  MaskHead,
+  ShapeHead,
+  TextureHead,
+  UpConv,
+  count_doublings,
+  depth_to_space,
+)
 from umr_jax.models.initialize import draw_variables
-from umr_jax.models.mask_head import BLOCK, MaskHead
-from umr_jax.models.shape_head import ShapeHead
-from umr_jax.models.texture_head import TextureHead, UpConv, count_doublings, depth_to_space
 
 D = 20
 
@@ -108,58 +115,6 @@ def test_depth_to_space_puts_phases_beside_each_other():
   np.testing.assert_array_equal(depth_to_space(x)[0, :, :, 0], [[0, 1, 4, 5], [2, 3, 6, 7]])
 
 
-@pytest.mark.parametrize("hypotheses", [1, 8])
-def test_cameras_start_upright_and_of_the_template_s_size(feature, hypotheses):
-  (cameras, logits), _ = run(CameraHeads(hypotheses, spread=False), feature, train=True)
-  assert cameras.shape == (6, hypotheses, 7)
-  np.testing.assert_array_equal(logits, np.zeros((6, hypotheses)))
-  np.testing.assert_allclose(jnp.linalg.norm(cameras[..., 3:], axis=-1), 1.0, rtol=1e-5)
-  np.testing.assert_allclose(cameras[..., 0], 1.0, atol=0.7)
-  # The object's vertical points up in the image, whose y points down.
-  up = camera.rotation(cameras)[..., :, 2]
-  assert np.mean(np.asarray(up[..., 1])) < -0.9
-
-
-def test_hypotheses_start_around_the_vertical(feature):
-  heads = CameraHeads(8)
-  variables = draw_variables(heads, feature, seed=0, train=True)
-  variables["params"]["quaternion"]["kernel"] *= 0.0
-  (cameras, _), _ = apply(heads, variables, feature, train=True)
-  rotation = np.asarray(camera.rotation(cameras[0]))
-  for k in range(8):
-    angle = 2 * np.pi * k / 8
-    turn = np.array(
-      [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
-    )
-    upright = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
-    np.testing.assert_allclose(rotation[k], upright @ turn, atol=1e-5)
-
-
-@pytest.mark.parametrize("hypotheses", [1, 4])
-def test_a_zero_quaternion_and_a_shut_scale_give_finite_numbers_and_gradients(feature, hypotheses):
-  heads = CameraHeads(hypotheses)
-  variables = draw_variables(heads, feature, seed=0, train=True)
-  params = dict(variables["params"])
-  params["quaternion"] = jax.tree.map(jnp.zeros_like, params["quaternion"])
-  params["scale"] = {**params["scale"], "bias": params["scale"]["bias"] - 50.0}
-
-  def loss(params):
-    (cameras, logits), _ = heads.apply(
-      {**variables, "params": params}, feature, train=True, mutable=["batch_stats"]
-    )
-    return jnp.sum(jnp.square(cameras)) + jnp.sum(logits), cameras
-
-  gradient, cameras = jax.jit(jax.grad(loss, has_aux=True))(params)
-  assert np.isfinite(cameras).all()
-  assert (np.asarray(cameras[..., 0]) > 0.0).all()
-  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-
-
-def test_heads_of_one_network_differ_from_each_other(feature):
-  (cameras, _), _ = run(CameraHeads(4, spread=False), feature, train=True)
-  assert not np.allclose(cameras[:, 0], cameras[:, 1])
-
-
 def test_a_cell_of_the_map_says_its_own_block_of_the_silhouette(rng):
   layout = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
   logits, variables = run(MaskHead(), jnp.asarray(layout))
@@ -171,8 +126,59 @@ def test_a_cell_of_the_map_says_its_own_block_of_the_silhouette(rng):
     np.testing.assert_allclose(block.reshape(2, -1), expected, atol=1e-5)
 
 
-def test_a_scale_that_reached_nothing_may_grow_again():
+SIZES = ((16, 6), (8, 10), (4, 12))
 
-  x = jnp.array([-0.5, 0.0, 0.7])
-  np.testing.assert_array_equal(_positive(x), [0.0, 0.0, jnp.float32(0.7)])
-  np.testing.assert_array_equal(jax.grad(lambda x: _positive(x).sum())(x), 1.0)
+
+@pytest.fixture
+def maps(rng):
+  return tuple(jnp.asarray(rng.normal(size=(2, n, n, c)), jnp.float32) for n, c in SIZES)
+
+
+def draw(maps):
+  return draw_variables(MaskDecoder(), maps, seed=0, train=True)
+
+
+def test_it_says_as_many_pixels_as_the_finest_map_has(maps):
+  logits = MaskDecoder().apply(draw(maps), maps, train=False)
+  assert logits.shape == (2, 16, 16)
+  alone = MaskDecoder().apply(draw(maps), tuple(x[:1] for x in maps), train=False)
+  np.testing.assert_allclose(alone, logits[:1], atol=1e-5)
+
+
+@pytest.mark.parametrize("level", range(3))
+def test_every_map_is_read(maps, level):
+  variables = draw(maps)
+  changed = [
+    x + 1.0 * (i == level) * jnp.sin(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)
+    for i, x in enumerate(maps)
+  ]
+  before = MaskDecoder().apply(variables, maps, train=False)
+  after = MaskDecoder().apply(variables, tuple(changed), train=False)
+  assert np.abs(after - before).max() > 1e-3
+
+
+def test_it_learns_an_outline_that_only_the_fine_map_shows(maps):
+  mask = jnp.zeros((2, 16, 16)).at[0, 3:9, 2:13].set(1.0).at[1, 7:12, 5:8].set(1.0)
+  fine = maps[0].at[..., 0].set(50.0 * mask)  # on a scale of its own
+  shown = (fine, *maps[1:])
+  variables = draw(shown)
+  optimizer = optax.adam(1e-2)
+
+  @jax.jit
+  def step(params, stats, state):
+    def loss(params):
+      logits, updates = MaskDecoder().apply(
+        {"params": params, "batch_stats": stats}, shown, train=True, mutable=["batch_stats"]
+      )
+      return segmentation_loss(logits=logits, mask=mask).mean(), updates["batch_stats"]
+
+    (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+    with jax.numpy_dtype_promotion("standard"):
+      updates, state = optimizer.update(gradient, state)
+      return optax.apply_updates(params, updates), stats, state, value
+
+  params, stats = variables["params"], variables["batch_stats"]
+  state = optimizer.init(params)
+  for _ in range(60):
+    params, stats, state, value = step(params, stats, state)
+  assert float(value) < 0.05  # log 2 where nothing is known

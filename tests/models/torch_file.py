@@ -6,6 +6,8 @@ import zipfile
 from collections import OrderedDict
 from typing import ClassVar
 
+import safetensors.numpy
+
 
 class _Global:
   """Stands for a name that the pickle refers to and that does not exist here."""
@@ -88,3 +90,12 @@ def write_old_torch_file(path, state, *, extra=None):
     for value in state.values():
       file.write(value.size.to_bytes(8, "little"))
       file.write(value.tobytes(order="A"))
+
+
+def write_weights(path, state):
+  """Writes a .pth or a .safetensors file."""
+  if path.suffix == ".pth":
+    write_torch_file(path, state)
+  else:
+    safetensors.numpy.save_file(state, path)
+  return path

@@ -6,14 +6,15 @@ import pytest
 
 from tests.parts.part_shapes import draw_shapes
 from umr_jax.eval.part_quality import normalized_mutual_information, part_labels
-from umr_jax.parts.clusters import cluster_maps, find_clusters
 from umr_jax.parts.cosegment import (
+  cluster_maps,
   factor_maps,
   factor_weights,
   factorize,
+  find_clusters,
   find_factors,
-  inside_cells,
   mirrored_features,
+  object_cells,
 )
 
 
@@ -54,7 +55,7 @@ def test_degenerate_rows_give_finite_factors():
   assert np.isfinite(left)
 
 
-def test_features_follow_a_mirrored_picture(rng):
+def test_features_follow_a_mirrored_image(rng):
   images = jnp.asarray(rng.random((2, 8, 8, 3)), jnp.float32)
 
   def lopsided(x):
@@ -67,7 +68,7 @@ def test_features_follow_a_mirrored_picture(rng):
 
 
 def factors_of(features, masks):
-  cells = inside_cells(features, masks, most=10**6, rng=np.random.default_rng(0))
+  cells = object_cells(features, masks, most=10**6, rng=np.random.default_rng(0))
   return find_factors(cells, lowest=features.min(axis=(0, 1, 2)), num_parts=3, seed=0)
 
 
@@ -75,8 +76,8 @@ def test_cells_are_those_inside_of_the_masks_in_their_order_or_some_of_them(rng)
   features = np.arange(2 * 6 * 6, dtype=np.float32).reshape(2, 6, 6, 1)
   masks = rng.random((2, 6, 6)).astype(np.float32)
   inside = features[masks >= 0.5]
-  np.testing.assert_array_equal(inside_cells(features, masks, most=72, rng=rng), inside)
-  some = inside_cells(features, masks, most=10, rng=rng)
+  np.testing.assert_array_equal(object_cells(features, masks, most=72, rng=rng), inside)
+  some = object_cells(features, masks, most=10, rng=rng)
   assert len(np.unique(some)) == 10 and set(some[:, 0]) <= set(inside[:, 0])
   np.testing.assert_array_equal(some, np.sort(some, axis=0))
 

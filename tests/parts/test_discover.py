@@ -1,12 +1,11 @@
-"""Learning to cut: how much of the features is kept, and cuts that maps of some pictures teach."""
+"""Fitting segmenters: how many features are kept, and what maps of some images are worth."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.parts.part_shapes import PARTS, draw_shapes, one_hot, part_iou
-from tests.tiny import tiny_config
-from umr_jax.config.settings import PartsConfig
+from tests.tiny import SmallParts, tiny_config
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, Split, load_dataset
 from umr_jax.data.example import Example, mask_box
@@ -14,11 +13,11 @@ from umr_jax.data.part_store import to_bytes
 from umr_jax.data.transforms import CropSpec
 from umr_jax.parts import discover
 from umr_jax.parts.crops import feature_batches
-from umr_jax.parts.discover import learn_cut, taught_cut
+from umr_jax.parts.discover import fit_pseudo_labels, fit_segmenter
 from umr_jax.parts.features import Features
 
 PADDING = 0.05
-SMALL = PartsConfig(image_size=32, feature_size=64)
+SMALL = SmallParts(image_size=32, feature_size=64)
 # The mean and the deviation of the colours of 8 x 8 pixels, in the place of a frozen network.
 CELL = 8
 
@@ -32,7 +31,7 @@ def cell_colors(images):
 @pytest.fixture(autouse=True)
 def colors(monkeypatch):
   features = Features(cell_colors, "efficientnet", "fingerprint")
-  monkeypatch.setattr(discover, "make_or_train", lambda *_, **__: features)
+  monkeypatch.setattr(discover, "load_features", lambda *_, **__: features)
   return features
 
 
@@ -41,13 +40,13 @@ def dataset(tmp_path):
   return load_dataset(tiny_config(tmp_path).data)
 
 
-def test_features_come_a_few_pictures_at_a_time_in_the_order_of_the_crops(dataset, colors):
+def test_features_come_a_few_images_at_a_time_in_the_order_of_the_crops(dataset, colors):
   looked = list(feature_batches(colors, dataset, SMALL, padding=PADDING))
   assert [(rows.start, rows.stop) for rows, _ in looked] == [(0, 8), (8, 12)]
   assert [found.shape for _, found in looked] == [(8, 8, 8, 6), (4, 8, 8, 6)]
 
 
-def test_of_many_pictures_some_cells_are_kept(dataset, monkeypatch):
+def test_of_many_images_some_cells_are_kept(dataset, monkeypatch):
   kept, real = [], discover.find_factors
 
   def counted(cells, **options):
@@ -55,9 +54,9 @@ def test_of_many_pictures_some_cells_are_kept(dataset, monkeypatch):
     return real(cells, **options)
 
   monkeypatch.setattr(discover, "find_factors", counted)
-  learn_cut(dataset, SMALL, num_parts=3, padding=PADDING)
+  fit_segmenter(dataset, SMALL, num_parts=3, padding=PADDING)
   monkeypatch.setattr(discover, "_CELLS", 24)
-  learn_cut(dataset, SMALL, num_parts=3, padding=PADDING)
+  fit_segmenter(dataset, SMALL, num_parts=3, padding=PADDING)
   every, some = kept
   assert len(every) > 100 and len(some) == 24
   # Of each batch its share.
@@ -92,10 +91,10 @@ def shapes(count):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [0, 100])
-def test_what_some_pictures_teach_is_found_in_the_others(steps, standard_promotion):
+def test_parts_of_labelled_images_are_found_in_the_others(steps, standard_promotion):
   """By a linear head on features, and by the network."""
   dataset = shapes(32)
-  settings = PartsConfig(
+  settings = SmallParts(
     feature_size=256, image_size=48, net_width=16, steps=steps, learning_rate=1e-2
   )
 
@@ -107,8 +106,8 @@ def test_what_some_pictures_teach_is_found_in_the_others(steps, standard_promoti
 
   targets = to_bytes(crops(48).parts)
   targets[20:] = 0
-  cut = taught_cut(dataset, settings, targets, padding=PADDING)
-  seen = crops(cut.size)
-  found = cut.maps(seen.image, seen.mask)
+  segmenter = fit_pseudo_labels(dataset, settings, targets, padding=PADDING)
+  seen = crops(segmenter.size)
+  found = segmenter.maps(seen.image, seen.mask)
   assert found.shape == seen.parts.shape
   assert part_iou(found[20:].argmax(-1), seen.parts[20:].argmax(-1)) > 0.85

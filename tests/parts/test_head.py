@@ -1,4 +1,4 @@
-"""A linear head on features: it learns from some pictures and finds the parts in others."""
+"""A linear head on features: it learns from some images and finds the parts in others."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from umr_jax.parts.head import fit_head, head_maps, part_cells
 
 @pytest.fixture
 def scene(rng):
-  """Features that say which part a pixel is of, mixed and noisy, of 16 pictures."""
+  """Features that say which part a pixel is of, mixed and noisy, of 16 images."""
   _, masks, labels = draw_shapes(rng, count=16, size=24)
   looks = rng.normal(size=(4, 12))
   features = looks[labels] + 0.4 * rng.normal(size=(*labels.shape, 12))
@@ -34,7 +34,7 @@ def test_cells_are_drawn_from_those_that_belong_to_a_part(scene, rng):
   assert len(every.features) == inside.sum()
 
 
-def test_parts_of_some_pictures_are_found_in_others(scene):
+def test_parts_of_some_images_are_found_in_others(scene):
   features, masks, labels = scene
   targets = one_hot(labels)
   targets[8:] = 0.0  # nothing is known of the second half
@@ -45,7 +45,7 @@ def test_parts_of_some_pictures_are_found_in_others(scene):
   assert part_iou(maps[8:].argmax(-1), labels[8:]) > 0.85
 
 
-def test_a_few_wrong_pictures_do_not_spoil_it(scene):
+def test_a_few_wrong_images_do_not_spoil_it(scene):
   features, masks, labels = scene
   targets = one_hot(labels)
   targets[:3] = targets[:3][..., [0, 2, 3, 1]]

@@ -1,29 +1,41 @@
 """Meshes fitted to the silhouettes that a network sees: towards them, and each by itself."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from umr_jax.config.settings import Config, GeometryConfig, LossConfig, RefineConfig, RenderConfig
+from tests.tiny import plain
+from umr_jax.config.settings import RefineConfig
 from umr_jax.geometry import camera
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.losses.mask import soft_iou
-from umr_jax.models import infer as infer_module
-from umr_jax.models.clamped_flow import move_inside
+from umr_jax.models.flow import camera_flow, clamp_to_mask
 from umr_jax.models.infer import Inference, build_topology_from
-from umr_jax.models.projected_flow import camera_flow
-from umr_jax.predict.test_time import reconstructor, refine
+from umr_jax.predict import test_time
+from umr_jax.predict.test_time import make_infer, optimize
 from umr_jax.render import soft_silhouette
-from umr_jax.types import EMState, Template
+from umr_jax.types import Template
 
-CONFIG = Config(
-  geometry=GeometryConfig(level=1, texels_per_side=2, uv_height=16),
-  render=RenderConfig(image_size=32, sigma=3e-4),
-  loss=LossConfig(mask=9.0, segmentation=1.0, deformation=0.05, orientation=0.0),
-  refine=RefineConfig(steps=80, learning_rate=0.008, laplacian=0.1),
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LooseConfig(RefineConfig):
+  """Steps large enough, and meshes loose enough, for a test."""
+
+  learning_rate: float = 0.008
+  laplacian: float = 0.1
+
+
+CONFIG = dataclasses.replace(
+  plain(
+    geometry={"level": 1, "texels_per_side": 2, "uv_height": 16},
+    render={"image_size": 32, "sigma": 3e-4},
+    loss={"mask": 9.0, "segmentation": 1.0, "deformation": 0.05, "orientation": 0.0},
+  ),
+  refine=LooseConfig(steps=80),
 )
 TOPOLOGY = build_topology_from(CONFIG)
 HALF = jnp.asarray(TOPOLOGY.sphere[: TOPOLOGY.num_half])
@@ -52,6 +64,7 @@ def prediction(*, mask, cameras, **more):
   others = jnp.asarray([0.3, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0], jnp.float32)
   every = jnp.stack([jnp.broadcast_to(others[None], cameras.shape), cameras], axis=1)
   return Inference(
+    half_offsets=jnp.zeros((count, *HALF.shape)),
     vertices=vertices,
     cameras=every,
     camera_probs=jnp.broadcast_to(jnp.array([[0.2, 0.8]]), (count, 2)),
@@ -65,7 +78,7 @@ def prediction(*, mask, cameras, **more):
 
 @pytest.fixture(scope="module")
 def fit():
-  return jax.jit(lambda found: refine(found, TEMPLATE, TOPOLOGY, config=CONFIG))
+  return jax.jit(lambda found: optimize(found, TEMPLATE, TOPOLOGY, config=CONFIG))
 
 
 def test_a_mesh_goes_where_the_network_sees_the_object(fit):
@@ -107,7 +120,7 @@ def test_the_flow_is_what_the_new_camera_sees_of_the_object_and_a_free_one_stays
   correction = jnp.full((1, 16, 32, 2), 0.1)
   tied = fit(prediction(mask=mask, cameras=[(0.45, 0.0, 0.0)], flow_correction=correction))
   seen = camera_flow(tied.vertices, tied.camera, TOPOLOGY, uv_height=16)
-  np.testing.assert_allclose(tied.flow_map, move_inside(seen, mask), atol=1e-6)
+  np.testing.assert_allclose(tied.flow_map, clamp_to_mask(seen, mask), atol=1e-6)
   # The mesh lies on the silhouette: all but its rim looks where it is.
   away = np.linalg.norm(tied.flow_map - seen, axis=-1)
   assert np.median(away) < 1e-6 and 0.01 < away.max() < 0.1
@@ -123,15 +136,15 @@ def test_a_silhouette_of_nothing_or_of_everything_is_survived(fit, level):
 
 def test_a_network_that_sees_no_silhouette_is_refused():
   with pytest.raises(ValueError, match="predicts no silhouettes"):
-    refine(prediction(mask=None, cameras=[(0.45, 0.0, 0.0)]), TEMPLATE, TOPOLOGY, config=CONFIG)
+    optimize(prediction(mask=None, cameras=[(0.45, 0.0, 0.0)]), TEMPLATE, TOPOLOGY, config=CONFIG)
 
 
 def test_a_run_without_refinement_reconstructs_in_one_pass(monkeypatch):
   mask = drawn(*sphere(stretch=1.3, cameras=[(0.5, 0.1, 0.0)]))
   said = prediction(mask=mask, cameras=[(0.45, 0.0, 0.0)])
-  monkeypatch.setattr(infer_module, "make_infer", lambda net, topology: lambda *arguments: said)
-  state = EMState(round=np.int32(0), round_start=np.int32(0), template=TEMPLATE)
-  plain = dataclasses.replace(CONFIG, refine=RefineConfig())
-  assert reconstructor(plain, state, step=1)[0]({}, {}, TEMPLATE, None) is said
-  fitted = reconstructor(CONFIG, state, step=1)[0]({}, {}, TEMPLATE, None)
+  monkeypatch.setattr(test_time, "infer", lambda model, images: said)
+  once = dataclasses.replace(CONFIG, refine=RefineConfig())
+  assert make_infer(once)(None, None) is said
+  model = SimpleNamespace(template=TEMPLATE, topology=TOPOLOGY)
+  fitted = make_infer(CONFIG)(model, None)
   assert np.abs(fitted.vertices - said.vertices).max() > 0.05

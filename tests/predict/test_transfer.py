@@ -2,10 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from umr_jax.geometry.topology import build_topology
 from umr_jax.predict.reconstruction import Reconstruction
-from umr_jax.predict.transfer import by_camera, by_flow, transfer_keypoints
+from umr_jax.predict.transfer import (
+  Correspondence,
+  carry,
+  flow_scores,
+  locate,
+  nearest_covered,
+  transfer_keypoints,
+)
 
 SIZE = 64
 
@@ -25,6 +33,7 @@ def make(*, camera, flow, box=(10.0, 20.0, 110.0, 120.0), level=3):
     part_probs=None,
     texture=np.zeros((*flow.shape[:2], 3), np.uint8),
     flow=flow,
+    flow_map=flow,
     image=np.zeros((SIZE, SIZE, 3), np.float32),
     template=topology.sphere,
     topology=topology,
@@ -71,30 +80,99 @@ def test_by_flow_follows_the_flow_and_both_boxes(points):
   np.testing.assert_allclose(moved, expected, atol=1e-3)
 
 
-def test_by_flow_matches_the_formula_of_one_point(rng):
-  source, target = rng.uniform(-1, 1, (2, 30, 4, 2))
-  point = source[7].mean(axis=0)
-  source[7] = point + 0.005 * rng.normal(size=(4, 2))
-  moved, confidence = by_flow(point[None], source_flow=source, target_flow=target)
-  sigma = 3 / 128
-  scores = []
-  for face in source:
-    total = 0.0
-    for texel in face:
-      distance = np.hypot(*(texel - point))
-      total += np.exp(-(distance**2) / (2 * sigma**2)) if distance <= 3 * sigma else 0.0
-    scores.append(total / 4)
-  assert int(np.argmax(scores)) == 7
-  np.testing.assert_allclose(moved[0], target[7].mean(axis=0))
-  np.testing.assert_allclose(confidence[0], max(scores))
+def heat_map(point):
+  """A keypoint's map of 256 x 256 pixels, pixel by pixel."""
+  column, row = (int(np.clip(np.floor((c + 1.0) / 2.0 * 256.0), 0, 255)) for c in point)
+  result = np.zeros((256, 256))
+  for r in range(max(row - 9, 0), min(row + 10, 256)):
+    for c in range(max(column - 9, 0), min(column + 10, 256)):
+      result[r, c] = np.exp(-((r - row) ** 2 + (c - column) ** 2) / 18.0)
+  return result
 
 
-def test_a_point_that_no_face_samples_takes_the_nearest_without_confidence():
-  source = np.zeros((3, 4, 2)) + np.array([-0.9, 0.0, 0.4])[:, None, None]
-  target = np.arange(24.0).reshape(3, 4, 2)
-  moved, confidence = by_flow(np.array([[0.9, 0.9]]), source_flow=source, target_flow=target)
-  np.testing.assert_allclose(moved[0], target[2].mean(axis=0))
-  assert confidence[0] == 0
+def test_scores_are_readings_of_the_published_heat_map(rng):
+  for point in rng.uniform(-1.0, 1.0, (4, 2)):
+    flow = point + rng.normal(0.0, 0.05, (7, 5, 2))
+    pixels = (flow + 1.0) / 2.0 * 256.0 - 0.5
+    read = ndimage.map_coordinates(
+      heat_map(point), [pixels[..., 1], pixels[..., 0]], order=1, mode="constant"
+    )
+    inside = (np.abs(flow) < 1.0 - 1.0 / 256.0).all(axis=-1).all(axis=-1)
+    np.testing.assert_allclose(flow_scores(point, flow)[inside], read.mean(-1)[inside], atol=1e-12)
+
+
+def bare(*, vertices=None, faces=None, face_positions=None, covered=None):
+  """What transfer reads of an image, made by hand."""
+  vertices = np.zeros((1, 3)) if vertices is None else vertices
+  covered = np.zeros((16, 16), bool) if covered is None else covered
+  result = Correspondence(
+    template=vertices, vertices=vertices, faces=faces, covered=np.packbits(covered, axis=-1)
+  )
+  if face_positions is not None:
+    object.__setattr__(result, "face_flow", lambda: face_positions)
+  return result
+
+
+def test_a_keypoint_lies_on_the_face_that_samples_there(rng):
+  centers = rng.uniform(-0.8, 0.8, (12, 2))
+  flow = centers[:, None] + rng.normal(0.0, 0.004, (12, 4, 2))
+  points = flow[[3, 7, 1]].mean(axis=1)
+  found = locate(points, bare(face_positions=flow), "flow")
+  np.testing.assert_array_equal(found.elements[:, 0], [3, 7, 1])
+  np.testing.assert_allclose(found.distance, 0.0, atol=1e-12)
+  moved, confidence = carry(found, bare(face_positions=-flow), "flow")
+  np.testing.assert_allclose(moved, -points)
+  np.testing.assert_allclose(confidence, 1.0)
+
+
+def test_without_any_reading_the_first_face_is_taken_and_of_equal_ones_the_first():
+  flow = np.stack([np.full((3, 2), place) for place in (0.9, 0.5, 0.5)])
+  points = np.array([[-0.9, -0.9], [0.5, 0.5]])
+  found = locate(points, bare(face_positions=flow), "flow")
+  np.testing.assert_array_equal(found.elements[:, 0], [0, 1])
+  _, confidence = carry(found, bare(face_positions=flow), "flow")
+  assert confidence[0] < 1e-6 and confidence[1] == 1.0
+
+
+def test_a_mesh_without_a_flow_carries_nothing_by_flow():
+  with pytest.raises(ValueError, match="without a flow map"):
+    locate(np.zeros((1, 2)), bare(), "flow")
+
+
+@pytest.mark.parametrize("method", ["camera", "mesh"])
+def test_the_nearest_vertex_goes_to_the_nearest_covered_pixel(rng, method):
+  source, target = rng.uniform(-1.2, 1.2, (2, 30, 3))
+  points, covered = rng.uniform(-1.0, 1.0, (4, 2)), rng.random((16, 16)) > 0.9
+  found = locate(points, bare(vertices=source), method)
+  moved, _ = carry(found, bare(vertices=target, covered=covered), method)
+  pixels = [
+    ((2 * c + 1 - 16) / 16, (2 * r + 1 - 16) / 16)
+    for r in range(16)
+    for c in range(16)
+    if covered[r, c]
+  ]
+  for k, point in enumerate(points):
+    distances = [np.hypot(*(v[:2] - point)) for v in source]
+    chosen = int(np.argmin(distances))
+    assert found.elements[k, 0] == chosen and np.isclose(found.distance[k], min(distances))
+    vertex = target[chosen]
+    nearest = min(pixels, key=lambda p, v=vertex: np.hypot(p[0] - v[0], p[1] - v[1]))
+    np.testing.assert_allclose(moved[k], nearest)
+
+
+def test_by_surface_a_point_between_vertices_goes_where_they_go(rng):
+  """Two sheets: the nearer one's point is taken, and carried by its own weights."""
+  sheet = np.array([[-0.8, -0.8], [0.8, -0.8], [0.0, 0.9]])
+  near, far = np.c_[sheet, np.full(3, 4.0)], np.c_[sheet[::-1], np.full(3, 6.0)]
+  source, target = np.concatenate([far, near]), rng.uniform(-1.0, 1.0, (6, 3))
+  weights = rng.dirichlet(np.ones(3), 5)
+  faces = np.array([[0, 1, 2], [3, 4, 5]])
+  own, other = bare(vertices=source, faces=faces), bare(vertices=target, faces=faces)
+  found = locate(weights @ sheet, own, "surface")
+  np.testing.assert_allclose(carry(found, own, "surface")[0], weights @ sheet, atol=1e-12)
+  moved, _ = carry(found, other, "surface")
+  np.testing.assert_allclose(moved, weights @ target[3:, :2], atol=1e-12)
+  np.testing.assert_array_equal(found.distance, 0.0)
 
 
 def test_a_point_comes_back_to_itself_by_camera(points):
@@ -116,26 +194,17 @@ def test_by_camera_follows_both_cameras():
 
 
 def test_by_camera_ends_on_the_silhouette(rng):
-  silhouette = np.zeros((8, 8))
-  silhouette[2, 5] = 0.01
-  vertices = rng.uniform(-1, 1, (20, 2))
-  moved, sure = by_camera(
-    vertices[:3],
-    source_vertices=vertices,
-    target_vertices=rng.uniform(-1, 1, (20, 2)),
-    target_silhouette=silhouette,
-  )
+  covered = np.zeros((8, 8), bool)
+  covered[2, 5] = True
+  source, target = rng.uniform(-1, 1, (2, 20, 3))
+  found = locate(source[:3, :2], bare(vertices=source), "camera")
+  moved, sure = carry(found, bare(vertices=target, covered=covered), "camera")
   np.testing.assert_allclose(moved, [[(2 * 5 + 1 - 8) / 8, (2 * 2 + 1 - 8) / 8]] * 3)
-  target = rng.uniform(-1, 1, (20, 2))
-  moved, doubt = by_camera(
-    vertices[:3],
-    source_vertices=vertices,
-    target_vertices=target,
-    target_silhouette=np.zeros((8, 8)),
-  )
-  np.testing.assert_allclose(moved, target[:3])
+  moved, doubt = carry(found, bare(vertices=target, covered=~covered & False), "camera")
+  np.testing.assert_allclose(moved, target[:3, :2])
   assert (doubt == 0).all()
   assert (sure > 0).any()
+  np.testing.assert_array_equal(nearest_covered(moved, np.zeros((8, 8))), moved)
 
 
 def test_a_point_comes_back_to_itself_by_surface(points):

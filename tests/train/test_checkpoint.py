@@ -257,6 +257,33 @@ def test_prediction_reads_a_workdir_or_a_checkpoint_folder(saved, tmp_path, wher
   assert snapshot.config["train"]["steps"] == 10
 
 
+def test_frozen_weights_of_format_1_lie_among_the_batch_statistics(tmp_path, monkeypatch):
+  """As every checkpoint of before has them; what is read is as if written today."""
+  weights = {"encoder": {"frozen": {"efficientnet": {"stem": {"kernel": jnp.ones((3, 2))}}}}}
+  state = make_state(1)
+  older = state.replace(batch_stats=state.batch_stats | weights)
+  newer = state.replace(frozen=weights)
+  monkeypatch.setattr("umr_jax.models.checkpoint.FORMAT", 1)
+  with Checkpointer(tmp_path / "1", keep=2) as checkpointer:
+    checkpointer.save(1, older, make_em(), CONFIG)
+    assert_same(checkpointer.restore_latest(newer).train_state, newer)
+  monkeypatch.undo()
+  with Checkpointer(tmp_path / "2", keep=2) as checkpointer:
+    checkpointer.save(1, newer, make_em(), CONFIG)
+    assert_same(checkpointer.restore_latest(newer).train_state, newer)
+  for folder in ("1", "2"):
+    snapshot = read_checkpoint(tmp_path / folder)
+    assert_same(snapshot.collections, {"batch_stats": state.batch_stats, "frozen": weights})
+
+
+def test_an_unknown_format_is_refused_by_its_number(tmp_path, monkeypatch):
+  monkeypatch.setattr("umr_jax.models.checkpoint.FORMAT", 3)
+  with Checkpointer(tmp_path, keep=2) as checkpointer:
+    checkpointer.save(1, make_state(1), make_em(), CONFIG)
+  with pytest.raises(CheckpointError, match=r"format 3, .* reads 1 and 2"):
+    read_checkpoint(tmp_path)
+
+
 def test_prediction_falls_back_and_changes_nothing(saved, tmp_path):
   shutil.copytree(saved, tmp_path / "checkpoints")
   flip_byte(data_file(tmp_path / "checkpoints" / "2"))

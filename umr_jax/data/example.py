@@ -22,11 +22,12 @@ class Example:
 
   name: str
   image: np.ndarray  # [H, W, 3] uint8
-  mask: np.ndarray  # [H, W] float32 in [0, 1]
+  mask: np.ndarray  # [H, W] float32 in [0, 1]; ones where there is none
   box: Box  # of the mask
   parts: np.ndarray | None = None  # [H, W, P + 1] float32, background first
   keypoints: np.ndarray | None = None  # [N, 3] float32: x, y, visible
   camera: np.ndarray | None = None  # [7] float32
+  has_mask: bool = True  # False: nobody said where in the image the object is
   shape: str | None = None  # key into `Dataset.meshes`
 
 

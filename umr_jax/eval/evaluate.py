@@ -1,74 +1,49 @@
 """Every metric that a data set's annotations allow, with intervals: the content of a report."""
 
-from collections.abc import Callable
-from typing import Any
-
-import jax
 import numpy as np
 
-from umr_jax.data.dataset import Dataset
+from umr_jax.data.dataset import Dataset, Split
 from umr_jax.eval.camera_error import camera_values
-from umr_jax.eval.collect import ANTIALIAS, SIGMA, collect, make_score
-from umr_jax.eval.collect_landmarks import collect_landmarks
-from umr_jax.eval.keypoint_metrics import PAIRS, keypoint_metrics
-from umr_jax.eval.part_iou import part_ious
+from umr_jax.eval.keypoint_metrics import PAIRS, keypoint_metrics, transfer_pairs
+from umr_jax.eval.part_quality import part_ious
+from umr_jax.eval.predictions import Predictions, Protocol, predict_split
 from umr_jax.eval.shape_error import GRID, fit_alignment, shape_errors
 from umr_jax.eval.summary import Report, summarize
-from umr_jax.types import Batch, Template, Topology
+from umr_jax.models.infer import Infer
+from umr_jax.models.infer import infer as infer_once
+from umr_jax.predict.transfer import METHODS
+from umr_jax.types import Model
 
 
 def evaluate(
-  infer: Callable[..., Any],
-  params: Any,
-  batch_stats: Any,
-  template: Template,
+  model: Model,
   dataset: Dataset,
-  *,
-  topology: Topology,
   split: str,
-  image_size: int,
-  padding: float,
-  batch_size: int,
-  seed: int,
+  protocol: Protocol,
+  *,
   step: int,
-  canonical_uv: jax.Array | np.ndarray | None = None,
-  sigma: float = SIGMA,
-  antialias: int = ANTIALIAS,
-  alignment_images: int = 600,
-  max_meshes: int = 100,
+  infer: Infer = infer_once,
 ) -> Report:
-  """Judges a network on one split.
+  """Evaluates a model on one split: predicts it once, then measures.
 
   Each image is cropped by its mask's box, not mirrored, and reconstructed with the mean code and
-  the most probable camera. What ties the learned object frame to the true one is fixed on the
-  training split first.
+  the most probable camera. What ties the learned object frame to the true one, and canonical parts
+  to true ones, is fixed on the training split first.
 
   Args:
-    infer: from `models.infer.make_infer`, not jitted.
-    params: of the network; unreplicated.
-    batch_stats: likewise.
-    template: the category's mean shape.
-    dataset: with or without true cameras and meshes.
-    topology: of the predicted meshes.
+    model: to evaluate.
+    dataset: with or without true cameras, meshes, keypoints and parts.
     split: "test" or "train".
-    image_size: of crops, masks and renders.
-    padding: of the crops, as a share of the box.
-    batch_size: images at a time.
-    seed: of the bootstrap and of the Chamfer points.
+    protocol: how.
     step: the gradient step that the parameters come from; it is only reported.
-    canonical_uv: the category's part map, if it has one.
-    sigma: softness of the silhouettes, whatever it was in training.
-    antialias: samples per pixel and axis of the silhouettes.
-    alignment_images: at most how many training images, evenly spaced, fix the alignment.
-    max_meshes: how many images are judged in 3D at most.
+    infer: how the model reconstructs; not jitted.
 
   Returns:
-    `mask_iou`, `mask_iou_hard` and `inside_out` (means); with true cameras `camera_error_deg` and
-    `camera_error_twin_deg` (medians), `camera_within_30` and `camera_within_30_twin` (shares); with
-    true meshes too what `mesh_errors` says (means); with true parts and a canonical map `part_iou`
-    (mean); with keypoints what `keypoint_metrics` says of
-    each way of carrying them. Each KEY has `KEY_ci`, its 95% interval; further `split`, `n`,
-    `seed`, `step` and `protocol`.
+    `mask_iou`, `mask_iou_hard` and `backface_ratio` (means); with true cameras `camera_error_deg`
+    and `camera_error_twin_deg` (medians), `camera_within_30` and `camera_within_30_twin` (shares);
+    with true meshes too what `mesh_errors` says (means); with true parts and a canonical map
+    `part_iou` (mean); with keypoints what `keypoint_metrics` says of each way of carrying them.
+    Each KEY has `KEY_ci`, its 95% interval; further `split`, `n`, `seed`, `step` and `protocol`.
 
   Raises:
     ValueError: for a split that the data set does not have, or predictions that are not finite.
@@ -76,85 +51,103 @@ def evaluate(
   Source: Li et al. 2020, section 4.2 (mask IoU), in the soft form of the released evaluation. The
     measures in 3D are this project's own: the paper has no 3D truth.
   """
-  reconstruct = jax.jit(infer)
-
-  def predict(batch: Batch, _: np.ndarray) -> tuple[Any, Any]:
-    inferred = reconstruct(params, batch_stats, template, batch.image)
-    return inferred.vertices, inferred.camera
-
-  crops: dict[str, Any] = {"batch_size": batch_size, "image_size": image_size, "padding": padding}
-  score = make_score(topology, image_size=image_size, sigma=sigma, antialias=antialias)
-  judged = collect(predict, _split(dataset, split), score=score, **crops)
+  predictions = predict_split(model, _split(dataset, split), protocol, infer=infer)
   values = {
-    "mask_iou": judged.mask_iou,
-    "mask_iou_hard": judged.mask_iou_hard,
-    "inside_out": judged.inside_out,
+    "mask_iou": predictions.mask_iou,
+    "mask_iou_hard": predictions.mask_iou_hard,
+    "backface_ratio": predictions.backface_ratio,
   }
-  seen = judged.has_camera
-  shapes = [key for key in judged.shapes if key in dataset.meshes]
-  if seen.any() or shapes:
-    training = collect(
-      predict, _split(dataset, "train"), score=None, limit=alignment_images, **crops
+  shapes = [key for key in predictions.shapes if key in dataset.meshes]
+  parts = any(pair is not None for pair in predictions.parts)
+  if predictions.has_camera.any() or shapes or parts:
+    if split == "train":
+      training = predictions.subsample(protocol.alignment_images)
+    else:
+      some = _split(dataset, "train").subsample(protocol.alignment_images)
+      training = predict_split(model, some, protocol, infer=infer, observed=False)
+    values |= _against_truth(predictions, training, dataset, protocol, model)
+  carried = _keypoint_report(predictions, dataset, protocol)
+  return {
+    **summarize(values, seed=protocol.seed),
+    **carried,
+    "split": split,
+    "n": len(predictions.shapes),
+    "seed": protocol.seed,
+    "step": step,
+    "protocol": _description(protocol, meshes=len(shapes), keypoints=bool(carried)),
+  }
+
+
+def _against_truth(
+  predictions: Predictions,
+  training: Predictions,
+  dataset: Dataset,
+  protocol: Protocol,
+  model: Model,
+) -> dict[str, np.ndarray]:
+  """What true cameras, meshes and parts say, image by image."""
+  values: dict[str, np.ndarray] = {}
+  alignment = fit_alignment(training, dataset.meshes)
+  known = predictions.has_camera
+  if alignment is not None and known.any():
+    values |= camera_values(
+      predicted=predictions.rotations[known],
+      true=predictions.true_rotations[known],
+      alignment=alignment.rotation,
     )
-    alignment = fit_alignment(training, dataset.meshes)
-    if alignment is not None and seen.any():
-      values |= camera_values(
-        predicted=judged.rotations[seen],
-        true=judged.true_rotations[seen],
-        alignment=alignment.rotation,
-      )
-    if alignment is not None:
-      values |= shape_errors(
-        judged, topology.outward_faces, dataset.meshes, alignment, limit=max_meshes, seed=seed
-      )
-  if canonical_uv is not None:
-    ious = part_ious(
-      infer,
-      params,
-      batch_stats,
-      template,
-      canonical_uv,
-      train=_split(dataset, "train"),
-      split=_split(dataset, split),
-      topology=topology,
-      **crops,
+  if alignment is not None:
+    values |= shape_errors(
+      predictions,
+      model.topology.outward_faces,
+      dataset.meshes,
+      alignment,
+      limit=protocol.max_meshes,
+      seed=protocol.seed,
     )
-    values |= {"part_iou": ious} if ious.size else {}
-  report = summarize(values, seed=seed)
-  carried = collect_landmarks(
-    infer,
-    params,
-    batch_stats,
-    template,
-    _split(dataset, split),
-    topology=topology,
-    **crops,
-  )
-  for name, landmarks in carried.items():
+  ious = part_ious(training.parts, predictions.parts)
+  return values | ({"part_iou": ious} if ious.size else {})
+
+
+def _keypoint_report(predictions: Predictions, dataset: Dataset, protocol: Protocol) -> Report:
+  """PCK and APK by each method; empty where no keypoint is visible."""
+  known = [
+    (points, own)
+    for points, own in zip(predictions.keypoints, predictions.correspondences, strict=True)
+    if points is not None and own is not None
+  ]
+  report: Report = {}
+  if not any((points[:, 2] > 0.5).any() for points, _ in known):
+    return report
+  keypoints, correspondences = np.stack([points for points, _ in known]), [own for _, own in known]
+  for method in METHODS:
     report |= keypoint_metrics(
-      landmarks, name=name, padding=padding, flip=dataset.keypoint_flip, seed=seed
+      transfer_pairs(keypoints, correspondences, method),
+      name=method,
+      padding=protocol.spec.padding,
+      flip=dataset.keypoint_flip,
+      seed=protocol.seed,
     )
-  protocol = (
-    f"crops by mask box + {padding:g} a side at {image_size} px, not mirrored; mean code, most "
-    f"probable camera; silhouettes with sigma {sigma:g}, antialias {antialias}; cameras and shapes "
-    f"after one similarity per category fixed on the training split; {len(shapes)} images with "
-    f"true meshes, of which at most {max_meshes} as solids on a {GRID}^3 grid"
+  return report
+
+
+def _description(protocol: Protocol, *, meshes: int, keypoints: bool) -> str:
+  spec = protocol.spec
+  text = (
+    f"crops by mask box + {spec.padding:g} a side at {spec.image_size} px, not mirrored; mean "
+    f"code, most probable camera; silhouettes with sigma {protocol.sigma:g}, antialias "
+    f"{protocol.antialias}; cameras and shapes after one similarity per category fixed on the "
+    f"training split; {meshes} images with true meshes, of which at most {protocol.max_meshes} as "
+    f"solids on a {GRID}^3 grid"
   )
-  if carried:
-    protocol += (
+  if keypoints:
+    text += (
       f"; keypoints over {PAIRS} random pairs in both directions, where both images show them, "
       "errors over the box's longer side (csm: the crop's), mean over keypoints"
     )
-  return report | {
-    "split": split,
-    "n": len(judged.shapes),
-    "seed": seed,
-    "step": step,
-    "protocol": protocol,
-  }
+  return text
 
 
-def _split(dataset: Dataset, name: str) -> Any:
+def _split(dataset: Dataset, name: str) -> Split:
   if name not in dataset.splits or not len(dataset.splits[name]):
     raise ValueError(
       f"data set {dataset.name} has no images in split {name!r}; it has "

@@ -1,10 +1,13 @@
 """Keypoint transfer in numbers: PCK and APK over random pairs of images."""
 
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
-from umr_jax.eval.landmarks import Landmarks
+from umr_jax.eval.summary import Report
+from umr_jax.predict.transfer import Correspondence, Located, Method, carry, locate
 
 PAIRS = 10_000
 # The share of the object's box, along its longer side, within which a transfer is right.
@@ -28,24 +31,56 @@ def draw_pairs(count: int, *, number: int = PAIRS) -> np.ndarray:
   return np.concatenate([forth, forth[:, ::-1]])
 
 
-def transfer_errors(landmarks: Landmarks, pairs: np.ndarray) -> np.ndarray:
-  """How far each keypoint of each pair's source lands from the target's own: [P, K], in [-1, 1]."""
-  source, target = pairs[:, 0], pairs[:, 1]
-  return np.linalg.norm(landmarks.carried(source, target) - landmarks.points[target], axis=-1)
+class Transfers(NamedTuple):
+  """Keypoints carried over between pairs of images, P pairs of K keypoints; N images in all."""
+
+  images: int
+  pairs: Int[np.ndarray, "P 2"]  # source, target
+  in_source: Bool[np.ndarray, "P K"]  # visible
+  in_target: Bool[np.ndarray, "P K"]
+  errors: Float[np.ndarray, "P K"]  # from the target's own keypoint, in [-1, 1] of its crop
+  confidence: Float[np.ndarray, "P K"]  # of `predict.transfer.carry`
+
+
+def transfer_pairs(
+  keypoints: np.ndarray, correspondences: Sequence[Correspondence], method: Method
+) -> Transfers:
+  """Carries the keypoints of images over to others, as `predict.transfer_keypoints` does.
+
+  Args:
+    keypoints: [N, K, 3]: x, y in [-1, 1] of the crop, visible.
+    correspondences: of the same images.
+    method: as in `predict.transfer_keypoints`.
+  """
+  points, visible = keypoints[..., :2].astype(np.float64), keypoints[..., 2] > 0.5
+  pairs = draw_pairs(len(points), number=PAIRS)
+  located = [
+    locate(points[n][visible[n]], source, method) for n, source in enumerate(correspondences)
+  ]
+  errors, confidence = np.zeros((2, len(pairs), points.shape[1]))
+  for number, target in enumerate(correspondences):
+    rows = np.flatnonzero(pairs[:, 1] == number)
+    if not rows.size:
+      continue
+    sources = pairs[rows, 0]
+    columns = zip(*(located[n] for n in sources), strict=True)
+    joined = Located(*(np.concatenate(column) for column in columns))
+    moved, sure = carry(joined, target, method)
+    row, keypoint = np.nonzero(visible[sources])
+    errors[rows[row], keypoint] = np.linalg.norm(moved - points[number, keypoint], axis=-1)
+    confidence[rows[row], keypoint] = sure
+  return Transfers(
+    len(points), pairs, visible[pairs[:, 0]], visible[pairs[:, 1]], errors, confidence
+  )
 
 
 def keypoint_metrics(
-  landmarks: Landmarks,
-  *,
-  name: str,
-  padding: float,
-  flip: tuple[int, ...],
-  seed: int,
-) -> dict[str, Any]:
+  transfers: Transfers, *, name: str, padding: float, flip: tuple[int, ...], seed: int
+) -> Report:
   """PCK and APK of one way of carrying keypoints, with intervals.
 
   Args:
-    landmarks: of the split's images.
+    transfers: between random pairs of the split's images.
     name: of the way, "flow", "camera", "mesh" or "surface".
     padding: of the crops, as a share of the box: with it errors are shares of the tight box's
       longer side.
@@ -62,9 +97,8 @@ def keypoint_metrics(
 
   Source: Li et al. 2020, section 4.3; Kulkarni et al. 2019 (CSM) for APK.
   """
-  drawn = draw_pairs(len(landmarks.points), number=PAIRS)
-  errors = transfer_errors(landmarks, drawn)
-  counted = landmarks.visible[drawn[:, 0]] & landmarks.visible[drawn[:, 1]]
+  drawn, errors = transfers.pairs, transfers.errors
+  counted = transfers.in_source & transfers.in_target
   of_box, of_crop = errors * (1.0 + 2.0 * padding) / 2.0, errors / 2.0
   partner = np.array(flip) != np.arange(len(flip)) if flip else np.zeros(counted.shape[1], bool)
   every = np.ones_like(partner)
@@ -76,8 +110,8 @@ def keypoint_metrics(
     "pck_paired": (of_box < ALPHA, partner),
     "pck_unpaired": (of_box < ALPHA, ~partner),
   }
-  report: dict[str, Any] = {}
-  weights = _resampled(drawn, len(landmarks.points), _RESAMPLES, seed)
+  report: Report = {}
+  weights = _resampled(drawn, transfers.images, _RESAMPLES, seed)
   for kind, (right, which) in kinds.items():
     if not counted[:, which].any():
       continue
@@ -87,18 +121,20 @@ def keypoint_metrics(
     draws = np.concatenate([_mean_of_ratios(w @ right, w @ of) for w in weights()])
     report[f"{key}_ci"] = np.percentile(draws, [2.5, 97.5]).tolist()
   if counted.any():
-    report |= _apk(landmarks, drawn, (of_box < ALPHA) & counted, counted, name=name, seed=seed)
+    report |= _apk(transfers, (of_box < ALPHA) & counted, key=apk_key(name), seed=seed)
   return report
 
 
-def _resampled(pairs: np.ndarray, count: int, resamples: int, seed: int) -> Any:
+def _resampled(
+  pairs: np.ndarray, count: int, resamples: int, seed: int
+) -> Callable[[], Iterator[np.ndarray]]:
   """Weights [R, P] of the pairs in test sets drawn from the test set, a chunk at a time.
 
   A pair counts as often as its two images were drawn, multiplied; one of an image with itself as
   often as that image, or test sets with repetitions would hold more of them.
   """
 
-  def chunks() -> Any:
+  def chunks() -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
     rows = max(1, _CHUNK // len(pairs))
     for start in range(0, resamples, rows):
@@ -117,29 +153,20 @@ def _mean_of_ratios(right: np.ndarray, of: np.ndarray) -> np.ndarray:
   return np.nanmean(np.where(known[:, None], ratio, 0.0), axis=-1)
 
 
-def _apk(
-  landmarks: Landmarks,
-  pairs: np.ndarray,
-  right: np.ndarray,
-  positive: np.ndarray,
-  *,
-  name: str,
-  seed: int,
-) -> dict[str, Any]:
+def _apk(transfers: Transfers, right: np.ndarray, *, key: str, seed: int) -> Report:
   """APK with its interval and curve; items are all keypoints that a pair's source shows."""
-  items = np.argwhere(landmarks.visible[pairs[:, 0]])
-  score = landmarks.distance[pairs[items[:, 0], 0], items[:, 1]]
-  items = items[np.argsort(score, kind="stable")]
+  items = np.argwhere(transfers.in_source)
+  confidence = transfers.confidence[items[:, 0], items[:, 1]]
+  items = items[np.argsort(-confidence, kind="stable")]
   pair, keypoint = items[:, 0], items[:, 1]
-  right, positive = right[pair, keypoint], positive[pair, keypoint]
+  right, positive = right[pair, keypoint], transfers.in_target[pair, keypoint]
   precision, recall = precision_recall(right, positive, np.ones(len(items)))
   draws = [
     average_precision(*precision_recall(right, positive, row[pair]))
-    for weights in _resampled(pairs, len(landmarks.points), _APK_RESAMPLES, seed)()
+    for weights in _resampled(transfers.pairs, transfers.images, _APK_RESAMPLES, seed)()
     for row in weights
     if (row[pair] * positive).any()
   ]
-  key = apk_key(name)
   return {
     key: average_precision(precision, recall),
     f"{key}_ci": np.percentile(draws, [2.5, 97.5]).tolist(),

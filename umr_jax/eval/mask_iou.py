@@ -1,10 +1,16 @@
-"""How well rendered silhouettes cover the images' masks, image by image."""
+"""How well silhouettes cover the images' masks, and how much of a mesh is inside out."""
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from umr_jax.data.batching import evaluation_batches
+from umr_jax.data.dataset import Split
+from umr_jax.data.transforms import CropSpec
+from umr_jax.geometry import camera
 from umr_jax.losses.mask import soft_iou
-from umr_jax.types import checked
+from umr_jax.render import rasterize
+from umr_jax.types import Topology, checked
 
 
 @checked
@@ -39,3 +45,79 @@ def hard_mask_iou(
     One value per image; 1 for equal silhouettes and 0 where both are empty.
   """
   return soft_iou(alpha=(alpha > 0.5).astype(jnp.float32), mask=(mask > 0.5).astype(jnp.float32))
+
+
+@checked
+def best_constant_mask(masks: Float[np.ndarray, "N H W"]) -> Float[np.ndarray, "H W"]:
+  """The one mask that overlaps best with a set of masks, on the mean.
+
+  Args:
+    masks: binarised at a half; usually those of the training split.
+
+  Returns:
+    The best of the mean mask's level sets, of 0 and 1.
+  """
+  mean = (masks > 0.5).astype(np.float32).mean(axis=0)
+  candidates = [(mean > level).astype(np.float32) for level in np.linspace(0.0, 0.95, 39)]
+  means = [mask_overlap(candidate, masks).mean() for candidate in candidates]
+  return candidates[int(np.argmax(means))]
+
+
+def mask_overlap(constant: np.ndarray, masks: np.ndarray) -> np.ndarray:
+  """Hard IoU [N] of one mask with many.
+
+  Args:
+    constant: [H, W].
+    masks: [N, H, W].
+  """
+  a, b = constant > 0.5, masks > 0.5
+  union = np.count_nonzero(a | b, axis=(1, 2))
+  return np.count_nonzero(a & b, axis=(1, 2)) / np.maximum(union, 1)
+
+
+def split_masks(split: Split, spec: CropSpec, *, batch_size: int) -> np.ndarray:
+  """The masks [N, S, S] of a split's crops.
+
+  Args:
+    split: of a data set.
+    spec: of the crops.
+    batch_size: images at a time.
+  """
+  batches = evaluation_batches(split, spec, batch_size=batch_size, parts=False)
+  return np.concatenate([np.asarray(batch.mask)[np.asarray(batch.valid)] for batch, _ in batches])
+
+
+@checked
+def backface_ratio(
+  vertices: Float[Array, "B V 3"],
+  cameras: Float[Array, "B 7"],
+  topology: Topology,
+  *,
+  image_size: int,
+) -> Float[Array, "B"]:
+  """How much of a mesh shows its inside: the visible share, from both sides, that is a back face.
+
+  No silhouette tells that a mesh folds through itself.
+
+  Args:
+    vertices: every image's mesh, in object space.
+    cameras: one of each image.
+    topology: of the meshes.
+    image_size: pixels per side of the renders.
+
+  Returns:
+    One value per image: 0 for every closed surface that does not fold through itself, and where
+    nothing is seen; 1 for one that is turned inside out.
+  """
+  inside, seen = jnp.zeros(len(vertices)), jnp.zeros(len(vertices))
+  for view in (cameras, camera.rotate_view(cameras, 180.0)):
+    faces = camera.project_faces(vertices, view, topology.outward_faces)
+    blank = jnp.zeros((*faces.shape[:2], 1, 1))
+    fragments = rasterize(faces, blank, image_size=image_size, aggr_rgb="hard")
+    nearest = fragments.face_ids.reshape(len(vertices), -1)
+    depth = camera.facing_away(vertices, view, topology.outward_faces)
+    away = jnp.take_along_axis(depth, jnp.maximum(nearest, 0), axis=1) > 0.0
+    covered = nearest >= 0
+    inside += jnp.sum(covered & away, axis=1, dtype=inside.dtype)
+    seen += jnp.sum(covered, axis=1, dtype=seen.dtype)
+  return inside / jnp.maximum(seen, 1.0)

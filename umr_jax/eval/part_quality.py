@@ -3,15 +3,16 @@
 Parts that were discovered have no names and no order: no measure here depends on either.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.optimize import linear_sum_assignment
 
 from umr_jax.data.dataset import Dataset, Split
 from umr_jax.data.part_store import PartStore
 from umr_jax.data.transforms import crop
-from umr_jax.eval.part_iou import match_parts, mean_part_iou
 from umr_jax.eval.summary import summarize
 from umr_jax.geometry.sampling import axis_centers
 from umr_jax.types import checked
@@ -19,6 +20,64 @@ from umr_jax.types import checked
 # Of the penalty on the regression's slopes, in units of one image: it only keeps parts that never
 # move from making the fit ill-posed.
 _RIDGE = 1e-2
+
+
+Labels = tuple[np.ndarray, np.ndarray]  # [S, S] each: of the canonical map, true
+
+
+def part_ious(learned: Sequence[Labels | None], judged: Sequence[Labels | None]) -> np.ndarray:
+  """Part IoU of each image whose parts are known.
+
+  Canonical parts have no names: each is matched with at most one true part, so that the overlap
+  over training images is largest.
+
+  Args:
+    learned: of the training images that the matching is fixed on.
+    judged: of the images to measure.
+
+  Returns:
+    [N], the mean over an image's true parts; empty where no image has parts.
+  """
+  first, second = ([pair for pair in pairs if pair is not None] for pairs in (learned, judged))
+  if not first or not second:
+    return np.zeros(0)
+  parts = max(int(max(a.max(), b.max())) for a, b in [*first, *second])
+  found, true = (np.stack(column).astype(np.int64) for column in zip(*first, strict=True))
+  match = match_parts(found, true, parts=parts)
+  return np.array([mean_part_iou(match[a], b.astype(np.int64)) for a, b in second])
+
+
+@checked
+def match_parts(
+  found: Int[np.ndarray, "N S S"], true: Int[np.ndarray, "N S S"], *, parts: int
+) -> Int[np.ndarray, "P1"]:
+  """For each canonical part the true one that it stands for; 0, background, for the background.
+
+  Args:
+    found: labels from 0, background, to `parts`.
+    true: likewise.
+    parts: P.
+  """
+  both = np.bincount((found * (parts + 1) + true).ravel(), minlength=(parts + 1) ** 2)
+  both = both.reshape(parts + 1, parts + 1).astype(np.float64)
+  union = both.sum(axis=1, keepdims=True) + both.sum(axis=0, keepdims=True) - both
+  overlap = both / np.maximum(union, 1.0)
+  rows, columns = linear_sum_assignment(-overlap[1:, 1:])
+  match = np.zeros(parts + 1, np.int64)
+  match[rows + 1] = columns + 1
+  return match
+
+
+@checked
+def mean_part_iou(found: Int[np.ndarray, "S S"], true: Int[np.ndarray, "S S"]) -> float:
+  """The mean IoU over the parts that an image truly shows; 0 where it shows none."""
+  shown = [part for part in np.unique(true) if part > 0]
+  ious = [
+    np.count_nonzero((found == part) & (true == part))
+    / np.count_nonzero((found == part) | (true == part))
+    for part in shown
+  ]
+  return float(np.mean(ious)) if ious else 0.0
 
 
 @checked
@@ -65,7 +124,7 @@ def matched_part_ious(
 ) -> Float[np.ndarray, "N"]:
   """Mean part IoU of each image, when each found part stands for at most one true part.
 
-  The match is the one of the largest overlap over all images, as in `part_iou.match_parts`.
+  The match is the one of the largest overlap over all images, as in `match_parts`.
   """
   parts = int(max(found.max(), true.max()))
   match = match_parts(found, true, parts=parts)

@@ -1,25 +1,29 @@
 """What no network is needed for: the numbers that a reconstruction has to beat, and the ceiling."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Array
 
 from umr_jax.data.batching import evaluation_batches
-from umr_jax.data.dataset import Dataset
-from umr_jax.data.transforms import CropSpec
-from umr_jax.eval.alignment import Alignment, box_similarity, boxes
-from umr_jax.eval.camera_error import camera_values
-from umr_jax.eval.collect import ANTIALIAS, SIGMA
-from umr_jax.eval.constant_mask import best_constant_mask, mask_overlap, split_masks
-from umr_jax.eval.keypoint_metrics import keypoint_metrics
-from umr_jax.eval.landmarks import SILHOUETTE_SIZE, Landmarks, landmarks_by_camera
-from umr_jax.eval.mask_iou import hard_mask_iou, soft_mask_iou
+from umr_jax.data.dataset import Dataset, Split
+from umr_jax.eval.camera_error import Alignment, box_similarity, boxes, camera_values
+from umr_jax.eval.keypoint_metrics import Transfers, keypoint_metrics, transfer_pairs
+from umr_jax.eval.mask_iou import (
+  best_constant_mask,
+  hard_mask_iou,
+  mask_overlap,
+  soft_mask_iou,
+  split_masks,
+)
+from umr_jax.eval.predictions import Protocol
 from umr_jax.eval.shape_error import mesh_errors, spread
 from umr_jax.eval.summary import Report, summarize
 from umr_jax.geometry import camera
 from umr_jax.geometry.voxels import Mesh, occupancy
+from umr_jax.predict.transfer import SILHOUETTE_SIZE, Correspondence
 from umr_jax.render import soft_silhouette
 from umr_jax.types import Topology
 
@@ -30,28 +34,28 @@ _GRID = 32
 MeshOf = Callable[[str], Mesh]  # the mesh that stands for a true shape of that name
 
 
-class _Judged(NamedTuple):
+class _Measured(NamedTuple):
   """Meshes under the true cameras, an entry for each image whose camera and shape are known."""
 
   shapes: list[str]
   rotations: np.ndarray  # [N, 3, 3]
   soft: np.ndarray  # [N], mask IoU
   hard: np.ndarray  # [N]
-  by_camera: Landmarks | None
+  keypoints: list[np.ndarray | None]  # [K, 3]
+  correspondences: list[Correspondence]
+
+
+class _Known(NamedTuple):
+  """An image whose camera and shape are known."""
+
+  row: int  # of its batch
+  camera: np.ndarray  # [7]
+  shape: str
+  keypoints: np.ndarray | None
 
 
 def references(
-  dataset: Dataset,
-  *,
-  topology: Topology,
-  split: str,
-  image_size: int,
-  padding: float,
-  batch_size: int,
-  seed: int,
-  sigma: float = SIGMA,
-  antialias: int = ANTIALIAS,
-  max_meshes: int = 100,
+  dataset: Dataset, topology: Topology, split: str, protocol: Protocol
 ) -> dict[str, Report]:
   """The metrics of what is known without learning, by the protocol of `evaluate`.
 
@@ -59,13 +63,7 @@ def references(
     dataset: as for `evaluate.evaluate`.
     topology: its sphere is taken.
     split: "test" or "train".
-    image_size: of crops, masks and renders.
-    padding: of the crops.
-    batch_size: images at a time.
-    seed: of the bootstrap and of the Chamfer points.
-    sigma: softness of the silhouettes.
-    antialias: samples per pixel and axis of the silhouettes.
-    max_meshes: how many images are judged in 3D at most.
+    protocol: as for `evaluate.evaluate`.
 
   Returns:
     A report for each of "constant mask", the best for the training split; and with true cameras and
@@ -73,9 +71,12 @@ def references(
     gives it; "medoid", the training shape that overlaps most with the others, on the mean; and
     "truth", whose mask IoU is the most that a weak perspective camera can reach.
   """
-  crops: dict[str, Any] = {"batch_size": batch_size, "image_size": image_size, "padding": padding}
-  constant = best_constant_mask(split_masks(dataset.splits["train"], **crops))
-  overlap = mask_overlap(constant, split_masks(dataset.splits[split], **crops))
+  spec, seed = protocol.spec, protocol.seed
+  train, wanted = (
+    split_masks(dataset.splits[name], spec, batch_size=protocol.batch_size)
+    for name in ("train", split)
+  )
+  overlap = mask_overlap(best_constant_mask(train), wanted)
   rows = {"constant mask": summarize({"mask_iou_hard": overlap}, seed=seed)}
   trained = [e.shape for e in dataset.splits["train"] if e.shape in dataset.meshes]
   if not trained:
@@ -91,91 +92,93 @@ def references(
     "truth": lambda key: Mesh(*dataset.meshes[key]),
   }
   for name, mesh_of in stands_for.items():
-    found = _under_true_cameras(dataset, split, mesh_of, sigma=sigma, antialias=antialias, **crops)
+    found = _under_true_cameras(dataset.splits[split], dataset.meshes, mesh_of, protocol)
     if not found.shapes:
       continue
     values = {"mask_iou": found.soft, "mask_iou_hard": found.hard}
     values |= camera_values(predicted=found.rotations, true=found.rotations, alignment=np.eye(3))
-    judged = [found.shapes[i] for i in spread(len(found.shapes), max_meshes)]
-    errors = [mesh_errors(mesh_of(key), Mesh(*dataset.meshes[key]), seed=seed) for key in judged]
+    measured = [found.shapes[i] for i in spread(len(found.shapes), protocol.max_meshes)]
+    errors = [mesh_errors(mesh_of(key), Mesh(*dataset.meshes[key]), seed=seed) for key in measured]
     values |= {metric: np.array([e[metric] for e in errors]) for metric in errors[0]}
     rows[name] = summarize(values, seed=seed)
-    if found.by_camera is not None:
-      carried = _perfect(found.by_camera) if name == "truth" else found.by_camera
+    keypoints = [points for points in found.keypoints if points is not None]
+    if len(keypoints) == len(found.shapes):
+      transfers = transfer_pairs(np.stack(keypoints), found.correspondences, "camera")
       rows[name] |= keypoint_metrics(
-        carried, name="camera", padding=padding, flip=dataset.keypoint_flip, seed=seed
+        _perfect(transfers) if name == "truth" else transfers,
+        name="camera",
+        padding=spec.padding,
+        flip=dataset.keypoint_flip,
+        seed=seed,
       )
   return rows
 
 
-def _perfect(landmarks: Landmarks) -> Landmarks:
+def _perfect(transfers: Transfers) -> Transfers:
   """Keypoints that are carried to the target's own: nobody can do better."""
-  shape = landmarks.visible.shape
-  return landmarks._replace(
-    chosen=np.broadcast_to(np.arange(shape[1])[:, None], (*shape, 1)),
-    weights=np.ones((*shape, 1)),
-    distance=np.zeros(shape),
-    positions=landmarks.points,
-  )
+  errors = np.zeros_like(transfers.errors)
+  return transfers._replace(errors=errors, confidence=np.ones_like(errors))
 
 
 def _under_true_cameras(
-  dataset: Dataset,
-  split: str,
-  mesh_of: MeshOf,
-  *,
-  sigma: float,
-  antialias: int,
-  image_size: int,
-  padding: float,
-  batch_size: int,
-) -> _Judged:
-  """Draws the meshes that stand for the shapes, as the true cameras see them."""
-  meshes = {key: mesh_of(key) for key in dataset.meshes}
-  most = [max(len(mesh[i]) for mesh in meshes.values()) for i in range(2)]
-
-  @jax.jit
-  def see(vertices: Any, faces: Any, cameras: Any, mask: Any) -> tuple[jax.Array, ...]:
-    projected = camera.project(vertices, cameras)
-    corners = jax.vmap(lambda points, triangles: points[triangles])(projected, faces)
-    alpha = soft_silhouette(corners, image_size=image_size, sigma=sigma, antialias=antialias)
-    large = soft_silhouette(corners, image_size=SILHOUETTE_SIZE)
-    scores = soft_mask_iou(alpha=alpha, mask=mask), hard_mask_iou(alpha=alpha, mask=mask)
-    return *scores, projected[..., :2], large, camera.rotation(cameras)
-
-  shapes: list[str] = []
-  columns: list[list[np.ndarray]] = []
-  landmarks: list[Landmarks] = []
-  spec = CropSpec(image_size=image_size, padding=padding)
-  for batch, cut in evaluation_batches(
-    dataset.splits[split], spec, batch_size=batch_size, parts=False
-  ):
+  split: Split, shapes: Mapping[str, tuple[np.ndarray, np.ndarray]], mesh_of: MeshOf, how: Protocol
+) -> _Measured:
+  """Renders the meshes that stand for the shapes under the true cameras."""
+  meshes = {key: mesh_of(key) for key in shapes}
+  most = max(len(m.vertices) for m in meshes.values()), max(len(m.faces) for m in meshes.values())
+  render = _make_render(how)
+  result = _Measured([], np.zeros((0, 3, 3)), np.zeros(0), np.zeros(0), [], [])
+  for batch, crops in evaluation_batches(split, how.spec, batch_size=how.batch_size, parts=False):
     known = [
-      (i, crop, crop.camera, crop.shape)
-      for i, crop in enumerate(cut)
-      if crop.camera is not None and crop.shape in meshes
+      _Known(row, crop.camera, crop.shape, crop.keypoints)
+      for row, crop in enumerate(crops)
+      if crop.camera is not None and crop.shape is not None and crop.shape in meshes
     ]
     if not known:
       continue
-    rows = [i for i, *_ in known]
-    padded = [_padded(meshes[key], *most) for *_, key in known if key]
-    arrays = (np.stack(x) for x in zip(*padded, strict=True))
-    cameras = np.stack([view for _, _, view, _ in known])
-    seen = see(*arrays, cameras, np.asarray(batch.mask)[rows])
-    soft, hard, projected, large, rotations = (np.asarray(x, np.float64) for x in seen)
-    columns.append([soft, hard, rotations])
-    shapes += [key for *_, key in known if key]
-    given = [crop.keypoints for _, crop, _, _ in known]
-    if all(points is not None for points in given):
-      points = np.stack([p for p in given if p is not None]).astype(np.float64)
-      # Rows beyond a mesh's own vertices are not numbers: nothing is near them.
-      places = np.where(np.isfinite(projected), projected, 1e6)
-      landmarks.append(landmarks_by_camera(points[..., :2], points[..., 2] > 0.5, places, large))
-  joined = [np.concatenate(column) for column in zip(*columns, strict=True)] or [np.zeros(0)] * 3
-  by_camera = None
-  if landmarks:
-    by_camera = Landmarks(*(np.concatenate(column) for column in zip(*landmarks, strict=True)))
-  return _Judged(shapes, joined[2], joined[0], joined[1], by_camera)
+    vertices, faces = (
+      np.stack(x) for x in zip(*(_padded(meshes[one.shape], *most) for one in known), strict=True)
+    )
+    cameras = np.stack([one.camera for one in known])
+    masks = np.asarray(batch.mask)[[one.row for one in known]]
+    soft, hard, projected, covered, rotations = map(
+      np.asarray, render(vertices, faces, cameras, masks)
+    )
+    result = _Measured(
+      result.shapes + [one.shape for one in known],
+      np.concatenate([result.rotations, rotations]),
+      np.concatenate([result.soft, soft]),
+      np.concatenate([result.hard, hard]),
+      result.keypoints + [one.keypoints for one in known],
+      result.correspondences
+      + [_correspondence(*row) for row in zip(projected, covered, faces, strict=True)],
+    )
+  return result
+
+
+def _make_render(how: Protocol) -> Callable[..., tuple[Array, ...]]:
+  size = how.spec.image_size
+
+  @jax.jit
+  def render(vertices: Array, faces: Array, cameras: Array, masks: Array) -> tuple[Array, ...]:
+    projected = camera.project(vertices, cameras)
+    corners = jax.vmap(lambda points, triangles: points[triangles])(projected, faces)
+    alpha = soft_silhouette(corners, image_size=size, sigma=how.sigma, antialias=how.antialias)
+    covered = soft_silhouette(corners, image_size=SILHOUETTE_SIZE) > 0.0
+    scores = soft_mask_iou(alpha=alpha, mask=masks), hard_mask_iou(alpha=alpha, mask=masks)
+    return *scores, projected, covered, camera.rotation(cameras)
+
+  return render
+
+
+def _correspondence(
+  projected: np.ndarray, covered: np.ndarray, faces: np.ndarray
+) -> Correspondence:
+  # Rows beyond a mesh's own vertices are not numbers: nothing is near them.
+  places = np.where(np.isfinite(projected), projected, 1e6).astype(np.float64)
+  return Correspondence(
+    template=places, vertices=places, faces=faces, covered=np.packbits(covered, axis=-1)
+  )
 
 
 def _padded(mesh: Mesh, vertices: int, faces: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,12 +1,15 @@
 """Metrics of single images as a report: averages with intervals, and tables of them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
-from umr_jax.eval.bootstrap import STATISTICS, bootstrap_interval
-
-Report = dict[str, Any]
+Report = dict[str, Any]  # JSON: numbers, their intervals [low, high], curves and texts
+STATISTICS: dict[str, Callable[..., np.ndarray]] = {"mean": np.mean, "median": np.median}
+_RESAMPLES = 2000  # test sets drawn
+_CHUNK = 1 << 22  # numbers drawn at once: bounds the memory
 _MEDIANS = ("camera_error_deg", "camera_error_twin_deg")
 
 
@@ -23,6 +26,41 @@ def summarize(values: dict[str, np.ndarray], *, seed: int) -> Report:
     report[key] = float(STATISTICS[statistic](column))
     report[f"{key}_ci"] = list(bootstrap_interval(column, statistic=statistic, seed=seed))
   return report
+
+
+def bootstrap_interval(values: np.ndarray, *, statistic: str, seed: int) -> tuple[float, float]:
+  """A 95% interval of a mean or median, by drawing test sets from the test set.
+
+  Args:
+    values: [N], one per image.
+    statistic: "mean" or "median".
+    seed: of the draws.
+
+  Returns:
+    The 2.5th and the 97.5th percentile of the statistic over the drawn sets.
+
+  Raises:
+    ValueError: for no values, or another statistic.
+
+  Source: Efron 1979 (the percentile interval).
+  """
+  values = np.asarray(values, np.float64)
+  if values.ndim != 1 or not values.size or statistic not in STATISTICS:
+    raise ValueError(
+      f"found {statistic!r} of values of shape {values.shape}; expected one of {list(STATISTICS)} "
+      "of a list of at least one"
+    )
+  if values.size == 1:
+    return float(values[0]), float(values[0])
+  found = stats.bootstrap(
+    (values,),
+    STATISTICS[statistic],
+    n_resamples=_RESAMPLES,
+    batch=max(1, _CHUNK // values.size),
+    method="percentile",
+    random_state=np.random.default_rng(seed),
+  ).confidence_interval
+  return float(found.low), float(found.high)
 
 
 def format_table(report: Report) -> str:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jaxtyping import Float
+from jaxtyping import Float, PRNGKeyArray
 from scipy import ndimage
 
 from umr_jax.geometry.voxels import Mesh, occupancy
@@ -67,7 +67,7 @@ def fit_hull_and_cameras(
   search: PoseSearch,
   turns: int,
   cost: float,
-  seed: int,
+  key: PRNGKeyArray,
 ) -> tuple[Volume, np.ndarray]:
   """Fits a visual hull of the category and finds a camera for each image.
 
@@ -80,7 +80,7 @@ def fit_hull_and_cameras(
     turns: how often cameras are searched, and the volume fitted to them; at least one.
     cost: of opaque voxels outside the initial template, by their distance from it: what no image
       constrains (the width of an object seen from the side alone) stays as it is there.
-    seed: of the draw of batches.
+    key: of the draw of batches.
 
   Returns:
     The volume, and cameras [N, 7].
@@ -91,7 +91,6 @@ def fit_hull_and_cameras(
   rotations = view_rotations(search.elevation, search.roll)
   logits = empty_logits(small.shape[-1] - 1)
   costs = jnp.asarray(cost / RESOLUTION**2 * _distances(start, topology))
-  key = jax.random.key(seed)
   last = max(_LAST_STEPS, _VISITS * len(maps) // FIT_BATCH)
   for turn in range(turns):
     views = (

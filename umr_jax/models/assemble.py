@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from umr_jax.geometry.sampling import bilinear_sample
 from umr_jax.geometry.symmetry import symmetrize
@@ -34,7 +34,7 @@ def assemble_vertices(
 
 @checked
 def face_flow(flow_map: Float[Array, "B Hu Wu 2"], topology: Topology) -> Float[Array, "B F T 2"]:
-  """Where on the photograph each texel of each face takes its colour.
+  """Where on the image each texel of each face takes its colour.
 
   Args:
     flow_map: the network's flow.
@@ -52,6 +52,10 @@ def row_flow(flow_map: Float[Array, "B Hu Wu 2"], topology: Topology) -> Float[A
 
   What is the same for a left face and its right partner (a texel's colour, say) is computed at half
   the cost for the rows alone, and spread over the faces with `expand_rows` afterwards.
+
+  Args:
+    flow_map: the network's flow.
+    topology: the mesh and its UV layout.
   """
   flow = look_up(flow_map, topology.texel_uv.reshape(-1, 2))
   return flow.reshape(flow.shape[0], *topology.texel_uv.shape)
@@ -59,7 +63,12 @@ def row_flow(flow_map: Float[Array, "B Hu Wu 2"], topology: Topology) -> Float[A
 
 @checked
 def expand_rows(rows: Float[Array, "B U T C"], topology: Topology) -> Float[Array, "B F T C"]:
-  """Gives every face its row of texels; with a symmetric texture, left faces their partners'."""
+  """Gives every face its row of texels; with a symmetric texture, left faces their partners'.
+
+  Args:
+    rows: the texels of faces that differ.
+    topology: the mesh and its UV layout.
+  """
   if not topology.symmetric_texture:
     return rows
   # Equal to rows[:, face_texels], whose derivative would be a scatter.
@@ -70,14 +79,14 @@ def expand_rows(rows: Float[Array, "B U T C"], topology: Topology) -> Float[Arra
 def sample_texels(
   image: Float[Array, "B H W C"], flow: Float[Array, "B F T 2"]
 ) -> Float[Array, "B F T C"]:
-  """The colours that a flow picks from a photograph.
+  """The colours that a flow picks from an image.
 
   Args:
-    image: RGB in [0, 1], or any other map of the photograph.
+    image: RGB in [0, 1], or any other map of it.
     flow: image positions of every texel.
 
   Returns:
-    Texel values; black where the flow leaves the photograph.
+    Texel values; black where the flow leaves the image.
 
   Source: Li et al. 2020, section 3.1 (texture flow, after Kanazawa et al. 2018).
   """
@@ -90,10 +99,10 @@ def sample_texels(
 def uv_texture(
   image: Float[Array, "B H W C"], flow_map: Float[Array, "B Hu Wu 2"]
 ) -> Float[Array, "B Hu Wu C"]:
-  """The texture as a map: what each pixel of the UV map sees on the photograph.
+  """The texture as a UV map: each pixel's colour, sampled from the image by the flow.
 
   Args:
-    image: RGB in [0, 1], or any other map of the photograph, such as part probabilities.
+    image: RGB in [0, 1], or any other map of it, such as part probabilities.
     flow_map: the network's flow.
 
   Returns:
@@ -110,6 +119,10 @@ def finer_flow(flow_map: Float[Array, "B Hu Wu 2"], height: int) -> Float[Array,
 
   A flow is smoother than what it points at: its texture deserves more pixels than itself. A map
   that already has as many is returned as it is.
+
+  Args:
+    flow_map: the network's flow.
+    height: rows of the result, at least.
   """
   if flow_map.shape[1] >= height:
     return flow_map
@@ -145,16 +158,47 @@ def part_texels(
   """The canonical part of each texel, as a texture of one channel a part; all 0 for background.
 
   An average over images is blurred; what is rendered is the most probable part.
+
+  Args:
+    canonical_uv: part probabilities, background first.
+    topology: the mesh and its UV layout.
   """
   probs = uv_parts_to_texels(canonical_uv, topology)
   one_hot = jnp.argmax(probs, axis=-1)[..., None] == jnp.arange(probs.shape[-1]).reshape(1, 1, -1)
   return one_hot[..., 1:].astype(probs.dtype)
 
 
+def read_uv_pixels(topology: Topology, *, uv_height: int) -> Bool[np.ndarray, "Hu Wu"]:
+  """The pixels of a UV map that a texel or a vertex of the mesh reads.
+
+  With a symmetric texture, that is little more than the half of the map in its middle: no value of
+  any other pixel ever reaches a mesh.
+
+  Args:
+    topology: the mesh and its UV layout.
+    uv_height: rows of the map.
+  """
+
+  def sum_of_reads(canonical_uv: Float[Array, "Hu Wu 1"]) -> Float[Array, ""]:
+    texels = uv_parts_to_texels(canonical_uv, topology)
+    vertices = bilinear_sample(canonical_uv[None], jnp.asarray(topology.vertex_uv)[None])
+    return jnp.sum(texels) + jnp.sum(vertices)
+
+  # What is read is what a derivative reaches: both look-ups are sums with weights above zero.
+  weights = jax.grad(sum_of_reads)(jnp.zeros((uv_height, 2 * uv_height, 1)))
+  return np.asarray(weights[..., 0]) > 0.0
+
+
 def with_canonical_uv(
   em_state: EMState, canonical_uv: Float[np.ndarray, "Hu Wu P1"], *, topology: Topology
 ) -> EMState:
-  """The state with another canonical UV map, and the part of each vertex that follows from it."""
+  """The state with another canonical UV map, and the part of each vertex that follows from it.
+
+  Args:
+    em_state: whose other fields stay.
+    canonical_uv: part probabilities, background first.
+    topology: the mesh and its UV layout.
+  """
   labels = part_vertices(jnp.asarray(canonical_uv), topology)
   return dataclasses.replace(
     em_state, canonical_uv=canonical_uv, part_vertices=np.asarray(jax.device_get(labels))
@@ -162,7 +206,12 @@ def with_canonical_uv(
 
 
 def part_vertices(canonical_uv: Float[Array, "Hu Wu P1"], topology: Topology) -> Int[Array, "V"]:
-  """The most probable part at each vertex of the mesh, 0 for background."""
+  """The most probable part at each vertex of the mesh, 0 for background.
+
+  Args:
+    canonical_uv: part probabilities, background first.
+    topology: the mesh and its UV layout.
+  """
   probs = bilinear_sample(canonical_uv[None], jnp.asarray(topology.vertex_uv)[None])[0]
   return jnp.argmax(probs, axis=-1).astype(jnp.int32)
 

@@ -27,15 +27,15 @@ class CameraHeads(nn.Module):
   each has a head of two more before its own parallel layers. All heads are computed side by side.
 
   Source: Li et al. 2020, supplementary 2.2; Kulkarni et al. 2019, section 3.3 (several hypotheses).
-    Departs: every rotation starts near the upright view rather than anywhere or at the identity;
+    Departs: every rotation is initialized near the upright view, not anywhere or at the identity;
     hypothesis k is turned by 360 k / K degrees about the object's vertical, where the released code
     stores such turns without using them; and all hypotheses start equally likely. With pose
-    "upright" elevation and roll stay within bounds, a prior that photographs of upright things
-    allow, and that tells most views from their depth-reversed twins.
+    "upright" elevation and roll stay within bounds, a prior that images of upright things
+    allow, and that separates most views from their depth-reversed twins.
   """
 
   hypotheses: int  # K
-  spread: bool = True  # whether the hypotheses start around the object rather than together
+  spread: bool = True  # whether hypotheses are initialized around the object, not together
   pose: str = "free"  # free | upright
   elevation: tuple[float, ...] = (-20.0, 50.0)  # degrees, of upright poses
   roll: float = 20.0  # largest, in degrees, of upright poses
@@ -49,7 +49,7 @@ class CameraHeads(nn.Module):
     """Predicts cameras.
 
     Args:
-      feature: of the photograph.
+      feature: of the image.
       train: whether BatchNorm uses the batch's statistics.
 
     Returns:
@@ -57,12 +57,12 @@ class CameraHeads(nn.Module):
     """
     batch, size = feature.shape
     x = feature
-    # The published start shrinks what tells images apart by a factor of four a layer, which costs a
-    # network that starts from nothing its cameras; the other one keeps it.
-    start = normal(0.02 if self.norm == "batch" else math.sqrt(2.0 / size))
+    # The published initialization shrinks the differences between images fourfold in each layer,
+    # which costs a network trained from scratch its cameras; the other one keeps their scale.
+    initializer = normal(0.02 if self.norm == "batch" else math.sqrt(2.0 / size))
     if self.hypotheses > 1:
       for i in (1, 2):
-        x = leaky_relu(Dense(size, kernel_init=start, name=f"trunk{i}")(x), 0.1)
+        x = leaky_relu(Dense(size, kernel_init=initializer, name=f"trunk{i}")(x), 0.1)
     x = jnp.broadcast_to(x[:, None], (batch, self.hypotheses, size))
     if self.hypotheses > 1:
       for i in (1, 2):
@@ -113,16 +113,16 @@ def _positive_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array,
 def nearest_hypothesis(rotations: Float[Array, "B 4"], *, hypotheses: int) -> Int[Array, "B"]:
   """The hypothesis in whose share of the circle each view lies.
 
-  By where hypotheses start, not by where they are: one that happens to be near too many views would
-  be taught all of them, and the others none.
+  By where hypotheses are initialized, not by where they are: otherwise one that happens to be near
+  too many views would be fitted to all of them, and the others to none.
 
   Args:
     rotations: unit quaternions.
     hypotheses: K of `CameraHeads`, spread around the object.
   """
   turns = camera.azimuth_turns(hypotheses)
-  starts = quaternion.multiply(jnp.broadcast_to(jnp.asarray([UPRIGHT]), turns.shape), turns)
-  return jnp.argmax(jnp.square(jnp.einsum("bc,kc->bk", rotations, starts)), axis=-1)
+  initial = quaternion.multiply(jnp.broadcast_to(jnp.asarray([UPRIGHT]), turns.shape), turns)
+  return jnp.argmax(jnp.square(jnp.einsum("bc,kc->bk", rotations, initial)), axis=-1)
 
 
 @checked
@@ -146,6 +146,6 @@ def upright_rotation(
     direction = jnp.broadcast_to(jnp.eye(3, dtype=degrees.dtype)[axis], (*degrees.shape, 3))
     return quaternion.from_axis_angle(direction, jnp.deg2rad(degrees))
 
-  # The quarter turn that stands the object up is about x, like the elevation.
+  # The quarter turn that aligns the object to the vertical is about x, like the elevation.
   tilted = quaternion.multiply(about(2, roll), about(0, elevation + 90.0))
   return quaternion.multiply(tilted, about(2, azimuth))

@@ -1,7 +1,7 @@
 """A checkpoint on the disk, and reading what prediction needs of it.
 
 A checkpoint is one folder per step, written by orbax, with three items: `model` (parameters, batch
-statistics, the EM state: all that prediction needs), `optimizer`, and `manifest`, a
+statistics, frozen weights, the EM state: all that prediction needs), `optimizer`, and `manifest`, a
 JSON with the run's config, the versions that wrote it, and the shape, dtype and CRC-32 of every
 array. Orbax itself notices a missing file but restores a flipped bit without a word: the checksums
 are what tells them apart.
@@ -21,13 +21,16 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from flax import traverse_util
 
 import umr_jax
+from umr_jax.models.frozen import COLLECTION, WEIGHTS
 from umr_jax.types import EMState, Template, host
 
 Tree = dict[str, Any]
 
-FORMAT = 1
+# 1 kept the frozen weights among the batch statistics.
+FORMAT, READABLE = 2, (1, 2)
 
 
 class CheckpointError(OSError):
@@ -40,8 +43,14 @@ class Snapshot(NamedTuple):
   config: dict[str, Any]
   params: Tree
   batch_stats: Tree
+  frozen: Tree
   em_state: EMState
   step: int
+
+  @property
+  def collections(self) -> Tree:
+    """The network's variables besides its parameters, as flax takes them."""
+    return {"batch_stats": self.batch_stats, "frozen": self.frozen}
 
 
 def save_arguments(step: int, *, model: Any, optimizer: Any, config: Any) -> ocp.args.Composite:
@@ -94,6 +103,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Snapshot:
     config=manifest["config"],
     params=model["params"],
     batch_stats=model.get("batch_stats", {}),
+    frozen=model.get("frozen", {}),
     em_state=em_state_of(model["em_state"]),
     step=manifest["step"],
   )
@@ -110,7 +120,12 @@ def saved_steps(directory: pathlib.Path) -> dict[int, pathlib.Path]:
 def newest_whole(
   steps: Mapping[int, pathlib.Path], *, items: tuple[str, ...]
 ) -> tuple[int, tuple[Tree, dict[str, Tree]], list[pathlib.Path]]:
-  """The newest step that passes every check, its content, and the damaged ones passed over."""
+  """The newest step that passes every check, its content, and the damaged ones passed over.
+
+  Args:
+    steps: folders by step.
+    items: of each step, what is read beside the manifest.
+  """
   reasons: dict[pathlib.Path, str] = {}
   for step in sorted(steps, reverse=True):
     try:
@@ -146,6 +161,10 @@ def em_state_of(tree: Tree) -> EMState:
 def read_step(path: pathlib.Path, items: tuple[str, ...]) -> tuple[Tree, dict[str, Tree]]:
   """Reads the manifest and the named items of one step's folder.
 
+  Args:
+    path: of the step.
+    items: what is read beside the manifest.
+
   Raises:
     Exception: of whatever kind, on any damage: orbax and tensorstore raise bare ones.
   """
@@ -156,9 +175,10 @@ def read_step(path: pathlib.Path, items: tuple[str, ...]) -> tuple[Tree, dict[st
   recorded_crc = manifest.pop("crc32", None)
   if recorded_crc != _json_crc(manifest):
     raise CheckpointError("the manifest does not match its checksum")
-  if manifest["format"] != FORMAT:
+  if manifest["format"] not in READABLE:
     raise CheckpointError(
-      f"format {manifest['format']}, written by {manifest['versions']}; this version reads {FORMAT}"
+      f"format {manifest['format']}, written by {manifest['versions']}; this version reads "
+      f"{' and '.join(map(str, READABLE))}"
     )
   trees: dict[str, Tree] = {}
   for item in items:
@@ -168,7 +188,17 @@ def read_step(path: pathlib.Path, items: tuple[str, ...]) -> tuple[Tree, dict[st
       with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
         trees[item] = host(reader.restore(path / item, args=ocp.args.StandardRestore()))
     _verify(_leaf_records({item: trees[item]}), expected)
+  if manifest["format"] == 1 and "model" in trees:
+    trees["model"] = _frozen_apart(trees["model"])
   return manifest, trees
+
+
+def _frozen_apart(model: Tree) -> Tree:
+  """A model of format 1 with its frozen weights in a collection of their own."""
+  collections: dict[str, dict[tuple[str, ...], Any]] = {"batch_stats": {}, COLLECTION: {}}
+  for path, leaf in traverse_util.flatten_dict(model.get("batch_stats", {})).items():
+    collections[COLLECTION if WEIGHTS in path else "batch_stats"][path] = leaf
+  return model | {name: traverse_util.unflatten_dict(tree) for name, tree in collections.items()}
 
 
 def _verify(found: Mapping[str, Tree], expected: Mapping[str, Tree]) -> None:

@@ -1,4 +1,4 @@
-"""A small network that says something about every place of an image, for training from nothing."""
+"""A small network with a feature for every cell of an image, to be trained from scratch."""
 
 import math
 
@@ -52,10 +52,10 @@ class DenseEncoder(nn.Module):
 
 
 def _conv(features: int, size: int, name: str) -> Conv:
-  """A convolution without bias, "same" padding, that starts as He et al. have it."""
+  """A convolution without bias, "same" padding, by He's initialization."""
   deviation = math.sqrt(2.0 / (size * size * features))
-  start = normal(deviation)
-  return Conv(features, size, 1, size // 2, use_bias=False, kernel_init=start, name=name)
+  initializer = normal(deviation)
+  return Conv(features, size, 1, size // 2, use_bias=False, kernel_init=initializer, name=name)
 
 
 @checked

@@ -1,23 +1,26 @@
-"""The judge of unseen views: does this picture show the object from a side that occurs?"""
+"""The discriminator: does an image show the object from a predicted or from a random view?"""
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import cast
 
 import flax.linen as nn
 import jax
+import numpy as np
 from jaxtyping import Array, Float
 
-from umr_jax.models.layers import Conv, Dense, Start, uniform
+from umr_jax.models.layers import Conv, Dense, Initializer, uniform
 from umr_jax.types import checked
 
 _CHANNELS = (32, 64, 32, 32)
-# From an image to the logit that it was not made by turning the object: [B, H, W, C] to [B].
-Judge = Callable[[Array], Any]
+# From images [B, H, W, C] to the logits [B] that they are real.
+DiscriminatorFn = Callable[[Array], Array]
+# Of each layer, by name.
+DiscriminatorParams = Mapping[str, Mapping[str, Array | np.ndarray]]
 
 
-def _torch_start(inputs: int) -> Start:
-  """The start of a layer with so many inputs in the framework of the released code."""
+def _torch_initializer(inputs: int) -> Initializer:
+  """The initialization of a layer with so many inputs in the framework of the released code."""
   return uniform(1.0 / math.sqrt(inputs))
 
 
@@ -30,27 +33,39 @@ class Discriminator(nn.Module):
   @nn.compact
   @checked
   def __call__(self, images: Float[Array, "B H W C"]) -> Float[Array, "B"]:
-    """Judges images.
+    """Classifies images.
 
     Args:
-      images: silhouettes or photographs on black, in [0, 1].
+      images: silhouettes or images on black, in [0, 1].
 
     Returns:
       The logits that they are real.
     """
     x, channels = images, images.shape[-1]
     for i, features in enumerate(_CHANNELS):
-      start = _torch_start(9 * channels)
+      initializer = _torch_initializer(9 * channels)
       conv = Conv(
-        features, 3, stride=2, padding=1, kernel_init=start, bias_init=start, name=f"conv{i + 1}"
+        features,
+        3,
+        stride=2,
+        padding=1,
+        kernel_init=initializer,
+        bias_init=initializer,
+        name=f"conv{i + 1}",
       )
       x, channels = jax.nn.relu(conv(x)), features
-    start = _torch_start(channels)
-    x = Conv(1, 1, kernel_init=start, bias_init=start, name="map")(x).reshape(len(x), -1)
-    start = _torch_start(x.shape[-1])
-    return Dense(1, kernel_init=start, bias_init=start, name="logit")(x)[:, 0]
+    initializer = _torch_initializer(channels)
+    x = Conv(1, 1, kernel_init=initializer, bias_init=initializer, name="map")(x).reshape(
+      len(x), -1
+    )
+    initializer = _torch_initializer(x.shape[-1])
+    return Dense(1, kernel_init=initializer, bias_init=initializer, name="logit")(x)[:, 0]
 
 
-def make_judge(params: Any) -> Judge:
+def make_discriminator(params: DiscriminatorParams) -> DiscriminatorFn:
   """The discriminator with these parameters, as a function of images."""
-  return lambda images: Discriminator().apply({"params": params}, images)
+
+  def discriminator(images: Array) -> Array:
+    return cast(Array, Discriminator().apply({"params": params}, images))
+
+  return discriminator

@@ -1,4 +1,4 @@
-"""From a photograph to the feature that every head reads, and to the shape's code."""
+"""ResNet-18 and the encoder: from an image to the feature that heads read and the shape's code."""
 
 import math
 from typing import NamedTuple
@@ -9,11 +9,84 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from umr_jax.models.frozen import FrozenEfficientNet
-from umr_jax.models.layers import BatchNorm, Conv, Dense, leaky_relu, map_norm, uniform
-from umr_jax.models.resnet import ResNet18
+from umr_jax.models.layers import (
+  BatchNorm,
+  Conv,
+  Dense,
+  Initializer,
+  leaky_relu,
+  map_norm,
+  max_pool,
+  normal,
+  uniform,
+)
 from umr_jax.types import checked
 
-# Of the colours in [0, 1] of the photographs on which published encoders were trained.
+BLOCKS = (2, 2, 2, 2)
+
+
+class BasicBlock(nn.Module):
+  """Two 3 x 3 convolutions beside a shortcut."""
+
+  features: int
+  stride: int
+  norm: str
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B Ho Wo D"]:
+    """The block's maps, smaller by its stride."""
+    shortcut = x
+    x = _conv(self.features, 3, self.stride, "conv1")(x)
+    x = jax.nn.relu(map_norm(self.norm, name="bn1")(x, train=train))
+    x = _conv(self.features, 3, 1, "conv2")(x)
+    x = map_norm(self.norm, name="bn2")(x, train=train)
+    if shortcut.shape != x.shape:
+      shortcut = _conv(self.features, 1, self.stride, "downsample_conv")(shortcut)
+      shortcut = map_norm(self.norm, name="downsample_bn")(shortcut, train=train)
+    return jax.nn.relu(x + shortcut)
+
+
+class ResNet18(nn.Module):
+  """ResNet-18 up to its last residual block.
+
+  Parameters are named after torchvision's (`layer1.0.conv1` is `layer1_0`, `conv1`), so that
+  `pretrained` can fill them.
+
+  Source: He et al. 2016, which Li et al. 2020, supplementary 2.2, name as the encoder.
+  """
+
+  width: int  # channels of the stem; 64 is the published network
+  norm: str = "batch"  # batch | group; published weights are for "batch"
+
+  @nn.compact
+  @checked
+  def __call__(self, images: Float[Array, "B H W 3"], *, train: bool) -> Float[Array, "B h w C"]:
+    """Features at a 32nd of the resolution.
+
+    Args:
+      images: normalized as for ImageNet.
+      train: whether BatchNorm uses, and remembers, the batch's statistics.
+
+    Returns:
+      8 * width channels; sizes are rounded up.
+    """
+    x = _conv(self.width, 7, 2, "conv1")(images)
+    x = max_pool(jax.nn.relu(map_norm(self.norm, name="bn1")(x, train=train)), padding=1)
+    for stage, blocks in enumerate(BLOCKS):
+      for block in range(blocks):
+        features, stride = self.width * 2**stage, 2 if stage > 0 and block == 0 else 1
+        name = f"layer{stage + 1}_{block}"
+        x = BasicBlock(features, stride, self.norm, name=name)(x, train=train)
+    return x
+
+
+def _conv(features: int, size: int, stride: int, name: str) -> Conv:
+  """A convolution as this network has them: no bias, "same" padding, He's initialization."""
+  initializer: Initializer = normal(math.sqrt(2.0 / (size * size * features)))
+  return Conv(features, size, stride, size // 2, use_bias=False, kernel_init=initializer, name=name)
+
+
+# Of the colours in [0, 1] of the images on which published encoders were trained.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # Of the ResNet's map, whatever the image's size: what it is at the paper's 256 pixels.
@@ -21,11 +94,11 @@ _MAP_SIZE = 8
 
 
 class Encoding(NamedTuple):
-  """What the encoder says of B photographs."""
+  """What the encoder predicts for B images."""
 
   feature: Float[Array, "B D"]  # for cameras and texture
   mu: Float[Array, "B Z"]  # the mean of the shape's code
-  code: Float[Array, "B Z"]  # the shape's code: a draw around mu, or mu itself
+  code: Float[Array, "B Z"]  # the shape's code: a sample around mu, or mu itself
   maps: tuple[Float[Array, "B _ _ _"], ...]  # of the backbone; the last, coarsest, is read here
 
 
@@ -43,7 +116,7 @@ class Encoder(nn.Module):
   width: int  # channels of the ResNet's stem, and a quarter of those after the last convolution
   feature_size: int
   code_size: int
-  sample_code: bool  # whether the code is a draw in training
+  sample_code: bool  # whether the code is sampled in training
   norm: str = "batch"  # batch | group
   backbone: str = "resnet18"  # resnet18 | efficientnet (frozen)
 
@@ -56,16 +129,16 @@ class Encoder(nn.Module):
     train: bool,
     noise: Float[Array, "B Z"] | None = None,
   ) -> Encoding:
-    """Encodes photographs.
+    """Encodes images.
 
     Args:
       images: RGB in [0, 1].
       train: whether BatchNorm uses the batch's statistics.
-      noise: standard normal, what the code's draw is made of; none for the mean code.
+      noise: standard normal, from which the code is sampled; none for the mean code.
 
     Returns:
-      The feature, the code, drawn where there is noise, and the maps: the ResNet's last one, which
-      they come from, or the frozen network's at three resolutions.
+      The feature; the code, sampled where there is noise; and the maps: the ResNet's last one,
+      which they come from, or the frozen network's at three resolutions.
     """
     maps = self._maps(images, train=train)
     x = maps[-1]
@@ -89,8 +162,8 @@ class Encoder(nn.Module):
 
   def _maps(self, images: Float[Array, "B H W 3"], *, train: bool) -> tuple[Array, ...]:
     if self.backbone == "efficientnet":
-      *finer, last = FrozenEfficientNet(name="frozen")(images)
-      return *finer, BatchNorm(name="frozen_bn")(last, train=train)
+      *earlier, last = FrozenEfficientNet(name="frozen")(images)
+      return *earlier, BatchNorm(name="frozen_bn")(last, train=train)
     mean = jnp.asarray(IMAGENET_MEAN, images.dtype).reshape(1, 1, 1, 3)
     std = jnp.asarray(IMAGENET_STD, images.dtype).reshape(1, 1, 1, 3)
     resnet = ResNet18(self.width, norm=self.norm, name="resnet")
@@ -111,8 +184,8 @@ class CodeHead(nn.Module):
     """The statistic."""
     sizes = {"fc1": (x.shape[-1], self.hidden_size), "fc2": (self.hidden_size, self.code_size)}
     for name, (fan_in, features) in sizes.items():
-      # The default start of the paper's framework.
-      start = uniform(1.0 / math.sqrt(fan_in))
-      x = Dense(features, kernel_init=start, bias_init=start, name=name)(x)
+      # The default initialization of the paper's framework.
+      initializer = uniform(1.0 / math.sqrt(fan_in))
+      x = Dense(features, kernel_init=initializer, bias_init=initializer, name=name)(x)
       x = leaky_relu(x, 0.01) if name == "fc1" else x
     return x

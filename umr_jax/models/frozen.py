@@ -1,7 +1,6 @@
 """A published network that is not trained here, as the first part of one that is."""
 
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -21,18 +20,19 @@ from umr_jax.models.efficientnet import (
 from umr_jax.models.pretrained import weight_file
 from umr_jax.types import checked
 
-# Pixels per side of what the network is shown, whatever the photograph's size: from 96 its maps of
-# 6 x 6 cells told views apart less well than the 12 x 12 of 192, and those of 256 no better.
+# Pixels per side of the network's input, whatever the image's size: from 96 its maps of 6 x 6 cells
+# separated views less well than the 12 x 12 of 192, and those of 256 no better.
 SEEN = 192
-_WEIGHTS = "efficientnet"
+# The flax collection of weights that are not trained, and the variable in it.
+COLLECTION, WEIGHTS = "frozen", "efficientnet"
 
 
 class FrozenEfficientNet(nn.Module):
   """EfficientNet-Lite0 up to its last block at a 16th of the resolution.
 
-  Its weights are no parameters: they lie beside BatchNorm's statistics, so that no optimizer moves
-  them, every checkpoint has them, and whoever predicts needs no weight file. They are zeros until
-  `with_efficientnet` fills them.
+  Its weights are no parameters but a flax collection of their own, `frozen`: no optimizer moves
+  them, no device averages them, every checkpoint has them, and whoever predicts needs no weight
+  file. `frozen_efficientnet` reads them; a fresh module has zeros.
 
   Departs: the encoder of Li et al. 2020 is trained on from ImageNet's weights.
   """
@@ -46,9 +46,9 @@ class FrozenEfficientNet(nn.Module):
       images: RGB in [0, 1], of any size.
 
     Returns:
-      Maps of 48 x 48 places with 24 channels, of 24 x 24 with 40, and of 12 x 12 with 112.
+      Maps of 48 x 48 cells with 24 channels, of 24 x 24 with 40, and of 12 x 12 with 112.
     """
-    weights = self.variable("batch_stats", _WEIGHTS, _zeros).value
+    weights = self.variable(COLLECTION, WEIGHTS, _zeros).value
     shape = (images.shape[0], SEEN, SEEN, 3)
     if images.shape != shape:
       images = jax.image.resize(images, shape, "linear", antialias=False)
@@ -82,15 +82,15 @@ def published_file(weights: str, *, asked: str, setting: str, otherwise: str) ->
   return path
 
 
-def with_efficientnet(batch_stats: Mapping[str, Any], *, file: pathlib.Path) -> dict[str, Any]:
-  """Fills the frozen network, wherever a network has it.
+def frozen_efficientnet(file: pathlib.Path, *, path: tuple[str, ...]) -> dict[str, Any]:
+  """The collection `frozen` of a network with a `FrozenEfficientNet`.
 
   Args:
-    batch_stats: of a network with a `FrozenEfficientNet`. Not changed.
     file: the weight file.
+    path: the names of the modules that lead to the `FrozenEfficientNet`, its own the last.
 
   Returns:
-    New statistics.
+    Nested dicts of float32 NumPy arrays.
 
   Raises:
     ValueError: for a file that does not hold EfficientNet-Lite0.
@@ -98,17 +98,14 @@ def with_efficientnet(batch_stats: Mapping[str, Any], *, file: pathlib.Path) -> 
   loaded = load_efficientnet(file)
   weights = {"stem": loaded["stem"]}
   weights |= {f"block{i}": loaded["blocks"][i] for i in range(BLOCKS_AT_16)}
-  new = traverse_util.flatten_dict(batch_stats)
-  above = next(path[: path.index(_WEIGHTS)] for path in new if _WEIGHTS in path)
-  for name, value in traverse_util.flatten_dict(weights).items():
-    place = (*above, _WEIGHTS, *name)
-    if new[place].shape != value.shape:
+  found = traverse_util.flatten_dict(weights)
+  for name, expected in traverse_util.flatten_dict(jax.eval_shape(_zeros)).items():
+    if found[name].shape != expected.shape:
       raise ValueError(
-        f"{file}: {'/'.join(name)} has shape {value.shape}; expected {new[place].shape}. Give "
+        f"{file}: {'/'.join(name)} has shape {found[name].shape}; expected {expected.shape}. Give "
         f"{EFFICIENTNET_FILE}"
       )
-    new[place] = value
-  return traverse_util.unflatten_dict(new)
+  return traverse_util.unflatten_dict({(*path, WEIGHTS, *name): w for name, w in found.items()})
 
 
 def _zeros() -> dict[str, Any]:

@@ -1,27 +1,29 @@
-"""From a config to a network, and from photographs to shapes, cameras and flow."""
+"""From a config or checkpoint to a model, and from images to shapes, cameras and flow."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+import os
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
+from umr_jax.config.build import from_saved
 from umr_jax.config.settings import Config
 from umr_jax.geometry.topology import build_topology
 from umr_jax.models.assemble import assemble_vertices, finer_flow
-from umr_jax.models.clamped_flow import move_inside
-from umr_jax.models.projected_flow import camera_flow
+from umr_jax.models.checkpoint import Snapshot, read_checkpoint
+from umr_jax.models.flow import camera_flow, clamp_to_mask
 from umr_jax.models.umr_net import UMRNet
-from umr_jax.types import EMState, Template, Topology, checked, network_round
+from umr_jax.types import EMState, Model, Network, Topology, TrainState, checked, network_round
 
 
 @struct.dataclass
 class Inference:
-  """What the network and the template together say of B photographs."""
+  """What a model predicts of B images."""
 
+  half_offsets: Float[Array, "B Vh 3"]  # of the learned half, from the template
   vertices: Float[Array, "B V 3"]  # object space
   cameras: Float[Array, "B K 7"]
   camera_probs: Float[Array, "B K"]
@@ -30,13 +32,36 @@ class Inference:
   shape_code: Float[Array, "B Z"]
   # The silhouette as pixels, in [0, 1], where the network has a head for it.
   mask: Float[Array, "B h w"] | None = None
-  # With model.flow=projected: what the network adds to `camera_flow`; see `tied_flow`.
+  # With model.flow=projected: what the network adds to `camera_flow`; see `projected_flow`.
   flow_correction: Float[Array, "B Hu Wu 2"] | None = None
   # Whether vertices and camera were fitted to `mask` after the network.
-  refined: bool = struct.field(pytree_node=False, default=False)
+  optimized: bool = struct.field(pytree_node=False, default=False)
 
 
-Infer = Callable[[Any, Any, Template, Array], Inference]
+@struct.dataclass
+class KnownMasks:
+  """Silhouettes of B crops that are known without the network, of those images that have one."""
+
+  values: Float[Array, "B S S"]
+  known: Bool[Array, "B"]  # where not, `values` mean nothing
+
+
+class Infer(Protocol):
+  """Reconstructs images: `infer`, or `predict.test_time.make_infer`'s, which optimizes after it."""
+
+  def __call__(self, model: Model, images: Array, masks: KnownMasks | None = None) -> Inference:
+    """Pure, and ready to be jitted."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainedModel:
+  """A checkpoint's model, and the run that it comes from."""
+
+  model: Model
+  config: Config
+  step: int  # gradient steps taken
+  round: int  # the EM round whose network it is
 
 
 def build_topology_from(config: Config) -> Topology:
@@ -72,85 +97,141 @@ def build_net(config: Config, *, hypotheses: int) -> UMRNet:
   )
 
 
-def make_infer(net: UMRNet, topology: Topology) -> Infer:
-  """Builds the function that reconstructs photographs.
+def make_model(
+  network: Network, topology: Topology, train_state: TrainState, em_state: EMState
+) -> Model:
+  """The model that a run holds.
 
   Args:
-    net: the network.
+    network: of the round in progress.
     topology: the mesh.
-
-  Returns:
-    infer(params, batch_stats, template, images), pure and ready to be jitted: BatchNorm uses its
-    running statistics and the code is its mean, so that an image's result depends on no other image
-    and on no key.
+    train_state: its parameters and statistics; unreplicated.
+    em_state: its template and canonical map.
   """
-
-  @checked
-  def infer(
-    params: Any, batch_stats: Any, template: Template, images: Float[Array, "B H W 3"]
-  ) -> Inference:
-    variables = {"params": params, "batch_stats": batch_stats}
-    prediction: Any = net.apply(variables, images, train=False)
-    best = jnp.argmax(prediction.camera_logits, axis=-1)
-    camera = jnp.take_along_axis(prediction.cameras, best[:, None, None], axis=1)[:, 0]
-    vertices = assemble_vertices(prediction.half_offsets, template, topology)
-    tied = net.flow == "projected"
-    found = Inference(
-      vertices=vertices,
-      cameras=prediction.cameras,
-      camera_probs=jax.nn.softmax(prediction.camera_logits, axis=-1),
-      camera=camera,
-      flow_map=prediction.flow_map,
-      shape_code=prediction.shape_code,
-      flow_correction=prediction.flow_map if tied else None,
-      mask=None if prediction.mask_logits is None else jax.nn.sigmoid(prediction.mask_logits),
-    )
-    return with_tied_flow(found, topology) if tied else found
-
-  return infer
+  return Model(
+    network=network,
+    topology=topology,
+    params=train_state.params,
+    batch_stats=train_state.batch_stats,
+    frozen=train_state.frozen,
+    template=em_state.template,
+    canonical_uv=em_state.canonical_uv,
+    part_vertices=em_state.part_vertices,
+  )
 
 
-def trained(config: Config, em_state: EMState, *, step: int) -> tuple[Infer, Topology]:
-  """What reconstructs photographs with a checkpoint's parameters, and its mesh.
+def load_model(path: str | os.PathLike[str]) -> TrainedModel:
+  """The model of the newest whole checkpoint.
 
   Args:
-    config: of the run.
-    em_state: of the checkpoint.
-    step: of the checkpoint.
+    path: a work directory, its `checkpoints` folder, or one step's folder in that.
+
+  Raises:
+    FileNotFoundError: if there is no checkpoint at `path`.
+    CheckpointError: if there are, and every one is damaged.
+    ValueError: for a config with settings that this version has no more.
   """
-  topology = build_topology_from(config)
-  net = build_net(config, hypotheses=config.hypotheses(network_round(em_state, step)))
-  return make_infer(net, topology), topology
+  return model_of(read_checkpoint(path))
+
+
+def model_of(snapshot: Snapshot) -> TrainedModel:
+  """The model that a checkpoint holds, with the network of its round."""
+  config, em_state = from_saved(snapshot.config), snapshot.em_state
+  index = network_round(em_state, snapshot.step)
+  model = Model(
+    network=build_net(config, hypotheses=config.hypotheses(index)),
+    topology=build_topology_from(config),
+    params=snapshot.params,
+    batch_stats=snapshot.batch_stats,
+    frozen=snapshot.frozen,
+    template=em_state.template,
+    canonical_uv=em_state.canonical_uv,
+    part_vertices=em_state.part_vertices,
+  )
+  return TrainedModel(model, config, step=int(snapshot.step), round=index)
 
 
 @checked
-def tied_flow(found: Inference, topology: Topology, *, height: int) -> Float[Array, "B hu wu 2"]:
+def infer(
+  model: Model, images: Float[Array, "B H W 3"], masks: KnownMasks | None = None
+) -> Inference:
+  """Reconstructs images in one pass through the network.
+
+  BatchNorm uses its running statistics and the code is its mean, so that an image's result depends
+  on no other image and on no key.
+
+  Args:
+    model: with any parameters.
+    images: RGB in [0, 1], square crops.
+    masks: of the same crops; the network alone reads none.
+  """
+  del masks
+  prediction = model.network.apply(model.variables, images, train=False)
+  best = jnp.argmax(prediction.camera_logits, axis=-1)
+  camera = jnp.take_along_axis(prediction.cameras, best[:, None, None], axis=1)[:, 0]
+  vertices = assemble_vertices(prediction.half_offsets, model.template, model.topology)
+  projected = model.network.flow == "projected"
+  found = Inference(
+    half_offsets=prediction.half_offsets,
+    vertices=vertices,
+    cameras=prediction.cameras,
+    camera_probs=jax.nn.softmax(prediction.camera_logits, axis=-1),
+    camera=camera,
+    flow_map=prediction.flow_map,
+    shape_code=prediction.shape_code,
+    flow_correction=prediction.flow_map if projected else None,
+    mask=None if prediction.mask_logits is None else jax.nn.sigmoid(prediction.mask_logits),
+  )
+  return with_projected_flow(found, model.topology) if projected else found
+
+
+@checked
+def projected_flow(
+  found: Inference, topology: Topology, *, height: int
+) -> Float[Array, "B hu wu 2"]:
   """With model.flow=projected: the flow for a UV map of `height` rows, or the flow map's if more.
 
-  The network's correction makes up for meshes that lie beside their photograph. A refined one lies
-  on it: the correction would move points that are in their place, and is left out; what is beside
-  the silhouette all the same looks at its nearest pixel.
+  The network's correction makes up for meshes that lie beside their image. One that was optimized
+  at test time lies on it: the correction would move points that are in their place, and is left
+  out; what is beside the silhouette all the same takes its nearest pixel.
+
+  Args:
+    found: with a `flow_correction`.
+    topology: of the meshes.
+    height: rows of the UV map.
   """
   height = max(height, found.flow_map.shape[1])
   seen = camera_flow(found.vertices, found.camera, topology, uv_height=height)
-  if found.refined:
-    return move_inside(seen, jnp.asarray(found.mask))
+  if found.optimized:
+    return clamp_to_mask(seen, jnp.asarray(found.mask))
   return seen + finer_flow(jnp.asarray(found.flow_correction), height)
 
 
-def with_tied_flow(found: Inference, topology: Topology) -> Inference:
-  """The prediction with the flow that belongs to its mesh and camera."""
-  flow_map = tied_flow(found, topology, height=found.flow_map.shape[1])
+def with_projected_flow(found: Inference, topology: Topology) -> Inference:
+  """The prediction with the flow that belongs to its mesh and camera.
+
+  Args:
+    found: with a `flow_correction`.
+    topology: of the meshes.
+  """
+  flow_map = projected_flow(found, topology, height=found.flow_map.shape[1])
   return dataclasses.replace(found, flow_map=flow_map)
 
 
 @checked
-def fine_flow(found: Inference, topology: Topology, *, height: int) -> Float[Array, "B hu wu 2"]:
+def upsampled_flow(
+  found: Inference, topology: Topology, *, height: int
+) -> Float[Array, "B hu wu 2"]:
   """The flow for a texture of `height` rows, or of as many as the flow map has, if that has more.
 
-  What a network says of the flow is smooth and is interpolated; what the camera sees is known at
-  every pixel of the texture.
+  What a network predicts of the flow is smooth and is interpolated; the camera's projection is
+  known at every pixel of the texture.
+
+  Args:
+    found: of any images.
+    topology: of the meshes.
+    height: rows of the texture.
   """
   if found.flow_correction is None:
     return finer_flow(found.flow_map, height)
-  return tied_flow(found, topology, height=height)
+  return projected_flow(found, topology, height=height)

@@ -1,5 +1,6 @@
-"""A network's first parameters, drawn on the host."""
+"""Initialization: random parameters, drawn on the host, and published weights where asked."""
 
+import pathlib
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +12,53 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import Array
 
-from umr_jax.models.layers import Start
+from umr_jax.config.settings import Config, ModelConfig
+from umr_jax.models.encoder import BLOCKS
+from umr_jax.models.frozen import COLLECTION, frozen_efficientnet, published_file
+from umr_jax.models.layers import Initializer
+from umr_jax.models.pretrained import BATCH_NORM, RESNET18_FILES, fill, read_torch_file, weight_file
+from umr_jax.models.umr_net import UMRNet
+
+
+def encoder_file(model: ModelConfig) -> pathlib.Path | None:
+  """The weight file that an encoder starts from, found before anything expensive happens.
+
+  Returns:
+    None where it starts from random parameters.
+
+  Raises:
+    FileNotFoundError: where the config needs a file and there is none.
+  """
+  if model.encoder == "resnet18":
+    return None if model.encoder_weights == "none" else weight_file(model.encoder_weights)
+  return published_file(
+    model.encoder_weights,
+    asked="model.encoder=efficientnet",
+    setting="model.encoder_weights",
+    otherwise="set model.encoder=resnet18, which needs none",
+  )
+
+
+def init_variables(net: UMRNet, config: Config, *, seed: int) -> tuple[Any, Any, Any]:
+  """A network's initial parameters, batch statistics, and weights that stay as published.
+
+  Args:
+    net: the network.
+    config: of the run; names weight files.
+    seed: of the random parameters.
+
+  Raises:
+    FileNotFoundError: as `encoder_file`.
+    ValueError: for a weight file of another network.
+  """
+  params, batch_stats = initialize(net, image_size=config.data.image_size, seed=seed)
+  file = encoder_file(config.model)
+  if file is None:
+    return params, batch_stats, {}
+  if config.model.encoder == "efficientnet":
+    return params, batch_stats, frozen_efficientnet(file, path=("encoder", "frozen"))
+  return *resnet18_variables(read_torch_file(file), params, batch_stats), {}
+
 
 Path = tuple[str, ...]
 
@@ -19,7 +66,7 @@ Path = tuple[str, ...]
 def initialize(
   net: nn.Module, *, image_size: int, seed: int
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-  """Draws a network's parameters from the distributions that its layers name.
+  """Samples a network's parameters from the distributions that its layers name.
 
   Args:
     net: takes images and `train`, and is built from the layers of `models.layers`.
@@ -30,7 +77,7 @@ def initialize(
     Parameters and BatchNorm statistics (mean 0, variance 1): nested dicts of float32 NumPy arrays.
 
   Raises:
-    ValueError: for a parameter that no layer says how to start.
+    ValueError: for a parameter whose layer names no initializer.
   """
   images = jax.ShapeDtypeStruct((2, image_size, image_size, 3), jnp.float32)
   variables = draw_variables(net, images, seed=seed, train=True)
@@ -55,7 +102,7 @@ def draw_variables(
     The module's variables, as NumPy arrays.
 
   Raises:
-    ValueError: for a parameter that no layer says how to start.
+    ValueError: for a parameter whose layer names no initializer.
   """
   modules: dict[Path, nn.Module] = {}
 
@@ -74,12 +121,70 @@ def draw_variables(
   leaves = {}
   for path, leaf in traverse_util.flatten_dict(shapes).items():
     collection, *owner, name = path
-    if collection == "batch_stats":
+    if collection in ("batch_stats", COLLECTION):
       leaves[path] = np.full(leaf.shape, 1.0 if name == "var" else 0.0, np.float32)
       continue
-    start = getattr(modules.get(tuple(owner)), f"{name}_init", None)
-    if not isinstance(start, Start):
-      raise ValueError(f"parameter {'/'.join(path)} has no start; build it from models.layers")
+    initializer = getattr(modules.get(tuple(owner)), f"{name}_init", None)
+    if not isinstance(initializer, Initializer):
+      raise ValueError(f"parameter {'/'.join(path)} has no initializer; see models.layers")
     rng = np.random.default_rng((seed, zlib.crc32("/".join(path[1:]).encode())))
-    leaves[path] = start.draw(rng, leaf.shape)
+    leaves[path] = initializer.sample(rng, leaf.shape)
   return traverse_util.unflatten_dict(leaves)
+
+
+def resnet18_variables(
+  state: Mapping[str, np.ndarray], params: Mapping[str, Any], batch_stats: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Puts a ResNet-18 of torchvision or timm into a `UMRNet`'s encoder.
+
+  Args:
+    state: the state dict; its classifier is ignored.
+    params: the network's parameters. Not changed.
+    batch_stats: the network's BatchNorm statistics. Not changed.
+
+  Returns:
+    New parameters and statistics, with the encoder's ResNet filled.
+
+  Raises:
+    ValueError: for a state dict that lacks a tensor, or of a network of another width or depth.
+
+  Source: Li et al. 2020, supplementary 2.2: the encoder starts from ImageNet.
+  """
+  new_params = traverse_util.flatten_dict(params)
+  new_stats = traverse_util.flatten_dict(batch_stats)
+  _check_width(state, new_params["encoder", "resnet", "conv1", "kernel"].shape[-1])
+  for source, target in _resnet18_layers().items():
+    path = ("encoder", "resnet", *target)
+    if target[-1].endswith("bn") or target[-1].startswith("bn"):
+      for suffix, leaf in BATCH_NORM.items():
+        tree = new_params if leaf in ("scale", "bias") else new_stats
+        fill(tree, (*path, leaf), state, f"{source}.{suffix}")
+    else:
+      fill(new_params, (*path, "kernel"), state, f"{source}.weight")
+  return traverse_util.unflatten_dict(new_params), traverse_util.unflatten_dict(new_stats)
+
+
+def _resnet18_layers() -> dict[str, tuple[str, ...]]:
+  """torchvision's name of every layer, and where it is in `ResNet18`."""
+  names: dict[str, tuple[str, ...]] = {"conv1": ("conv1",), "bn1": ("bn1",)}
+  for stage, blocks in enumerate(BLOCKS, 1):
+    for block in range(blocks):
+      source, target = f"layer{stage}.{block}", f"layer{stage}_{block}"
+      for layer in ("conv1", "bn1", "conv2", "bn2"):
+        names[f"{source}.{layer}"] = (target, layer)
+      if stage > 1 and block == 0:
+        names[f"{source}.downsample.0"] = (target, "downsample_conv")
+        names[f"{source}.downsample.1"] = (target, "downsample_bn")
+  return names
+
+
+def _check_width(state: Mapping[str, np.ndarray], width: int) -> None:
+  if "conv1.weight" not in state or "layer4.1.bn2.weight" not in state:
+    some = ", ".join(sorted(state)[:3])
+    raise ValueError(f"found tensors {some}, ...; expected a ResNet-18's. Give {RESNET18_FILES}")
+  found = state["conv1.weight"].shape[0]
+  if found != width:
+    raise ValueError(
+      f"the weight file's ResNet-18 has width {found}, the config's encoder {width}: set "
+      f"model.encoder_width={found}, or model.encoder_weights=none"
+    )

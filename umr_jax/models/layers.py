@@ -17,10 +17,10 @@ _SMALL_MAP = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Start:
-  """What a parameter starts at: independent draws, or constants.
+class Initializer:
+  """How a parameter is initialized: independent samples, or constants.
 
-  A flax initializer, and one that can also draw on the host: compiling a network's initialization
+  A flax initializer that can also sample on the host: compiling a network's initialization
   takes longer than everything else at start-up (`initialize.initialize`).
   """
 
@@ -29,15 +29,15 @@ class Start:
   values: tuple[float, ...] = (0.0,)  # for constants; repeated over the leading axes
 
   def __call__(self, key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
-    """Draws with JAX."""
+    """Samples with JAX."""
     if self.kind == "normal":
       return self.scale * jax.random.normal(key, shape, dtype)
     if self.kind == "uniform":
       return jax.random.uniform(key, shape, dtype, -self.scale, self.scale)
     return jnp.asarray(np.broadcast_to(np.array(self.values), shape), dtype)
 
-  def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Draws with NumPy; same distribution, other numbers."""
+  def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Samples with NumPy: the same distribution, other numbers."""
     if self.kind == "normal":
       return rng.standard_normal(shape, np.float32) * np.float32(self.scale)
     if self.kind == "uniform":
@@ -45,23 +45,28 @@ class Start:
     return np.broadcast_to(np.array(self.values, np.float32), shape).copy()
 
 
-def normal(deviation: float) -> Start:
-  """Independent normal draws of mean zero."""
-  return Start("normal", deviation)
+def normal(deviation: float) -> Initializer:
+  """Independent normal samples of mean zero."""
+  return Initializer("normal", deviation)
 
 
-def uniform(largest: float) -> Start:
-  """Independent uniform draws from [-largest, largest]."""
-  return Start("uniform", largest)
+def uniform(largest: float) -> Initializer:
+  """Independent uniform samples from [-largest, largest]."""
+  return Initializer("uniform", largest)
 
 
-def constant(*values: float) -> Start:
+def constant(*values: float) -> Initializer:
   """The same numbers in every row."""
-  return Start("constant", values=values)
+  return Initializer("constant", values=values)
 
 
 def leaky_relu(x: Float[Array, "*B"], slope: float) -> Float[Array, "*B"]:
-  """x where it is positive, slope x where it is not."""
+  """x where it is positive, slope x where it is not.
+
+  Args:
+    x: any array.
+    slope: of the negative side.
+  """
   return jnp.where(x > 0.0, x, slope * x)
 
 
@@ -138,8 +143,8 @@ class Conv(nn.Module):
   stride: int = 1
   padding: int = 0
   use_bias: bool = True
-  kernel_init: Start = normal(0.02)
-  bias_init: Start = constant(0.0)
+  kernel_init: Initializer = normal(0.02)
+  bias_init: Initializer = constant(0.0)
   dilation: int = 1
 
   @nn.compact
@@ -165,8 +170,8 @@ class Dense(nn.Module):
 
   features: int
   stacked: bool = False
-  kernel_init: Start = normal(0.02)
-  bias_init: Start = constant(0.0)
+  kernel_init: Initializer = normal(0.02)
+  bias_init: Initializer = constant(0.0)
 
   @nn.compact
   def __call__(self, x: Float[Array, "B *K C"]) -> Float[Array, "B *K D"]:
@@ -192,22 +197,23 @@ class BatchNorm(nn.Module):
   """
 
   channel_axes: int = 1  # how many trailing axes tell channels apart
-  scale_init: Start = constant(1.0)
-  bias_init: Start = constant(0.0)
+  scale_init: Initializer = constant(1.0)
+  bias_init: Initializer = constant(0.0)
 
   @nn.compact
   def __call__(self, x: Float[Array, "B *N C"], *, train: bool) -> Float[Array, "B *N C"]:
     """Normalizes with the batch's statistics in training, with the running ones otherwise."""
     shape = x.shape[-self.channel_axes :]
     axes = tuple(range(x.ndim - self.channel_axes))
+    leading = (1,) * len(axes) + shape  # for broadcasting
     scale = self.param("scale", self.scale_init, shape)
     bias = self.param("bias", self.bias_init, shape)
     running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
     running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
     if train:
       mean = jnp.mean(x, axis=axes)
-      # Rounding must not make a constant channel's variance negative.
-      var = jnp.maximum(jnp.mean(jnp.square(x), axis=axes) - jnp.square(mean), 0.0)
+      # In two passes: of a channel far from zero, E[x^2] - E[x]^2 keeps no digit in float32.
+      var = jnp.mean(jnp.square(x - mean.reshape(leading)), axis=axes)
       if not self.is_initializing():
         count = math.prod(x.shape[: len(axes)])
         unbiased = var * (count / max(count - 1, 1))
@@ -216,9 +222,8 @@ class BatchNorm(nn.Module):
     else:
       mean, var = running_mean.value, running_var.value
     gain = scale * lax.rsqrt(var + _EPSILON)
-    shift = bias - mean * gain
-    leading = (1,) * len(axes)
-    return x * gain.reshape(*leading, *shape) + shift.reshape(*leading, *shape)
+    # The mean is subtracted first, for the same reason.
+    return (x - mean.reshape(leading)) * gain.reshape(leading) + bias.reshape(leading)
 
   def _follow(self, running: Array, current: Array) -> Array:
     return _MOMENTUM * running + (1.0 - _MOMENTUM) * current
@@ -234,8 +239,8 @@ class GroupNorm(nn.Module):
   Source: Wu and He 2018.
   """
 
-  scale_init: Start = constant(1.0)
-  bias_init: Start = constant(0.0)
+  scale_init: Initializer = constant(1.0)
+  bias_init: Initializer = constant(0.0)
 
   @nn.compact
   def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B H W C"]:
@@ -244,13 +249,10 @@ class GroupNorm(nn.Module):
     channels = x.shape[-1]
     scale = self.param("scale", self.scale_init, (channels,))
     bias = self.param("bias", self.bias_init, (channels,))
-    mean = self._over_groups(jnp.mean(x, axis=(1, 2)))
-    square = self._over_groups(jnp.mean(jnp.square(x), axis=(1, 2)))
-    # Rounding must not make a constant group's variance negative.
-    var = jnp.maximum(square - jnp.square(mean), 0.0)
+    centered = x - self._over_groups(jnp.mean(x, axis=(1, 2)))[:, None, None]
+    var = self._over_groups(jnp.mean(jnp.square(centered), axis=(1, 2)))
     gain = scale[None] * lax.rsqrt(var + _EPSILON)
-    shift = bias[None] - mean * gain
-    return x * gain[:, None, None] + shift[:, None, None]
+    return centered * gain[:, None, None] + bias.reshape(1, 1, 1, -1)
 
   def _over_groups(self, statistics: Float[Array, "B C"]) -> Float[Array, "B C"]:
     """The mean over each channel's group. (Over pixels first: sums along channels are slow.)"""
@@ -269,6 +271,10 @@ def map_norm(kind: str, *, name: str) -> nn.Module:
 
   Vectors keep BatchNorm: it takes out what all images share, and nothing else in the heads does.
 
+  Args:
+    kind: batch | group.
+    name: of the layer.
+
   Raises:
     ValueError: for another kind.
   """
@@ -280,17 +286,30 @@ def map_norm(kind: str, *, name: str) -> nn.Module:
 def normed_conv(
   x: Float[Array, "B H W C"], features: int, *, size: int, norm: str, name: str, train: bool
 ) -> Float[Array, "B H W D"]:
-  """A convolution with He's start and without a bias, and its normalization, `NAME_bn`.
+  """A convolution without a bias, by He's initialization, and its normalization, `NAME_bn`.
 
   Called inside a compact module, whose layers these become. Maps keep their size; `size` is the
   kernel's, and odd.
+
+  Args:
+    x: maps.
+    features: channels of the result.
+    size: of the kernel; odd.
+    norm: batch | group.
+    name: of the convolution.
+    train: whether BatchNorm uses the batch's statistics.
   """
-  start = normal(math.sqrt(2.0 / (size * size * x.shape[-1])))
+  initializer = normal(math.sqrt(2.0 / (size * size * x.shape[-1])))
   padding = (size - 1) // 2
-  conv = Conv(features, size, 1, padding, use_bias=False, kernel_init=start, name=name)
+  conv = Conv(features, size, 1, padding, use_bias=False, kernel_init=initializer, name=name)
   return map_norm(norm, name=f"{name}_bn")(conv(x), train=train)
 
 
 def enlarged(x: Float[Array, "B h w C"], size: int) -> Float[Array, "B H W C"]:
-  """Square maps of `size` pixels a side: bilinear, by pixel centres."""
+  """Square maps of `size` pixels a side: bilinear, by pixel centres.
+
+  Args:
+    x: square maps.
+    size: pixels per side of the result.
+  """
   return jax.image.resize(x, (x.shape[0], size, size, x.shape[-1]), "linear", antialias=False)

@@ -1,4 +1,4 @@
-"""How different two images look to a network that learned to classify images."""
+"""The perceptual distance of two images: of their features in a network trained to classify."""
 
 import os
 from collections.abc import Mapping
@@ -76,12 +76,12 @@ def perceptual_distance(
 
   Args:
     params: from `load_perceptual`.
-    a: RGB in [0, 1]; one picture for each of `b`, or K: these are looked at one after the other, so
+    a: RGB in [0, 1]; one image for each of `b`, or K: these are looked at one after the other, so
       that the features of one at a time are held, for the gradient, too.
     b: RGB in [0, 1], 32 pixels or more.
 
   Returns:
-    One value per picture of `a`, in [0, 10]; 0 for equal images.
+    One value per image of `a`, in [0, 10]; 0 for equal images.
 
   Raises:
     ValueError: for images smaller than 32 pixels.

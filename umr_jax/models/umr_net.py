@@ -1,14 +1,11 @@
-"""The whole network: one photograph in, shape, cameras and texture flow out."""
+"""The whole network: one image in, shape, cameras and texture flow out."""
 
 import flax.linen as nn
 from jaxtyping import Array, Float
 
 from umr_jax.models.camera_heads import CameraHeads
 from umr_jax.models.encoder import Encoder
-from umr_jax.models.mask_decoder import MaskDecoder
-from umr_jax.models.mask_head import MaskHead
-from umr_jax.models.shape_head import ShapeHead
-from umr_jax.models.texture_head import TextureHead
+from umr_jax.models.heads import MaskDecoder, MaskHead, ShapeHead, TextureHead
 from umr_jax.types import Prediction, checked
 
 SMALLEST_IMAGE = 64
@@ -32,10 +29,10 @@ class UMRNet(nn.Module):
   camera_pose: str = "free"  # free | upright
   camera_elevation: tuple[float, ...] = (-20.0, 50.0)  # degrees
   camera_roll: float = 20.0  # degrees
-  camera_spread: bool = True  # whether they start around the object rather than together
+  camera_spread: bool = True  # whether they are initialized around the object, not together
   norm: str = "batch"  # batch | group
   encoder: str = "resnet18"  # resnet18 | efficientnet: frozen
-  flow: str = "free"  # free | projected: what the flow map is added to, by those who know a camera
+  flow: str = "free"  # free | projected: the flow map is a correction of `flow.camera_flow`
   mask_head: bool = False  # whether silhouettes are predicted as pixels, too
 
   @nn.compact
@@ -47,12 +44,12 @@ class UMRNet(nn.Module):
     train: bool,
     noise: Float[Array, "B Z"] | None = None,
   ) -> Prediction:
-    """Reads photographs.
+    """Predicts.
 
     Args:
       images: RGB in [0, 1], square, 64 to 256 pixels.
       train: whether BatchNorm uses, and remembers, the batch's statistics.
-      noise: standard normal: the shape's code is drawn with it. None for the mean code.
+      noise: standard normal: the shape's code is sampled with it. None for the mean code.
 
     Returns:
       What is predicted, before it meets the template.
@@ -99,6 +96,10 @@ class UMRNet(nn.Module):
 
 def check_image_size(height: int, width: int) -> None:
   """Refuses images that the network cannot read.
+
+  Args:
+    height: in pixels.
+    width: in pixels.
 
   Raises:
     ValueError: for images that are not square, or smaller than 64 or larger than 256 pixels.

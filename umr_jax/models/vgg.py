@@ -1,4 +1,4 @@
-"""VGG-16 and VGG-19, whose middle layers are the classical features of correspondence."""
+"""VGG-16 and VGG-19, whose middle layers are common features for correspondence."""
 
 import os
 from collections.abc import Mapping

@@ -78,7 +78,7 @@ def load_vit(path: str | os.PathLike[str]) -> dict[str, Any]:
     side = math.isqrt(len(position) - 1)
     if side * side != len(position) - 1 or width % _HEAD_SIZE or position.shape[-1] != width:
       raise ValueError(
-        f"{path} has {position.shape} embeddings of places for width {width}; expected one more "
+        f"{path} has {position.shape} positional embeddings for width {width}; expected one more "
         f"than a square number, and a multiple of {_HEAD_SIZE}. Give {VIT_FILES}"
       )
     prefix = [state["cls_token"][0] + position[:1]]
@@ -107,7 +107,7 @@ def patch_size(params: ViT) -> int:
 
 @checked
 def vit_features(params: ViT, images: Float[Array, "B H W 3"]) -> Float[Array, "B h w D"]:
-  """What the last layer says of every patch of an image.
+  """The last layer's features of every patch of an image.
 
   Args:
     params: from `load_vit`.

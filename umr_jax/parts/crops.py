@@ -1,7 +1,7 @@
-"""What parts are learned from: crops as the reconstruction sees them, and features of them.
+"""What segmenters are fitted to: crops, cut as the reconstruction's are, and their features.
 
-Features of all pictures together would fill the memory (of 2000 pictures VGG's take 6 GB), so they
-are made a few pictures at a time, and whoever needs more than that keeps what it needs.
+Features of all images together would fill the memory (of 2000 images VGG's take 6 GB), so they are
+extracted a few images at a time, and callers keep what they need.
 """
 
 import time
@@ -24,35 +24,48 @@ from umr_jax.parts.encoder_features import train_encoder_features
 from umr_jax.parts.features import Features, make_features, resolve_features
 from umr_jax.types import Batch
 
-# Pictures that features and maps are made of at a time.
+# Images that features and maps are made of at a time.
 BATCH = 8
-# Pictures that parts are learned from, at most, evenly spaced over the training set.
+# Images that parts are learned from, at most, evenly spaced over the training set.
 _LEARNED = 2000
-# Pixels per side of the crops that features are made of, at most: stored pictures have little more.
+# Pixels per side of the crops that features are made of, at most: stored images have little more.
 _LARGEST = 256
 
 
 class Crops(NamedTuple):
-  """Crops of the pictures of a split, as the reconstruction sees them."""
+  """Crops of the images of a split, cut as the reconstruction's are."""
 
   names: tuple[str, ...]
   images: Float[np.ndarray, "N S S 3"]
   masks: Float[np.ndarray, "N S S"]
 
 
-def learned_crops(dataset: Dataset, settings: PartsConfig, *, padding: float) -> Crops:
-  """The crops of at most 2000 training pictures, without augmentation."""
+def training_crops(dataset: Dataset, settings: PartsConfig, *, padding: float) -> Crops:
+  """The crops of at most 2000 training images, without augmentation.
+
+  Args:
+    dataset: images and silhouettes.
+    settings: of the crops' size.
+    padding: of the crops.
+  """
   split = dataset.splits["train"].subsample(_LEARNED)
-  cut = [crop for _, crops in batches(split, settings.image_size, padding) for crop in crops]
+  split_batches = batches(split, settings.image_size, padding)
+  every = [crop for _, crops in split_batches for crop in crops]
   return Crops(
-    names=tuple(crop.name for crop in cut),
-    images=np.stack([crop.image for crop in cut]),
-    masks=np.stack([crop.mask for crop in cut]),
+    names=tuple(crop.name for crop in every),
+    images=np.stack([crop.image for crop in every]),
+    masks=np.stack([crop.mask for crop in every]),
   )
 
 
 def batches(split: Split, image_size: int, padding: float) -> Iterator[tuple[Batch, list[Crop]]]:
-  """All pictures of a split, a few at a time, without part maps."""
+  """All images of a split, a few at a time, without part maps.
+
+  Args:
+    split: of a data set.
+    image_size: pixels per side of the crops.
+    padding: of the crops.
+  """
   return evaluation_batches(
     split, CropSpec(image_size=image_size, padding=padding), batch_size=BATCH, parts=False
   )
@@ -63,8 +76,14 @@ def feature_crops(settings: PartsConfig) -> int:
   return min(settings.feature_size, _LARGEST)
 
 
-def make_or_train(crops: Crops, settings: PartsConfig, *, fine: bool = False) -> Features:
-  """The features that the settings name; those of the encoder are trained on the crops first."""
+def load_features(crops: Crops, settings: PartsConfig, *, fine: bool = False) -> Features:
+  """The features that the settings name; those of the encoder are trained on the crops first.
+
+  Args:
+    crops: what the encoder is trained on.
+    settings: name the features.
+    fine: see `make_features`.
+  """
   name = resolve_features(settings.features)
   if name != "encoder":
     size = settings.feature_size
@@ -78,46 +97,57 @@ def make_or_train(crops: Crops, settings: PartsConfig, *, fine: bool = False) ->
   )
 
 
-def alone(features: Features) -> Callable[[jax.Array, jax.Array], jax.Array]:
+def masked_features(features: Features) -> Callable[[jax.Array, jax.Array], jax.Array]:
   """Mirror-consistent features of objects, each in front of one neutral colour.
 
-  A network's features reach far beyond their own cell: among the factors of photographs as they are
+  A network's features reach far beyond their own cell: among the factors of images as they are
   would be kinds of backgrounds.
   """
 
   @jax.jit
-  def look(images: jax.Array, masks: jax.Array) -> jax.Array:
+  def extract(images: jax.Array, masks: jax.Array) -> jax.Array:
     neutral = jnp.asarray(IMAGENET_MEAN, images.dtype).reshape(1, 1, 1, 3)
     shown = images * masks[..., None] + neutral * (1.0 - masks[..., None])
     return mirrored_features(features.extract, shown)
 
-  return look
+  return extract
 
 
 def feature_batches(
   features: Features, dataset: Dataset, settings: PartsConfig, *, padding: float
 ) -> Iterator[tuple[slice, Float[np.ndarray, "n h w C"]]]:
-  """Features of the pictures of `learned_crops`, of larger crops where they are larger.
+  """Features of the images of `training_crops`, of larger crops where they are larger.
+
+  Args:
+    features: a frozen network.
+    dataset: images and silhouettes.
+    settings: of the crops' size.
+    padding: of the crops.
 
   Yields:
-    Which rows of `learned_crops` they are of, and their features.
+    Which rows of `training_crops` they are of, and their features.
   """
   began = time.monotonic()
   split = dataset.splits["train"].subsample(_LEARNED)
-  look = alone(features)
+  extract = masked_features(features)
   done = 0
   for batch, crops in batches(split, feature_crops(settings), padding):
     rows = slice(done, done + len(crops))
     done = rows.stop
-    yield rows, np.asarray(look(batch.image, batch.mask))[: len(crops)]
+    yield rows, np.asarray(extract(batch.image, batch.mask))[: len(crops)]
     logging.log_every_n_seconds(
-      logging.INFO, "features (%s), picture %d of %d", 20, features.name, done, len(split)
+      logging.INFO, "features (%s), image %d of %d", 20, features.name, done, len(split)
     )
   seconds = time.monotonic() - began
-  logging.info("Features (%s) of %d pictures took %.0f s.", features.name, len(split), seconds)
+  logging.info("Features (%s) of %d images took %.0f s.", features.name, len(split), seconds)
 
 
 def resized(maps: Float[np.ndarray, "N S S C"], size: int) -> Float[np.ndarray, "N s s C"]:
-  """Square maps at another size; averages where they shrink."""
+  """Square maps at another size; averages where they shrink.
+
+  Args:
+    maps: square ones.
+    size: pixels per side of the result.
+  """
   shape = (maps.shape[0], size, size, maps.shape[-1])
   return np.asarray(jax.image.resize(jnp.asarray(maps), shape, "linear"))

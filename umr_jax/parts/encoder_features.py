@@ -1,9 +1,9 @@
 """Features without any weights: a network trained, from nothing, on the folder's own images.
 
-It learns to find a place of the object again in another view of the same photograph, turned,
-stretched, mirrored, recoloured and before another background, and to say how high and how far from
-the middle of its mask that place lies. The first makes features of different places different, the
-second makes those of one place in different photographs alike.
+Two tasks train it: to match points of the object between two views of an image, rotated, scaled,
+mirrored, recoloured and before another background (a contrastive loss); and to regress how high and
+how far from the middle of the mask a point lies. The first makes features of different points
+different, the second makes those of one point in different images alike.
 """
 
 import hashlib
@@ -27,26 +27,26 @@ from umr_jax.types import checked
 # Raised whenever the same images would give other features.
 VERSION = 1
 _BATCH = 8
-_POINTS = 64  # places of each image that are found again
+_POINTS = 64  # points of each image that are matched
 _RATE = 1e-3
 _TEMPERATURE = 0.1
-# Weights of finding places again, and of telling where in the mask they lie.
+# Weights of the contrastive loss and of the regression of positions in the mask.
 _CONTRAST, _PLACE = 0.3, 5.0
-# Places closer than this, in half widths of the image, are neither the same nor different.
+# Points closer than this, in half widths of the image, are neither the same nor different.
 _NEAR = 0.25
-# How two views of a photograph may differ.
+# How two views of an image may differ.
 _TURN = np.deg2rad(25.0).astype(np.float32)
 _STRETCH = 0.25  # of the logarithm
 _MOVE = 0.15
 _RECOLOR = 0.3
-_PICK = 4  # places are drawn from cells of so many pixels
+_PICK = 4  # points are sampled from cells of so many pixels
 _DRAWS = 19  # random numbers for a view: 6 of its map, 13 of its colours
 _TINY = 1e-6
 _ADAM = optax.scale_by_adam()
 
 
 class _Folder(NamedTuple):
-  """The images, and what training needs to know of them."""
+  """The images, and what training derives from their masks."""
 
   images: Float[Array, "N S S 3"]
   masks: Float[Array, "N S S"]
@@ -56,7 +56,7 @@ class _Folder(NamedTuple):
 
 
 class _View(NamedTuple):
-  """An affine map from a view's places to the photograph's: p = turn @ q + move."""
+  """An affine map from a view's positions to the image's: p = turn @ q + move."""
 
   turn: Float[Array, "B 2 2"]
   move: Float[Array, "B 2"]
@@ -76,7 +76,7 @@ def train_encoder_features(
   Args:
     images: RGB in [0, 1], the object in the middle of each.
     masks: in [0, 1]; images without an object are left out.
-    size: pixels per side of what the network sees, in training and after it; a multiple of 8.
+    size: pixels per side of the network's input, in training and after it; a multiple of 8.
     steps: 500 are enough for a folder of some hundred images.
     seed: not negative.
 
@@ -86,7 +86,7 @@ def train_encoder_features(
   Raises:
     ValueError: for fewer than two objects, or a size that is no multiple of 8.
 
-  Source: van den Oord et al. 2018 (InfoNCE) between places, as dense contrastive learning has it.
+  Source: van den Oord et al. 2018 (InfoNCE) between points, as dense contrastive learning has it.
   """
   folder = _prepare(images, masks, size)
   net = DenseEncoder()
@@ -119,7 +119,7 @@ def _rate(step: int, steps: int) -> np.float32:
 def _step(
   net: DenseEncoder, params: Any, state: Any, folder: _Folder, rate: np.float32, key: PRNGKeyArray
 ) -> tuple[Any, Any]:
-  """One step of Adam on a batch that is drawn here; compiled once for all folders of one shape."""
+  """One step of Adam on a batch sampled here; compiled once for all folders of one shape."""
   chosen, key = jax.random.split(key)
   count = len(folder.images)
   rows = jax.random.choice(chosen, count, (min(_BATCH, count),), replace=False)
@@ -144,7 +144,7 @@ def _prepare(images: np.ndarray, masks: np.ndarray, size: int) -> _Folder:
     raise ValueError(
       f"found a size of {size}; expected a multiple of {STRIDE}, {4 * STRIDE} or more"
     )
-  # Shrinking loses thin masks, so that emptiness is judged afterwards.
+  # Shrinking loses thin masks, so that emptiness is tested afterwards.
   shape = (len(images), size, size)
   resized = np.asarray(jax.image.resize(jnp.asarray(masks, jnp.float32), shape, "bilinear"))
   boxes = [mask_box(mask) for mask in resized]
@@ -155,9 +155,9 @@ def _prepare(images: np.ndarray, masks: np.ndarray, size: int) -> _Folder:
   side = size // _PICK
   cells = resized[kept].reshape(len(kept), side, _PICK, side, _PICK).mean(axis=(2, 4))
   shares = np.cumsum(cells.reshape(len(kept), -1), axis=1, dtype=np.float64)
-  photographs = jnp.asarray(images[kept], jnp.float32)
+  kept_images = jnp.asarray(images[kept], jnp.float32)
   return _Folder(
-    images=jnp.clip(jax.image.resize(photographs, (len(kept), size, size, 3), "bilinear"), 0, 1),
+    images=jnp.clip(jax.image.resize(kept_images, (len(kept), size, size, 3), "bilinear"), 0, 1),
     masks=jnp.clip(jnp.asarray(resized[kept]), 0.0, 1.0),
     cells=jnp.asarray(shares / shares[:, -1:], jnp.float32),
     boxes=jnp.asarray(np.array([boxes[i] for i in kept]) * (2.0 / size) - 1.0, jnp.float32),
@@ -166,17 +166,17 @@ def _prepare(images: np.ndarray, masks: np.ndarray, size: int) -> _Folder:
 
 
 def _loss(net: DenseEncoder, params: Any, batch: _Folder, key: PRNGKeyArray) -> Array:
-  """What training lowers, for one batch of photographs."""
-  # Few draws of many numbers: each draw is slow to compile.
+  """What training lowers, for one batch of images."""
+  # Few calls for many random numbers: each is slow to compile.
   point_key, view_key = jax.random.split(key)
-  points = _draw_points(batch, jax.random.uniform(point_key, (len(batch.images), _POINTS, 3)))
+  points = _sample_points(batch, jax.random.uniform(point_key, (len(batch.images), _POINTS, 3)))
   both = jax.tree.map(lambda x: jnp.concatenate([x, x]), batch)
   draws = jax.random.uniform(view_key, (len(both.images), _DRAWS))
   view = _view(draws[:, :6])
-  pictures = _look(both, view, draws[:, 6:])
+  images = _render_view(both, view, draws[:, 6:])
   shifted = jnp.concatenate([points, points]) - view.move[:, None]
   places = jnp.einsum("bij,bnj->bni", _inverse(view.turn), shifted)
-  found = _unit(bilinear_sample(_maps(net, params["net"], pictures), places))
+  found = _unit(bilinear_sample(_maps(net, params["net"], images), places))
   first, second = jnp.split(found, 2)
   # What left the frame of either view is not compared.
   inside = jnp.all(jnp.abs(places) < 0.95, axis=-1)
@@ -195,16 +195,16 @@ def contrastive_loss(
   points: Float[Array, "B M 2"],
   weight: Float[Array, "B M"],
 ) -> Float[Array, ""]:
-  """How badly a place of one view is told from an image's other places in the other view.
+  """InfoNCE: a point of one view against all of the image's points in the other view.
 
   Args:
     first: features of length one in one view.
-    second: of the same places in the other view.
-    points: the places, in [-1, 1]; near ones are not held against each other.
-    weight: 1 for a place that both views show, else 0.
+    second: of the same points in the other view.
+    points: positions in [-1, 1]; near ones are no negatives of each other.
+    weight: 1 for a point inside of both views, else 0.
 
   Returns:
-    The mean cross-entropy over the places that count, of both directions; 0 without any.
+    The mean cross-entropy over the points that count, of both directions; 0 without any.
   """
   similarity = jnp.einsum("bmc,bnc->bmn", first, second) / _TEMPERATURE
   gap = jnp.sum(jnp.square(points[:, :, None] - points[:, None]), axis=-1)
@@ -223,8 +223,8 @@ def _maps(net: DenseEncoder, params: Any, images: Array) -> Array:
   return maps
 
 
-def _draw_points(batch: _Folder, draws: Float[Array, "B M 3"]) -> Float[Array, "B M 2"]:
-  """Random places of the objects, (x, y) in [-1, 1], from uniform draws."""
+def _sample_points(batch: _Folder, draws: Float[Array, "B M 3"]) -> Float[Array, "B M 2"]:
+  """Random points of the objects, (x, y) in [-1, 1], from uniform draws."""
   side = batch.images.shape[1] // _PICK
   cells = jnp.sum(batch.cells[:, None] <= draws[..., :1], axis=-1)
   cells = jnp.minimum(cells, side * side - 1)
@@ -244,25 +244,27 @@ def _view(draws: Float[Array, "B 6"]) -> _View:
   return _View(turn * scale[:, None], _MOVE * signed[:, 4:6])
 
 
-def _look(batch: _Folder, view: _View, draws: Float[Array, "B R"]) -> Float[Array, "B S S 3"]:
-  """The pictures that a view shows, recoloured; half of them before another background."""
+def _render_view(
+  batch: _Folder, view: _View, draws: Float[Array, "B R"]
+) -> Float[Array, "B S S 3"]:
+  """The images resampled in a view, recoloured; half of them before another background."""
   count, size = batch.images.shape[:2]
   centers = (jnp.arange(size, dtype=jnp.float32) + 0.5) * (2.0 / size) - 1.0
   grid = jnp.stack(jnp.meshgrid(centers, centers), axis=-1).reshape(1, -1, 2)
   points = jnp.einsum("bij,anj->bni", view.turn, grid) + view.move[:, None]
   planes = jnp.concatenate([batch.images, batch.masks[..., None]], axis=-1)
   seen = bilinear_sample(planes, points).reshape(count, size, size, 4)
-  picture, mask = seen[..., :3], seen[..., 3:]
+  image, mask = seen[..., :3], seen[..., 3:]
   draws = draws[:, None, None]
   darker, plain, swapped, saturation = (draws[..., i : i + 1] for i in range(4))
   color, gain, lift = draws[..., 4:7], 2.0 * draws[..., 7:10] - 1.0, 2.0 * draws[..., 10:13] - 1.0
   other = jnp.roll(batch.images, 1, axis=0) * (0.5 + 0.5 * darker)
   background = jnp.where(plain < 0.5, color, other)
-  composed = mask * picture + (1.0 - mask) * background
-  picture = jnp.where(swapped < 0.5, composed, picture)
-  grey = jnp.mean(picture, axis=-1, keepdims=True)
-  picture = grey + (picture - grey) * (1.3 * saturation)
-  return jnp.clip(picture * jnp.exp(_RECOLOR * gain) + 0.5 * _RECOLOR * lift, 0.0, 1.0)
+  composed = mask * image + (1.0 - mask) * background
+  image = jnp.where(swapped < 0.5, composed, image)
+  grey = jnp.mean(image, axis=-1, keepdims=True)
+  image = grey + (image - grey) * (1.3 * saturation)
+  return jnp.clip(image * jnp.exp(_RECOLOR * gain) + 0.5 * _RECOLOR * lift, 0.0, 1.0)
 
 
 def _inverse(matrix: Float[Array, "B 2 2"]) -> Float[Array, "B 2 2"]:
@@ -272,7 +274,7 @@ def _inverse(matrix: Float[Array, "B 2 2"]) -> Float[Array, "B 2 2"]:
 
 
 def _place_in_mask(batch: _Folder, points: Float[Array, "B M 2"]) -> Float[Array, "B M 3"]:
-  """Height, distance from the middle line and depth of places: alike in a mirrored object."""
+  """Height, distance from the middle line and depth of points: alike in a mirrored object."""
   low, high = batch.boxes[:, None, :2], batch.boxes[:, None, 2:]
   place = (points - (low + high) / 2.0) * 2.0 / (high - low)
   depth = bilinear_sample(batch.depths[..., None], points)[..., 0]

@@ -1,4 +1,4 @@
-"""What pixels look like to a network that is not trained here: the ground of discovered parts."""
+"""Features of frozen networks, which parts are discovered from."""
 
 import functools
 import hashlib
@@ -63,7 +63,7 @@ def make_features(name: str, *, file: str, size: int, fine: bool = False) -> Fea
   Args:
     name: one of NAMES but "encoder", or "auto".
     file: the weight file; "" for the one that a package brings (efficientnet).
-    size: pixels per side of what the network sees; images are resized to it, and for dino to the
+    size: pixels per side of the network's input; images are resized to it, and for dino to the
       nearest multiple of its patches.
     fine: of efficientnet, 112 channels of a 16th of `size` beside those of a 32nd. The others have
       no finer ones.
@@ -80,7 +80,7 @@ def make_features(name: str, *, file: str, size: int, fine: bool = False) -> Fea
   if name == "encoder":
     raise ValueError(
       "the features 'encoder' are trained on the images themselves and have no file: call "
-      "scops.encoder_features.train_encoder_features"
+      "parts.encoder_features.train_encoder_features"
     )
   if size < 32:
     raise ValueError(f"found a feature size of {size}; expected 32 pixels or more")
@@ -107,7 +107,7 @@ def _resized(apply: Callable[[Any, Array], Array], size: int, params: Any, image
 
 
 def _weight_file(name: str, file: str) -> pathlib.Path:
-  """The file to read; whether it exists is its reader's to say."""
+  """The file to read; its reader raises where it does not exist."""
   if file:
     return pathlib.Path(os.path.expandvars(os.path.expanduser(file)))
   path = efficientnet_file() if name == "efficientnet" else None
@@ -137,6 +137,11 @@ def _load(name: str, path: pathlib.Path) -> tuple[Any, Callable[[Any, Array], Ar
 
 def features_fingerprint(name: str, *, file: str, size: int) -> str:
   """What `Features.fingerprint` will be, without loading a network; the name, where it has no file.
+
+  Args:
+    name: see `make_features`.
+    file: likewise.
+    size: likewise.
 
   Raises:
     FileNotFoundError, ValueError: as `make_features`.

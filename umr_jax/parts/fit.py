@@ -1,8 +1,8 @@
-"""Training of the part network, and what a trained one says."""
+"""Training of the part network, and the probabilities of a trained one."""
 
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -12,14 +12,12 @@ import optax
 from flax import traverse_util
 from jaxtyping import Array, Float
 
-from umr_jax.config.settings import PartsConfig
-from umr_jax.models.frozen import published_file, with_efficientnet
+from umr_jax.config.settings import PartsConfig, PartWeights
+from umr_jax.models.frozen import frozen_efficientnet, published_file
 from umr_jax.models.initialize import initialize
 from umr_jax.models.pretrained import read_torch_file, weight_file
-from umr_jax.parts.batches import part_batches
-from umr_jax.parts.net import STRIDE, PartNet
-from umr_jax.parts.objective import PartBatch, PartWeights, part_objective
-from umr_jax.parts.pretrained import RESNET50_FILES, resnet50_variables
+from umr_jax.parts.losses import PartBatch, part_objective
+from umr_jax.parts.network import RESNET50_FILES, STRIDE, PartNet, resnet50_variables
 from umr_jax.parts.warp import WarpRanges
 from umr_jax.types import checked, host
 
@@ -27,7 +25,7 @@ from umr_jax.types import checked, host
 _CLIP = 5.0
 # The parts' features are learned this many times faster than the network.
 _BASIS_RATE = 10.0
-# Steps between two looks at the losses: each look waits for the device.
+# Steps between two readings of the losses: each waits for the device.
 _RECORD_EVERY = 25
 
 Record = Callable[[int, dict[str, float]], None]
@@ -37,7 +35,7 @@ class FitResult(NamedTuple):
   """A trained part network."""
 
   net: PartNet
-  variables: Any  # params; batch_stats with BatchNorm; basis with features
+  variables: Any  # params; batch_stats with BatchNorm; frozen weights; basis with features
 
 
 @checked
@@ -49,9 +47,10 @@ def fit_parts(
   features: Float[np.ndarray, "N f f C"] | None,
   num_parts: int,
   settings: PartsConfig,
+  weights: PartWeights | None = None,
   record: Record | None = None,
 ) -> FitResult:
-  """Trains a network that cuts photographs of one category into the same parts.
+  """Trains a network that segments images of one category into the same parts.
 
   Args:
     images: RGB in [0, 1]; S is a multiple of 4.
@@ -60,7 +59,8 @@ def fit_parts(
       None where the losses of SCOPS are to find the parts.
     features: of a frozen network, for the semantic loss.
     num_parts: without the background.
-    settings: the network, the steps and the weights of the losses.
+    settings: the network and the steps.
+    weights: of the losses, in place of those of the settings.
     record: is given the step and the unweighted losses, every 25 steps and at the last.
 
   Returns:
@@ -73,44 +73,47 @@ def fit_parts(
   Source: Hung et al. 2019 (SCOPS), section 3; Li et al. 2020, supplementary 1. Departs: Adam with
     a cosine schedule in place of SGD with a polynomial one.
   """
-  _check(images, targets, features, num_parts=num_parts, settings=settings)
+  weights = settings.weights if weights is None else weights
+  targets = targets if weights.supervision else None
+  _check(images, targets, features, num_parts=num_parts, settings=settings, weights=weights)
   net = make_net(settings, num_parts=num_parts)
-  variables = first_variables(net, settings, image_size=images.shape[1], features=features)
+  variables = init_variables(net, settings, image_size=images.shape[1], features=features)
   frozen = _published(settings)
   optimizer = _make_optimizer(settings, frozen=frozen)
-  step = _make_step(net, optimizer, _weights(settings), WarpRanges(), frozen=frozen)
+  step = _make_step(net, optimizer, weights, WarpRanges(), frozen=frozen)
   trained, batch_stats = _split(variables)
+  held = jax.tree.map(jnp.asarray, variables["frozen"])
   opt_state = optimizer.init(trained)
   key = jax.random.key(settings.seed)
   batches = part_batches(images, masks, targets, features, settings=settings)
   for number in range(settings.steps):
     batch = next(batches)
     trained, batch_stats, opt_state, losses = step(
-      trained, batch_stats, opt_state, batch, jax.random.fold_in(key, number)
+      trained, batch_stats, opt_state, batch, jax.random.fold_in(key, number), held
     )
     if (number + 1) % _RECORD_EVERY == 0 or number + 1 == settings.steps:
       values = {name: float(value) for name, value in losses.items()}
       _check_finite(values, step=number + 1)
       if record is not None:
         record(number + 1, values)
-  return FitResult(net, host(_joined(trained, batch_stats)))
+  return FitResult(net, host(trained | {"batch_stats": batch_stats, "frozen": held}))
 
 
 @checked
 def segment(
   result: FitResult, images: Float[np.ndarray, "N S S 3"], *, batch_size: int
 ) -> Float[np.ndarray, "N S S P1"]:
-  """Part probabilities of photographs: means over each photograph and its mirror image.
+  """Part probabilities of images: means over each image and its mirrored copy.
 
   Args:
     result: a trained network.
     images: RGB in [0, 1]; S is a multiple of 4.
-    batch_size: photographs at a time; changes only memory and time.
+    batch_size: images at a time; changes only memory and time.
 
   Returns:
     Probabilities, background first, which sum to 1 at every pixel.
   """
-  variables = {k: v for k, v in result.variables.items() if k in ("params", "batch_stats")}
+  variables = {k: v for k, v in result.variables.items() if k != "basis"}
   shape = (*images.shape[:3], result.net.num_parts + 1)
   probs = np.empty(shape, np.float32)
   for first in range(0, len(images), batch_size):
@@ -121,26 +124,38 @@ def segment(
 
 
 def make_net(settings: PartsConfig, *, num_parts: int) -> PartNet:
-  """The network that settings name; published weights need the normalization of their own."""
+  """The network that settings name; published weights need the normalization of their own.
+
+  Args:
+    settings: its kind, width and weights.
+    num_parts: without the background.
+  """
   norm = "batch" if _published(settings) else "group"
   return PartNet(num_parts=num_parts, kind=settings.net, width=settings.net_width, norm=norm)
 
 
-def first_variables(
+def init_variables(
   net: PartNet,
   settings: PartsConfig,
   *,
   image_size: int,
   features: np.ndarray | None,
 ) -> dict[str, Any]:
-  """What training starts from: published weights, or random draws."""
+  """Initial variables: published weights, or random ones.
+
+  Args:
+    net: the network.
+    settings: name the weight file and the seed.
+    image_size: of the crops.
+    features: of the semantic loss, whose basis is initialized where there are any.
+  """
   params, stats = initialize(net, image_size=image_size, seed=settings.seed)
-  file = net_weight_file(settings)
+  file, held = net_weight_file(settings), {}
   if file is not None and settings.net == "efficientnet":
-    stats = with_efficientnet(stats, file=file)
+    held = frozen_efficientnet(file, path=("frozen",))
   elif file is not None:
     params, stats = resnet50_variables(read_torch_file(file), params, stats)
-  variables = {"params": params, "batch_stats": stats}
+  variables = {"params": params, "batch_stats": stats, "frozen": held}
   if features is not None:
     rng = np.random.default_rng((settings.seed, 1))
     basis = np.abs(rng.standard_normal((net.num_parts, features.shape[-1]), np.float32))
@@ -149,7 +164,7 @@ def first_variables(
 
 
 def net_weight_file(settings: PartsConfig) -> pathlib.Path | None:
-  """The file of the weights that the network starts from; None where it starts from random draws.
+  """The file of the weights that the network starts from; None where it starts from random ones.
 
   Raises:
     FileNotFoundError: where it is not there.
@@ -191,9 +206,9 @@ def _make_step(
 ) -> Callable[..., Any]:
   """One update, compiled; `frozen` is whether BatchNorm keeps its statistics."""
 
-  def loss_fn(trained: Any, batch_stats: Any, batch: PartBatch, key: Array) -> Any:
+  def loss_fn(trained: Any, batch_stats: Any, batch: PartBatch, key: Array, held: Any) -> Any:
     def predict(images: Array) -> tuple[Array, Any]:
-      variables = {"params": trained["params"], "batch_stats": batch_stats}
+      variables = {"params": trained["params"], "batch_stats": batch_stats, "frozen": held}
       if frozen:
         fixed: Any = net.apply(variables, images, train=False)
         return fixed, batch_stats
@@ -204,8 +219,12 @@ def _make_step(
     return part_objective(predict, batch, basis, key, weights=weights, ranges=ranges)
 
   @functools.partial(jax.jit, donate_argnums=(0, 1, 2))
-  def step(trained: Any, batch_stats: Any, opt_state: Any, batch: PartBatch, key: Array) -> Any:
-    grads, (losses, new_stats) = jax.grad(loss_fn, has_aux=True)(trained, batch_stats, batch, key)
+  def step(
+    trained: Any, batch_stats: Any, opt_state: Any, batch: PartBatch, key: Array, held: Any
+  ) -> Any:
+    grads, (losses, new_stats) = jax.grad(loss_fn, has_aux=True)(
+      trained, batch_stats, batch, key, held
+    )
     updates, new_opt_state = optimizer.update(grads, opt_state, trained)
     return optax.apply_updates(trained, updates), new_stats, new_opt_state, losses
 
@@ -230,25 +249,10 @@ def _make_optimizer(settings: PartsConfig, *, frozen: bool) -> optax.GradientTra
   return optax.chain(optax.clip_by_global_norm(_CLIP), optax.multi_transform(kinds, labels))
 
 
-def _weights(settings: PartsConfig) -> PartWeights:
-  return PartWeights(
-    supervision=settings.supervision,
-    concentration=settings.concentration,
-    equivariance=settings.equivariance,
-    landmark=settings.landmark,
-    semantic=settings.semantic,
-    orthonormality=settings.orthonormality,
-  )
-
-
 def _split(variables: Any) -> tuple[dict[str, Any], Any]:
   """What gradients change, and BatchNorm's statistics; copies, since a step reuses their memory."""
   trained = {name: variables[name] for name in ("params", "basis") if name in variables}
   return jax.tree.map(jnp.array, (trained, variables.get("batch_stats", {})))
-
-
-def _joined(trained: dict[str, Any], batch_stats: Any) -> dict[str, Any]:
-  return {**trained, "batch_stats": batch_stats}
 
 
 def _check(
@@ -258,19 +262,19 @@ def _check(
   *,
   num_parts: int,
   settings: PartsConfig,
+  weights: PartWeights,
 ) -> None:
   """Refuses inputs that do not go together."""
   if not len(images) or images.shape[1] % STRIDE:
     raise ValueError(f"found images {images.shape}; expected some, of a size divisible by {STRIDE}")
   if targets is not None and targets.shape[-1] != num_parts + 1:
     raise ValueError(f"found targets {targets.shape}; expected {num_parts + 1} channels")
-  if settings.semantic and features is None:
-    raise ValueError("parts.semantic is set, but there are no features; give some, or set it to 0")
-  learned = (settings.supervision and targets is not None) or settings.semantic
-  if not learned:
+  if weights.semantic and features is None:
+    raise ValueError("the semantic loss has a weight, but there are no features; give some")
+  if targets is None and not weights.semantic:
     raise ValueError(
-      "nothing says what a part is: give targets and parts.supervision, or features and "
-      "parts.semantic"
+      "nothing says what a part is: give targets and a weight of supervision, or features and a "
+      "weight of the semantic loss"
     )
   if settings.net_weights != "none" and settings.net == "small":
     raise ValueError("parts.net=small has no published weights: set parts.net_weights=none")
@@ -283,3 +287,48 @@ def _check_finite(values: dict[str, float], *, step: int) -> None:
       f"the part network's loss is not finite by step {step} ({listed}). Look for inputs that are "
       "not, or lower parts.learning_rate"
     )
+
+
+def part_batches(
+  images: np.ndarray,
+  masks: np.ndarray,
+  targets: np.ndarray | None,
+  features: np.ndarray | None,
+  *,
+  settings: PartsConfig,
+) -> Iterator[PartBatch]:
+  """Batches without end; every epoch has each image once, in another order.
+
+  Args:
+    images: as in `fit_parts`.
+    masks: likewise.
+    targets: likewise.
+    features: likewise.
+    settings: of the batch size and the seed.
+
+  Yields:
+    Batches, with masks and targets at the size of the logits.
+  """
+  count, size = images.shape[0], images.shape[1] // STRIDE
+  small = masks.reshape(count, size, STRIDE, size, STRIDE).mean(axis=(2, 4), dtype=np.float32)
+  maps = None if targets is None else _resized(targets, size)
+  rng = np.random.default_rng(settings.seed)
+  batch_size, order = min(settings.batch_size, count), np.zeros(0, np.int32)
+  while True:
+    if len(order) < batch_size:
+      order = np.concatenate([order, rng.permutation(count).astype(np.int32)])
+    index, order = order[:batch_size], order[batch_size:]
+    yield PartBatch(
+      images=images[index].astype(np.float32),
+      mask=small[index],
+      index=index,
+      targets=None if maps is None else maps[index],
+      features=None if features is None else features[index].astype(np.float32),
+    )
+
+
+def _resized(maps: np.ndarray, size: int) -> np.ndarray:
+  """Maps at the size of the logits; averages where they are larger."""
+  shape = (size, size, maps.shape[-1])
+  resize = jax.jit(lambda x: jax.image.resize(x, shape, "linear"))
+  return np.stack([np.asarray(resize(one.astype(np.float32))) for one in maps])

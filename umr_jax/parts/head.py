@@ -1,9 +1,12 @@
-"""A linear head on frozen features: what learns parts from maps of some pictures, in seconds.
+"""Multinomial logistic regression on frozen features: parts from maps of some images, in seconds.
 
-The features know what heads and tails look like; all that is left to learn is which is which.
+The features already separate heads from tails: what is fitted is a linear layer.
 
-Departs: reconstructions teach SCOPS anew in the paper (supplementary 1). Here they do so where
-  parts.steps is set; by default they teach this head, in seconds.
+It is fitted here and not by scikit-learn, whose LogisticRegression takes one label a row: a cell of
+a feature map that lies on a border belongs to several parts in shares, and each share counts.
+
+Departs: in the paper reconstructions supervise SCOPS anew (supplementary 1). Here they do so where
+  parts.steps is set; by default they supervise this head.
 """
 
 from typing import NamedTuple
@@ -32,7 +35,7 @@ class Head(NamedTuple):
 
 
 class Cells(NamedTuple):
-  """What a head learns from."""
+  """What a head is fitted to."""
 
   features: Float[np.ndarray, "M C"]
   shares: Float[np.ndarray, "M P"]  # of the parts, without background; not yet summing to 1
@@ -51,8 +54,8 @@ def part_cells(
   Args:
     features: of a frozen network.
     targets: part maps at the features' size, background first; all zeros for an image without.
-    most: how many are taken, drawn where there are more.
-    rng: of the draw.
+    most: how many are taken, sampled where there are more.
+    rng: of the sample.
   """
   inside = np.flatnonzero(targets[..., 1:].sum(axis=-1) >= 0.5)
   inside = rng.permutation(inside)[:most]
@@ -71,7 +74,7 @@ def fit_head(cells: Cells) -> Head:
   """
   rows, shares = cells
   if not len(rows):
-    raise ValueError("no part map has a cell that belongs to a part: there is nothing to learn")
+    raise ValueError("no part map has a cell that belongs to a part: there is nothing to fit")
   mean, deviation = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-6)
   shares = shares / shares.sum(axis=-1, keepdims=True)
   kernel, bias = _fit(jnp.asarray((rows - mean) / deviation), jnp.asarray(shares))
@@ -104,7 +107,13 @@ def _fit(rows: Float[Array, "M C"], shares: Float[Array, "M P"]) -> tuple[Array,
 def head_maps(
   head: Head, features: Float[np.ndarray, "N h w C"], masks: Float[np.ndarray, "N S S"]
 ) -> Float[np.ndarray, "N S S P1"]:
-  """Part maps at the resolution of the masks, background first, and parts inside of them alone."""
+  """Part maps at the resolution of the masks, background first, and parts inside of them alone.
+
+  Args:
+    head: from `fit_head`.
+    features: of some images.
+    masks: their silhouettes.
+  """
   logits = ((features - head.mean) / head.deviation) @ head.kernel + head.bias
   shape = (*masks.shape, logits.shape[-1])
   smooth = jax.image.resize(jnp.asarray(logits, jnp.float32), shape, "cubic")

@@ -19,13 +19,23 @@ from umr_jax.parts.fit import net_weight_file
 from umr_jax.train import parallel
 
 # Raise it whenever the same settings would find other parts.
-_VERSION = 3
+_VERSION = 4
+# What discovery depends on besides its settings.
+_CONSTANTS = (
+  "image_size",
+  "feature_size",
+  "encoder_steps",
+  "net_width",
+  "batch_size",
+  "learning_rate",
+  "seed",
+)
 # Where data.part_count leaves it open; the paper's number for all but cars.
 DEFAULT_PARTS = 4
 
 
 def with_parts(dataset: Dataset, config: Config) -> tuple[Dataset, PartStore | None]:
-  """Gives the training pictures the part maps that the config asks for.
+  """Gives the training images the part maps that the config asks for.
 
   Args:
     dataset: from `load_dataset(config.data)`.
@@ -60,7 +70,11 @@ def discovered(dataset: Dataset, config: Config) -> PartStore:
   """The parts of a data set, discovered, or read where they were discovered before.
 
   They lie in `data.cache`, in a file that is named by all that they depend on. Of several hosts the
-  first one discovers; the others read its file, or find the same where they do not see it.
+  first one discovers; the others read its file, or find the same where they have no access to it.
+
+  Args:
+    dataset: images and silhouettes.
+    config: of the run.
   """
   name = f"parts-{_fingerprint(dataset, config)}.npz"
   path = expand_path(config.data.cache, "data.cache") / name
@@ -87,9 +101,10 @@ def _fingerprint(dataset: Dataset, config: Config) -> str:
   Raises:
     FileNotFoundError, ValueError: for weights that are needed and not there.
   """
-  parts = dataclasses.asdict(config.parts)
-  # Which reconstructions teach is of no interest to discovery. Of files the content counts.
-  for name in ("confident", "feature_file", "net_weights"):
+  parts = dataclasses.asdict(config.parts) | config.parts.weights._asdict()
+  parts |= {name: getattr(config.parts, name) for name in _CONSTANTS}
+  # Of files the content counts.
+  for name in ("feature_file", "net_weights"):
     del parts[name]
   settings = {
     "version": _VERSION,
@@ -115,8 +130,8 @@ def _discover(dataset: Dataset, config: Config) -> PartStore:
   logging.info("Discovering %d parts of %s.", part_count(config), dataset.name)
 
   def record(step: int, losses: dict[str, float]) -> None:
-    told = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
-    logging.log_every_n_seconds(logging.INFO, "parts, step %d: %s", 10, step, told)
+    listed = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
+    logging.log_every_n_seconds(logging.INFO, "parts, step %d: %s", 10, step, listed)
 
   store = discover(
     dataset,

@@ -1,4 +1,4 @@
-"""From the network's probabilities to part maps: parts made comparable, smoothed and cut out."""
+"""From the network's probabilities to part maps: normalized, smoothed by a CRF, and masked."""
 
 import jax
 import jax.numpy as jnp

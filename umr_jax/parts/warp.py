@@ -1,4 +1,4 @@
-"""The same picture elsewhere: random affine warps, under which parts must go with the object."""
+"""Random affine warps, to which parts are equivariant."""
 
 import math
 from typing import NamedTuple
@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from umr_jax.geometry.sampling import affine_sample
-from umr_jax.train.augment import draws
+from umr_jax.train.augment import uniform_per_image
 from umr_jax.types import checked
 
-# The logit of each part, over the background's, where a warp shows what no picture shows.
+# The logit of each part, over the background's, where a warp shows what no image shows.
 _NOTHING = -10.0
 
 
@@ -22,31 +22,31 @@ class WarpRanges(NamedTuple):
   """
 
   rotation: float = 30.0  # degrees to either side
-  shift: float = 0.1  # of the picture's size, along either axis to either side
+  shift: float = 0.1  # of the image's size, along either axis to either side
   smallest: float = 0.8  # of the object, in the size that it had
   largest: float = 1.3
-  mirror: float = 0.5  # the share of pictures
+  mirror: float = 0.5  # the share of images
 
 
 @checked
 def draw_warps(
   index: Int[Array, "B"], key: PRNGKeyArray, ranges: WarpRanges
 ) -> Float[Array, "B 2 3"]:
-  """Draws a warp for each image.
+  """Samples a warp for each image.
 
   Args:
-    index: of each image in the data set; its draw does not depend on the rest of the batch.
+    index: of each image in the data set; its warp does not depend on the rest of the batch.
     key: of the step.
-    ranges: of rotation, shift and mirror, drawn uniformly; and of the size, whose logarithm is.
+    ranges: of rotation, shift and mirror, sampled uniformly; and of the size, whose logarithm is.
 
   Returns:
-    Matrices from a place in the warped picture to the one in the picture that is seen there.
+    Matrices from positions in the warped image to positions in the source image.
 
   Source: Hung et al. 2019 (SCOPS), section 3.3. Departs: no thin-plate part, whose published
-    strength of 0.01 is a third of a pixel of the logits; pictures are also mirrored, so that what
+    strength of 0.01 is a third of a pixel of the logits; images are also mirrored, so that what
     is left and what is right of an object get the same name.
   """
-  drawn = draws(index, key, 5)
+  drawn = uniform_per_image(index, key, 5)
   angle = math.radians(ranges.rotation) * drawn[:, 0]
   low, high = math.log(ranges.smallest), math.log(ranges.largest)
   size = jnp.exp(0.5 * (low + high) + 0.5 * (high - low) * drawn[:, 1])
@@ -64,7 +64,12 @@ def draw_warps(
 def warp_images(
   images: Float[Array, "B H W C"], matrix: Float[Array, "B 2 3"]
 ) -> Float[Array, "B H W C"]:
-  """Warped photographs; what comes in from outside is white, as in `train.augment.slant`."""
+  """Warped images; what comes in from outside is white, as in `train.augment.slant`.
+
+  Args:
+    images: RGB in [0, 1].
+    matrix: from `draw_warps`.
+  """
   return affine_sample(images, matrix, fill=1.0)
 
 
@@ -72,7 +77,12 @@ def warp_images(
 def warp_maps(
   maps: Float[Array, "B h w C"], matrix: Float[Array, "B 2 3"]
 ) -> Float[Array, "B h w C"]:
-  """Warped masks, targets or features: zero outside. Differentiable in the maps."""
+  """Warped masks, targets or features: zero outside. Differentiable in the maps.
+
+  Args:
+    maps: of any channels.
+    matrix: from `draw_warps`.
+  """
   return affine_sample(maps, matrix)
 
 
@@ -82,7 +92,11 @@ def warp_logits(
 ) -> Float[Array, "B h w P1"]:
   """Warped logits, less those of the background; what comes in from outside is background.
 
-  Source: Hung et al. 2019 (SCOPS), section 3.3. Departs: outside, equal logits would say that all
+  Args:
+    logits: background first.
+    matrix: from `draw_warps`.
+
+  Source: Hung et al. 2019 (SCOPS), section 3.3. Departs: outside, equal logits would mean that all
     parts are equally likely there.
   """
   parts = affine_sample(logits[..., 1:] - logits[..., :1], matrix, fill=_NOTHING)

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+  from numpy.typing import ArrayLike
+
   from umr_jax.predict.predictor import Predictor as Predictor
   from umr_jax.predict.predictor import load_predictor as load_predictor
   from umr_jax.predict.predictor import predict as predict
@@ -37,11 +39,11 @@ class _CallablePackage(types.ModuleType):
 
   def __call__(
     self,
-    images: Iterable[Any],
+    images: "Iterable[ArrayLike | str | os.PathLike[str]]",
     checkpoint: "str | os.PathLike[str] | Predictor",
     *,
-    masks: Sequence[Any] | None = None,
-    boxes: Sequence[Any] | None = None,
+    masks: "Sequence[ArrayLike | None] | None" = None,
+    boxes: "Sequence[ArrayLike | None] | None" = None,
   ) -> "list[Reconstruction]":
     """See `umr_jax.predict.predictor.predict`."""
     from umr_jax.predict import predictor

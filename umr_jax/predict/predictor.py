@@ -9,68 +9,73 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
-from umr_jax.config.settings import from_dict
 from umr_jax.data.example import Example
 from umr_jax.data.transforms import crop, square_box
 from umr_jax.geometry import camera as camera_lib
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.models.assemble import uv_parts_to_texels, uv_texture
-from umr_jax.models.checkpoint import Snapshot, read_checkpoint
-from umr_jax.models.infer import Inference, fine_flow
-from umr_jax.predict.inputs import photograph, read_photograph
+from umr_jax.models.infer import (
+  Infer,
+  Inference,
+  KnownMasks,
+  TrainedModel,
+  load_model,
+  upsampled_flow,
+)
+from umr_jax.predict.inputs import as_example, read_photograph
 from umr_jax.predict.reconstruction import Reconstruction as Reconstruction
-from umr_jax.predict.test_time import reconstructor, with_steps
+from umr_jax.predict.test_time import make_infer, with_steps
 from umr_jax.predict.transfer import transfer_keypoints as transfer_keypoints
 from umr_jax.render import soft_rasterize, soft_silhouette
-from umr_jax.types import Template, Topology
+from umr_jax.types import Model
 
 Path = str | os.PathLike[str]
-# Rows of exported textures, and pixels of the crop that they are read from: a photograph usually
-# has more to show than the network looks at.
+Image = ArrayLike | Path  # an array, or a file
+# Rows of exported textures, and pixels of the crop that they are read from: an image usually has
+# more pixels than the network reads.
 TEXTURE_HEIGHT = 256
 
 
 class Predictor:
   """A trained network with what turns its output into reconstructions.
 
-  A single picture and a batch have one compiled shape each, compiled on first use: `batch` takes
-  `batch_size` pictures at a time and fills up the last time.
+  A single image and a batch have one compiled shape each, compiled on first use: `batch` takes
+  `batch_size` images at a time and fills up the last time.
   """
 
-  def __init__(self, snapshot: Snapshot, *, batch_size: int = 8, refine_steps: int | None = None):
+  def __init__(
+    self, trained: TrainedModel, *, batch_size: int = 8, refine_steps: int | None = None
+  ):
     """Builds the network; `load_predictor` is the usual way.
 
     Args:
-      snapshot: what a checkpoint holds.
-      batch_size: pictures that go through the network at a time.
+      trained: what a checkpoint holds.
+      batch_size: images that go through the network at a time.
       refine_steps: as in `load_predictor`.
     """
     if batch_size < 1:
       raise ValueError(f"batch_size is {batch_size}; expected at least 1")
-    self.config = with_steps(from_dict(snapshot.config), refine_steps)
-    self.step = int(snapshot.step)
+    self.config = with_steps(trained.config, refine_steps)
+    self.step = trained.step
     self.batch_size = batch_size
-    em_state = snapshot.em_state
-    infer, self.topology = reconstructor(self.config, em_state, step=self.step)
-    self.template = np.asarray(
-      symmetrize(jnp.asarray(em_state.template.half_vertices), num_center=self.topology.num_center)
-    )
-    parts = None
-    if em_state.canonical_uv is not None:
-      parts = uv_parts_to_texels(jnp.asarray(em_state.canonical_uv), self.topology)
-    params = snapshot.params
-    self._state = jax.device_put((params, snapshot.batch_stats, em_state.template, parts))
-    self._forward = jax.jit(functools.partial(_forward, infer, self.topology))
+    self.topology = trained.model.topology
+    half = jnp.asarray(trained.model.template.half_vertices)
+    self.template = np.asarray(symmetrize(half, num_center=self.topology.num_center))
+    self._model = jax.device_put(trained.model)
+    infer = make_infer(self.config.at_round(trained.round))
+    self._forward = jax.jit(functools.partial(_forward, infer))
 
-  def __call__(self, image: Any, mask: Any = None, box: Any = None) -> Reconstruction:
-    """Reconstructs one photograph.
+  def __call__(
+    self, image: Image, mask: ArrayLike | None = None, box: ArrayLike | None = None
+  ) -> Reconstruction:
+    """Reconstructs one image.
 
     Args:
       image: [H, W, 3] of uint8 or of floats in [0, 1], also [H, W] or [H, W, 4]; or a file's path.
       mask: [H, W], where the object is; by default the image's alpha channel, if it has one. It
-        serves to find the box, and a refined mesh is fitted to it rather than to what the network
-        sees.
+        gives the box, and test-time optimisation fits the mesh to it rather than to the network's.
       box: (x0, y0, x1, y1) of the object in pixels; by default the mask's, or else all.
 
     Raises:
@@ -80,11 +85,16 @@ class Predictor:
 
   def batch(
     self,
-    images: Iterable[Any],
-    masks: Sequence[Any] | None = None,
-    boxes: Sequence[Any] | None = None,
+    images: Iterable[Image],
+    masks: Sequence[ArrayLike | None] | None = None,
+    boxes: Sequence[ArrayLike | None] | None = None,
   ) -> list[Reconstruction]:
-    """Reconstructs any number of photographs of any sizes; arguments as in a call, one each.
+    """Reconstructs any number of images of any sizes, in order.
+
+    Args:
+      images: as in a call.
+      masks: one for each image, or None; by default none.
+      boxes: one for each image, or None; by default none.
 
     Raises:
       ValueError: for an input that cannot be used, saying which and why, before anything runs.
@@ -106,7 +116,7 @@ class Predictor:
     ]
     return list(self.stream(examples))
 
-  def stream(self, images: Iterable[Any]) -> Iterator[Reconstruction]:
+  def stream(self, images: Iterable[Image | Example]) -> Iterator[Reconstruction]:
     """As `batch`, one after the other, reading no more of `images` ahead than `batch_size`."""
     remaining = (self._example(image, None, None, f"image {i}") for i, image in enumerate(images))
     chunk = list(itertools.islice(remaining, self.batch_size))
@@ -115,14 +125,16 @@ class Predictor:
       yield from self._run(chunk, alone=alone)
       chunk = list(itertools.islice(remaining, self.batch_size))
 
-  def _example(self, image: Any, mask: Any, box: Any, name: str) -> Example:
+  def _example(
+    self, image: Image | Example, mask: ArrayLike | None, box: ArrayLike | None, name: str
+  ) -> Example:
     if isinstance(image, Example):
       return image
     if isinstance(image, (str, os.PathLike)):
       read = read_photograph(image)
       image, name = read.image, read.name
-      mask = read.mask if mask is None else mask
-    return photograph(image, mask=mask, box=box, name=name)
+      mask = read.mask if mask is None and read.has_mask else mask
+    return as_example(image, mask=mask, box=box, name=name)
 
   def _run(self, examples: list[Example], *, alone: bool = True) -> list[Reconstruction]:
     """At most `batch_size` reconstructions, through one of the two compiled shapes."""
@@ -140,11 +152,10 @@ class Predictor:
 
     crops, masks = cut(size)
     sharp = cut(TEXTURE_HEIGHT)[0] if size < TEXTURE_HEIGHT else crops
-    # A mask of the whole picture is what one without a mask has.
-    unknown = [bool(example.mask.min() >= 0.5) for example in examples]
-    masks[: len(unknown)][unknown] = np.nan
+    known = [example.has_mask for example in examples] + [False] * (rows - len(examples))
+    given = KnownMasks(jnp.asarray(masks), jnp.asarray(known))
     found = jax.device_get(
-      self._forward(*self._state, jnp.asarray(crops), jnp.asarray(sharp), jnp.asarray(masks))
+      self._forward(self._model, jnp.asarray(crops), jnp.asarray(sharp), given)
     )
     inference = found[0]
     if not np.isfinite(inference.vertices[: len(examples)]).all():
@@ -168,6 +179,7 @@ class Predictor:
       part_probs=None if parts is None else parts[row].copy(),
       texture=texture[row].copy(),
       flow=flow[row].copy(),
+      flow_map=inference.flow_map[row].copy(),
       image=image.copy(),
       template=self.template,
       topology=self.topology,
@@ -176,29 +188,21 @@ class Predictor:
 
 
 def _forward(
-  infer: Any,
-  topology: Topology,
-  params: Any,
-  batch_stats: Any,
-  template: Template,
-  parts: jax.Array | None,
-  images: jax.Array,
-  sharp: jax.Array,
-  masks: jax.Array,
+  infer: Infer, model: Model, images: jax.Array, sharp: jax.Array, masks: KnownMasks
 ) -> tuple[Inference, jax.Array, jax.Array | None, jax.Array, jax.Array]:
-  """The network and what is seen through its camera: silhouette, part map, flow and texture map.
+  """The prediction, and its silhouette, part map, flow and texture map.
 
-  `sharp` shows the same squares as `images`, with the pixels that the texture is made of; `masks`
-  are their silhouettes, NaN where they are not known.
+  `sharp` are the same squares as `images`, with the pixels that the texture is made of.
   """
-  found = infer(params, batch_stats, template, images, masks)
+  topology, found = model.topology, infer(model, images, masks)
   projected = camera_lib.project(found.vertices, found.camera)
   corners = camera_lib.face_vertices(projected, topology.faces)
   image_size = images.shape[1]
   probs = None
-  if parts is None:
+  if model.canonical_uv is None:
     silhouette = soft_silhouette(corners, image_size=image_size, antialias=2)
   else:
+    parts = uv_parts_to_texels(jnp.asarray(model.canonical_uv), topology)
     texels = jnp.broadcast_to(parts, (len(images), *parts.shape))
     background = jnp.eye(parts.shape[-1], dtype=jnp.float32)[0]
     seen = soft_rasterize(
@@ -208,7 +212,7 @@ def _forward(
     probs = jnp.clip(seen[..., :-1], 0.0, 1.0) * alpha
     probs = probs + background[None, None, None] * (1.0 - alpha)
     probs = probs / jnp.sum(probs, axis=-1, keepdims=True)
-  flow = fine_flow(found, topology, height=TEXTURE_HEIGHT)
+  flow = upsampled_flow(found, topology, height=TEXTURE_HEIGHT)
   texture = jnp.clip(uv_texture(sharp, flow), 0.0, 1.0)
   return found, silhouette, probs, flow, jnp.round(texture * 255.0).astype(jnp.uint8)
 
@@ -220,26 +224,27 @@ def load_predictor(
 
   Args:
     path: where; nothing else is needed, the checkpoint holds its own configuration.
-    batch_size: pictures that go through the network at a time in `Predictor.batch`.
-    refine_steps: in how many steps meshes are fitted to the silhouettes that the network sees; 0
-      for one pass of the network alone. By default as the run's config says.
+    batch_size: images that go through the network at a time in `Predictor.batch`.
+    refine_steps: in how many steps of test-time optimisation meshes are fitted to the silhouettes
+      that the network predicts; 0 for one pass of the network alone. By default as the run's config
+      says.
 
   Raises:
     FileNotFoundError: if no checkpoint is there.
     CheckpointError: if every one is damaged.
-    ValueError: for `refine_steps` where the network has not learned to see silhouettes.
+    ValueError: for `refine_steps` where the network predicts no silhouettes.
   """
-  return Predictor(read_checkpoint(path), batch_size=batch_size, refine_steps=refine_steps)
+  return Predictor(load_model(path), batch_size=batch_size, refine_steps=refine_steps)
 
 
 def predict(
-  images: Iterable[Any],
+  images: Iterable[Image],
   checkpoint: Path | Predictor,
   *,
-  masks: Sequence[Any] | None = None,
-  boxes: Sequence[Any] | None = None,
+  masks: Sequence[ArrayLike | None] | None = None,
+  boxes: Sequence[ArrayLike | None] | None = None,
 ) -> list[Reconstruction]:
-  """Photographs to reconstructions in one call.
+  """Images to reconstructions in one call.
 
   Args:
     images: arrays or paths of files, any number, any sizes; see `Predictor`.

@@ -1,4 +1,4 @@
-"""What is known of one photograph after prediction, and what can be done with it."""
+"""What is known of one image after prediction, and what can be done with it."""
 
 import dataclasses
 import os
@@ -16,9 +16,9 @@ from umr_jax.types import Topology
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Reconstruction:
-  """One photograph, understood. Arrays are NumPy; S, Hu and Wu are the checkpoint's sizes.
+  """One image's reconstruction. Arrays are NumPy; S, Hu and Wu are the checkpoint's sizes.
 
-  The texture is read from the photograph itself, not from the smaller crop that the network saw.
+  The texture is read from the image itself, not from the smaller crop that the network reads.
   """
 
   vertices: np.ndarray  # [V, 3] float32, object space
@@ -31,7 +31,8 @@ class Reconstruction:
   part_probs: np.ndarray | None  # [S, S, P + 1], background first; None without part maps
   texture: np.ndarray  # [Hu, Wu, 3] uint8
   flow: np.ndarray  # [Hu, Wu, 2], where in the crop each pixel of the texture comes from
-  image: np.ndarray  # [S, S, 3] float32, the crop as the network saw it
+  flow_map: np.ndarray  # [hu, wu, 2], the same at the network's resolution: keypoint transfer's
+  image: np.ndarray  # [S, S, 3] float32, the crop that the network reads
   template: np.ndarray  # [V, 3], the category's mean shape
   topology: Topology  # of the mesh, with its UV layout
   step: int  # of the checkpoint
@@ -52,7 +53,7 @@ class Reconstruction:
     return textured_mesh(self.vertices, self.texture, self.topology)
 
   def render(self, image_size: int = 256, azimuth: float = 0.0) -> np.ndarray:
-    """A picture of the textured mesh from the predicted camera, or turned before it.
+    """An image of the textured mesh from the predicted camera, or turned before it.
 
     Args:
       image_size: pixels of a side, S. Each new size compiles once.

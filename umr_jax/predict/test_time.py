@@ -1,8 +1,7 @@
-"""After the network: each picture's shape and camera, fitted to the silhouette that it sees."""
+"""Test-time optimisation: each image's shape and camera, fitted to its predicted silhouette."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +11,11 @@ from jaxtyping import Array, Float
 from umr_jax.config.settings import Config
 from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.symmetry import symmetrize
-from umr_jax.losses.deformation import deformation_loss
-from umr_jax.losses.flatten import flatten_loss
-from umr_jax.losses.laplacian import laplacian_loss
 from umr_jax.losses.mask import mask_iou_loss
-from umr_jax.models.infer import Infer, Inference, trained, with_tied_flow
+from umr_jax.losses.shape import deformation_loss, flatten_loss, laplacian_loss
+from umr_jax.models.infer import Infer, Inference, KnownMasks, infer, with_projected_flow
 from umr_jax.render import soft_silhouette
-from umr_jax.types import EMState, Template, Topology, checked, network_round
+from umr_jax.types import Model, Template, Topology, checked
 
 # Changes to B predictions: offsets [B, Vh, 3], the logarithm of the scale [B, 1], the translation
 # [B, 2] and the quaternion [B, 4].
@@ -26,7 +23,11 @@ Changes = dict[str, Array]
 
 
 def with_steps(config: Config, steps: int | None) -> Config:
-  """The config with another number of steps; its own for None.
+  """The config with another number of steps of test-time optimisation; its own for None.
+
+  Args:
+    config: of a run.
+    steps: of the optimizer; 0 for the network alone.
 
   Raises:
     ValueError: for steps where the network predicts no silhouettes.
@@ -36,76 +37,62 @@ def with_steps(config: Config, steps: int | None) -> Config:
   return dataclasses.replace(config, refine=dataclasses.replace(config.refine, steps=steps))
 
 
-def reconstructor(config: Config, em_state: EMState, *, step: int) -> tuple[Infer, Topology]:
-  """What reconstructs photographs with a checkpoint's parameters, refined if the config says so.
+def make_infer(config: Config) -> Infer:
+  """`models.infer.infer`, followed by test-time optimisation where the config asks for steps.
 
   Args:
-    config: of the run.
-    em_state: of the checkpoint.
-    step: of the checkpoint.
+    config: of the round whose network it is (`Config.at_round`).
 
   Returns:
-    As `models.infer.trained`: infer(params, batch_stats, template, images), and the mesh. The
-    function takes silhouettes that are known, too; see `refining`.
+    infer(model, images, masks=None): where an image's mask is known, its mesh is fitted to that.
   """
-  infer, topology = trained(config, em_state, step=step)
-  config = config.at_round(network_round(em_state, step))
-  return refining(infer, topology, config=config), topology
+  if not config.refine.steps:
+    return infer
 
-
-def refining(infer: Infer, topology: Topology, *, config: Config) -> Infer:
-  """`infer`, with its predictions refined where the config asks for steps.
-
-  As a last argument it may be given masks [B, S, S] to fit to, NaN where a picture's is not known.
-  """
-
-  def refined(
-    params: Any, batch_stats: Any, template: Template, images: Array, masks: Array | None = None
-  ) -> Inference:
-    found = infer(params, batch_stats, template, images)
-    if not config.refine.steps:
-      return found
+  def optimized(model: Model, images: Array, masks: KnownMasks | None = None) -> Inference:
+    found = infer(model, images)
     if masks is not None:
       found = with_known_masks(found, masks)
-    return refine(found, template, topology, config=config)
+    return optimize(found, model.template, model.topology, config=config)
 
-  return refined
+  return optimized
 
 
 @checked
-def with_known_masks(found: Inference, masks: Float[Array, "B S S"]) -> Inference:
-  """Predictions with the silhouettes that are known in place of those that the network saw.
+def with_known_masks(found: Inference, masks: KnownMasks) -> Inference:
+  """Predictions with the silhouettes that are known in place of those that the network predicted.
 
   Args:
     found: with `mask`.
-    masks: of the same pictures; NaN where a picture's is not known.
+    masks: of the same images.
   """
   if found.mask is None:
     return found
-  given = jax.image.resize(masks, found.mask.shape, "linear")
-  known = jnp.all(jnp.isfinite(masks), axis=(1, 2))[:, None, None]
-  return dataclasses.replace(found, mask=jnp.where(known, given, found.mask))
+  given = jax.image.resize(masks.values, found.mask.shape, "linear")
+  mask = jnp.where(masks.known[:, None, None], given, found.mask)
+  return dataclasses.replace(found, mask=mask)
 
 
 @checked
-def refine(
+def optimize(
   found: Inference, template: Template, topology: Topology, *, config: Config
 ) -> Inference:
   """Fits shapes and cameras to the silhouettes that the network predicted as pixels.
 
-  Silhouettes are easier to see than shapes and cameras are: a few gradient steps bring the mesh to
-  lie where the network itself sees the object. They weigh the mask, and how near to the template a
-  shape is, as training does, and more than training does how smoothly it departs from it.
+  Silhouettes are easier to predict than shapes and cameras: a few gradient steps bring the mesh to
+  lie where the network itself places the object. The objective weighs the mask, and how near to the
+  template a shape is, as training does, and more than training does how smoothly it departs from
+  it.
 
   Args:
     found: with `mask`.
-    template: what shapes are told from.
+    template: what the offsets are added to.
     topology: of the meshes.
     config: `refine` says how long; renders are training's.
 
   Returns:
-    New vertices, most probable camera and, with model.flow=projected, flow (`tied_flow`).
-    Probabilities, other cameras and the code are the network's.
+    New offsets, vertices, most probable camera and, with model.flow=projected, flow
+    (`projected_flow`). Probabilities, other cameras and the code are the network's.
 
   Raises:
     ValueError: for a prediction without silhouettes.
@@ -115,15 +102,14 @@ def refine(
   if found.mask is None:
     raise ValueError("the network predicts no silhouettes that a mesh could be fitted to")
   half = jnp.asarray(template.half_vertices)
-  start = found.vertices[:, : topology.num_half] - half[None]
   size = config.render_size
   mask = jax.image.resize(found.mask, (len(found.mask), size, size), "linear")
   weights, settings = config.loss, config.render
 
   def moved(changes: Changes) -> tuple[Array, Array, Array]:
-    offsets = start + changes["offsets"]
+    offsets = found.half_offsets + changes["offsets"]
     vertices = symmetrize(half[None] + offsets, num_center=topology.num_center)
-    return offsets, vertices, _moved_camera(found.camera, changes)
+    return offsets, vertices, moved_camera(found.camera, changes)
 
   def objective(changes: Changes) -> Array:
     offsets, vertices, cameras = moved(changes)
@@ -142,29 +128,40 @@ def refine(
       + weights.flatten * flatten_loss(vertices, topology)
       + weights.deformation * deformation_loss(offsets)
     )
-    # A sum: each picture is fitted by itself.
+    # A sum: each image is fitted by itself.
     return jnp.sum(values)
 
-  count = len(start)
+  count, dtype = len(found.camera), found.camera.dtype
   nothing = {
-    "offsets": jnp.zeros_like(start),
-    "scale": jnp.zeros((count, 1), start.dtype),
-    "translation": jnp.zeros((count, 2), start.dtype),
-    "quaternion": jnp.zeros((count, 4), start.dtype),
+    "offsets": jnp.zeros_like(found.half_offsets),
+    "scale": jnp.zeros((count, 1), dtype),
+    "translation": jnp.zeros((count, 2), dtype),
+    "quaternion": jnp.zeros((count, 4), dtype),
   }
   changes = _descend(
     objective, nothing, steps=config.refine.steps, rate=config.refine.learning_rate
   )
-  _, vertices, cameras = moved(changes)
+  offsets, vertices, cameras = moved(changes)
   best = jnp.argmax(found.camera_probs, axis=-1)
   every = found.cameras.at[jnp.arange(count), best].set(cameras)
   fitted = dataclasses.replace(
-    found, vertices=vertices, camera=cameras, cameras=every, refined=True
+    found,
+    half_offsets=offsets,
+    vertices=vertices,
+    camera=cameras,
+    cameras=every,
+    optimized=True,
   )
-  return fitted if found.flow_correction is None else with_tied_flow(fitted, topology)
+  return fitted if found.flow_correction is None else with_projected_flow(fitted, topology)
 
 
-def _moved_camera(before: Float[Array, "B 7"], changes: Changes) -> Float[Array, "B 7"]:
+def moved_camera(before: Float[Array, "B 7"], changes: Changes) -> Float[Array, "B 7"]:
+  """Cameras with these changes.
+
+  Args:
+    before: the network's.
+    changes: "scale", a logarithm, "translation" and "quaternion", both added.
+  """
   scale = before[:, :1] * jnp.exp(changes["scale"])
   turned = quaternion.normalize(before[:, 3:] + changes["quaternion"])
   return jnp.concatenate([scale, before[:, 1:3] + changes["translation"], turned], axis=-1)
@@ -173,14 +170,14 @@ def _moved_camera(before: Float[Array, "B 7"], changes: Changes) -> Float[Array,
 def _descend(
   objective: Callable[[Changes], Array], start: Changes, *, steps: int, rate: float
 ) -> Changes:
-  """Adam, whose steps are about as long as its rate whatever the gradients' scale.
+  """Minimizes by Adam, whose steps are about as long as its rate whatever the gradients' scale.
 
   The rate falls to zero: at one that stays, the outlines jitter, and what is rounded differently
   ends elsewhere.
   """
   optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
 
-  def step(_: int, carry: tuple[Changes, Any]) -> tuple[Changes, Any]:
+  def step(_: int, carry: tuple[Changes, optax.OptState]) -> tuple[Changes, optax.OptState]:
     changes, state = carry
     updates, state = optimizer.update(jax.grad(objective)(changes), state)
     return optax.apply_updates(changes, updates), state

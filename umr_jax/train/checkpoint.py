@@ -30,7 +30,7 @@ from umr_jax.types import EMState, TrainState
 # to one, because the network of one round may have other parameters than that of the next.
 Like = TrainState | tuple[TrainState, EMState] | Callable[[EMState, int], TrainState]
 
-_TREES = ("params", "batch_stats", "discriminator")
+_TREES = ("params", "batch_stats", "frozen", "discriminator")
 _DAMAGED, _REPLACED = ".damaged", ".replaced"
 
 
@@ -183,6 +183,7 @@ def _train_state(model: Tree, optimizer: Tree) -> TrainState:
     step=model["step"],
     params=model["params"],
     batch_stats=model.get("batch_stats", {}),
+    frozen=model.get("frozen", {}),
     opt_state=optimizer,
     discriminator=model.get("discriminator", {}),
   )

@@ -1,0 +1,116 @@
+"""Segmenters: from crops to part maps, refined, and from a data set to a store of them."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jaxtyping import Float
+
+from umr_jax.config.settings import PartsConfig
+from umr_jax.data.dataset import Dataset
+from umr_jax.data.part_store import PartStore, make_store, to_bytes
+from umr_jax.parts.crops import (
+  BATCH,
+  batches,
+  feature_crops,
+  masked_features,
+  resized,
+)
+from umr_jax.parts.features import Features
+from umr_jax.parts.fit import FitResult, segment
+from umr_jax.parts.refine import refine
+from umr_jax.types import checked
+
+# Images of each split that are segmented mirrored, too, to measure mirror consistency.
+_MIRRORED = 64
+# Of the stored maps: pixels of the crop per pixel of the map.
+_SHRINK = 2
+
+
+class Segmenter(NamedTuple):
+  """A function from crops to part maps, and the size of the crops that it was fitted to."""
+
+  size: int
+  maps: Callable[[np.ndarray, np.ndarray], np.ndarray]  # crops, masks -> maps, background first
+
+
+def feature_segmenter(
+  features: Features,
+  settings: PartsConfig,
+  maps: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Segmenter:
+  """Segments crops by a function of their frozen features and masks.
+
+  Args:
+    features: of the images.
+    settings: of the crops.
+    maps: (features, masks) to part maps, background first.
+  """
+  extract = masked_features(features)
+
+  def segment_crops(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    return maps(np.asarray(extract(jnp.asarray(images), jnp.asarray(masks))), masks)
+
+  return Segmenter(feature_crops(settings), segment_crops)
+
+
+def network_segmenter(fit: FitResult, settings: PartsConfig) -> Segmenter:
+  """Segments crops by a network; its maps are refined and kept inside of the masks.
+
+  Args:
+    fit: the trained network.
+    settings: of the crops.
+  """
+
+  def segment_crops(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    probs = segment(fit, images, batch_size=BATCH)
+    return np.asarray(refine(jnp.asarray(probs), jnp.asarray(masks)))
+
+  return Segmenter(settings.image_size, segment_crops)
+
+
+def segment_dataset(
+  segmenter: Segmenter, dataset: Dataset, settings: PartsConfig, *, padding: float
+) -> PartStore:
+  """Part maps of all images of a data set, at half of the crops' resolution.
+
+  Args:
+    segmenter: from `discover`.
+    dataset: images and silhouettes.
+    settings: of the crops.
+    padding: of the crops.
+  """
+  names, squares, maps, agreement = [], [], [], []
+  total = sum(len(split) for split in dataset.splits.values())
+  for split in dataset.splits.values():
+    for number, (batch, crops) in enumerate(batches(split, segmenter.size, padding)):
+      images, masks = np.asarray(batch.image), np.asarray(batch.mask)
+      found = segmenter.maps(images, masks)[: len(crops)]
+      if number * BATCH < _MIRRORED:
+        mirrored = segmenter.maps(images[:, :, ::-1].copy(), masks[:, :, ::-1].copy())[: len(crops)]
+        agreement.append(mirror_agreement(found, mirrored))
+      small = resized(found, settings.image_size // _SHRINK)
+      maps.append(to_bytes(small))
+      names += [crop.name for crop in crops]
+      squares += [crop.square for crop in crops]
+      logging.log_every_n_seconds(logging.INFO, "segmented: image %d of %d", 10, len(names), total)
+  share = float(np.mean(np.concatenate(agreement)))
+  return make_store(names, squares, np.concatenate(maps), mirror_agreement=share)
+
+
+@checked
+def mirror_agreement(
+  maps: Float[np.ndarray, "N S S P1"], mirrored: Float[np.ndarray, "N S S P1"]
+) -> Float[np.ndarray, "N"]:
+  """The share of each object's pixels that get the same part when the image is mirrored.
+
+  Args:
+    maps: of the images, background first.
+    mirrored: of the images mirrored left to right, as they came.
+  """
+  found, other = np.argmax(maps, axis=-1), np.argmax(mirrored[:, :, ::-1], axis=-1)
+  inside = (found > 0) & (other > 0)
+  same = np.count_nonzero(inside & (found == other), axis=(1, 2))
+  return same / np.maximum(np.count_nonzero(inside, axis=(1, 2)), 1)
