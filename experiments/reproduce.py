@@ -14,8 +14,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments.studies.published import DATASETS
-from experiments.studies.reproduce import markdown, reproduce
+from experiments.studies.reproduce import DATASETS, markdown, reproduce
 from umr_jax.config.presets import config_of
 from umr_jax.errors import UsageError
 from umr_jax.launch import launch

@@ -21,19 +21,29 @@ import jax
 import numpy as np
 
 from umr_jax.config import settings as config
-from umr_jax.em.run import run
+from umr_jax.config.presets import config_of
+from umr_jax.data.dataset import load_dataset
+from umr_jax.em.loop import EMLoop
+from umr_jax.em.monitor import Monitor
+from umr_jax.em.run import panel_images
+from umr_jax.parts.prepare import with_parts
+from umr_jax.train.checkpoint import Checkpointer
+
+
+class NoPanels(Monitor):
+  """Panels would compile what the network's training does not need."""
+
+  def panel(self, *_: object) -> None:
+    """Writes nothing."""
 
 
 def best_config(cache: pathlib.Path) -> config.Config:
   """Preset `best` for twenty steps on two dozen images, with two M-steps of either kind."""
-  from umr_jax.config.presets import config_of
-
   return config_of(
     "best",
     [
-      # The shrink-wrap of a finer mesh, and more turns of the volume, are the same code for longer.
+      # The shrink-wrap of a finer mesh is the same code for longer.
       "geometry.level=2",
-      "geometry.hull_turns=1",
       "train.steps=20",
       "train.batch_size=4",
       "data.train_images=24",
@@ -45,15 +55,12 @@ def best_config(cache: pathlib.Path) -> config.Config:
       "checkpoint.every=100",
       "log.every=10",
       "log.panel_every=100",
-      "log.tensorboard=False",
     ],
   )
 
 
 def paper_config(cache: pathlib.Path) -> config.Config:
   """Preset `paper` with a small network on small images: three steps in each of its two rounds."""
-  from umr_jax.config.presets import config_of
-
   return config_of(
     "paper",
     [
@@ -71,14 +78,12 @@ def paper_config(cache: pathlib.Path) -> config.Config:
       "render.image_size=32",
       "loss.perceptual_weights=none",
       "loss.deformation_start=1",
-      "loss.orientation_stop=2",
       "train.steps=6",
       "train.batch_size=4",
       "em.template_every=2",
       "checkpoint.every=100",
       "log.every=3",
       "log.panel_every=100",
-      "log.tensorboard=False",
     ],
   )
 
@@ -107,8 +112,19 @@ def result_of(case: str) -> dict[str, object]:
   """Runs a case from nothing, and describes where and as what it ended."""
   with tempfile.TemporaryDirectory() as folder:
     root = pathlib.Path(folder)
-    result = run(CASES[case](root / "cache"), root / "run")
-  train_state, em_state = result.train_state, result.em_state
+    settings = CASES[case](root / "cache")
+    dataset, _ = with_parts(load_dataset(settings.data), settings)
+    with (
+      Checkpointer(root / "checkpoints", keep=1) as checkpointer,
+      NoPanels(settings, root, panel_images(dataset, settings)) as monitor,
+    ):
+      loop = EMLoop(
+        config=settings,
+        train_split=dataset.splits["train"],
+        checkpointer=checkpointer,
+        monitor=monitor,
+      )
+      train_state, em_state = loop.run()
   return {
     "machine": machine(),
     "params": checksums(train_state.params),
