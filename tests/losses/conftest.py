@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.tiny import plain_loss
 from umr_jax.config.settings import LossConfig
 from umr_jax.geometry.symmetry import halve
 from umr_jax.geometry.topology import build_topology
@@ -132,7 +133,7 @@ def objective(topology, em_state, batch):
       round_step=jnp.int32(step),
       spec=ObjectiveSpec(
         topology=topology,
-        weights=weights or LossConfig(),
+        weights=weights or plain_loss(),
         render=RenderSettings(image_size=size, sigma=1e-3),
         flow=flow,
       ),
@@ -148,6 +149,6 @@ def only():
 
   def call(name):
     zeros = {f.name: 0.0 for f in dataclasses.fields(LossConfig) if f.type is float}
-    return LossConfig(**{**zeros, name: 1.0}, shape_variance_stop=2000)
+    return plain_loss(**{**zeros, name: 1.0})
 
   return call

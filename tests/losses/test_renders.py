@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from umr_jax.config.settings import LossConfig
+from tests.tiny import plain_loss
 from umr_jax.losses.renders import average_pool, choose_rows, project_faces, render_hypotheses
 from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.models.flow import camera_flow
@@ -43,7 +43,7 @@ def case(topology, rng):
       image=image,
       part_texels=parts,
       spec=ObjectiveSpec(
-        topology=topology, weights=LossConfig(**weights), render=SETTINGS, flow=flow
+        topology=topology, weights=plain_loss(**weights), render=SETTINGS, flow=flow
       ),
     )
 
