@@ -188,7 +188,7 @@ def test_target_cameras_follow_the_crops(split):
     batch = train_batch(split, step=step, **SETTINGS, target_cameras=np.stack(cameras))
     assert batch.target_camera.shape == (4, 7)
     for row, number in enumerate(batch.index):
-      rng = np.random.default_rng((0, step, row))
+      rng = np.random.default_rng((0, 1, step, row))
       square = square_box(split[number].box, padding=0.05, jitter=rng.uniform(-0.05, 0.05, 4))
       mirrored = bool(rng.random() < 0.5)
       true = crop(
@@ -208,3 +208,20 @@ def test_a_batch_without_any_part_map_looks_like_the_others(split):
   assert train_batch(lacking, step=0, **SETTINGS, parts=False).parts is None
   none = Split(bare, range(6), keypoint_flip=KEYPOINT_FLIP)
   assert train_batch(none, step=0, **SETTINGS).parts is None
+
+
+def test_the_order_of_an_epoch_shares_no_stream_with_the_augmentation_of_a_step(split, monkeypatch):
+  made = []
+  make = np.random.default_rng
+
+  def recording(words):
+    # As NumPy reads them: short seeds are padded with zeros.
+    made.append((*words, 0, 0)[:4])
+    return make(words)
+
+  monkeypatch.setattr(np.random, "default_rng", recording)
+  for step in range(4):
+    train_batch(split, SPEC, step=step, seed=3, batch_size=len(split))
+  orders = {words for words in made if words[1] == 0}
+  assert orders and set(made) - orders and not orders & (set(made) - orders)
+  assert len(set(made)) == len(made)

@@ -29,6 +29,9 @@ from umr_jax.types import Batch
 Result = TypeVar("Result")
 
 _WORKERS, _AHEAD = 2, 3  # threads that prepare training batches, and how many of these at most
+# What is drawn, as the second of the words that seed a stream. NumPy pads short seeds with zeros:
+# without it the order of epoch 5 and the first row of step 5 would share theirs.
+_ORDER, _AUGMENTATION = 0, 1
 
 
 def train_batch(
@@ -70,9 +73,9 @@ def train_batch(
   for row in range(shard[0] * share, (shard[0] + 1) * share):
     epoch, place = divmod(step * batch_size + row, len(split))
     if epoch not in permutations:
-      permutations[epoch] = np.random.default_rng((seed, epoch)).permutation(len(split))
+      permutations[epoch] = np.random.default_rng((seed, _ORDER, epoch)).permutation(len(split))
     number = int(permutations[epoch][place])
-    rng = np.random.default_rng((seed, step, row))
+    rng = np.random.default_rng((seed, _AUGMENTATION, step, row))
     jitter = rng.uniform(-spec.jitter, spec.jitter, 4)
     mirror = bool(spec.mirror and rng.random() < 0.5)
     example = split[number]
