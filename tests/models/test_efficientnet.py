@@ -148,7 +148,7 @@ def test_the_packages_weights_see_a_ball_in_an_orange_disc():
   image = np.where(np.hypot(x, y)[..., None] < 0.35, np.array([1.0, 0.5, 0.0]), 0.5)
   features = jax.jit(efficientnet_features)(params, image[None].astype(np.float32))
   state = read_torch_file(path)
-  logits = features.mean(axis=(1, 2)) @ state["_fc.weight"].T + state["_fc.bias"]
+  logits = features.mean(axis=(1, 2)) @ state["_fc.weight"].T + state["_fc.bias"][None]
   ping_pong_ball = 722
   assert logits.shape == (1, 1000)
   assert np.argmax(logits) == ping_pong_ball

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.tiny import plain
-from umr_jax.config.settings import EMConfig, to_dict
+from umr_jax.config.settings import ModelConfig, to_dict
 from umr_jax.models.assemble import finer_flow
 from umr_jax.models.checkpoint import Snapshot
 from umr_jax.models.flow import camera_flow, clamp_to_mask
@@ -44,7 +44,7 @@ def test_shapes_follow_the_config(model, images):
   assert result.camera_probs.shape == (3, 4)
   assert result.camera.shape == (3, 7)
   assert result.flow_map.shape == (3, 16, 32, 2)
-  assert result.shape_code.shape == (3, 12)
+  assert result.shape_code.shape == (3, ModelConfig.code_size)
   np.testing.assert_allclose(result.camera_probs.sum(axis=-1), 1.0, rtol=1e-6)
 
 
@@ -103,7 +103,7 @@ def test_a_flow_from_the_camera_is_seen_by_the_most_probable_one(model, images):
 def test_a_checkpoint_s_network_is_that_of_its_round(model, start, index, heads):
   """At the boundary of two rounds it is still the earlier one's."""
   config = dataclasses.replace(
-    CONFIG, em=EMConfig(rounds=2, hypotheses=(2, 8), round_fractions=(0.5, 0.5))
+    CONFIG, em=dataclasses.replace(CONFIG.em, rounds=2, hypotheses=(2, 8))
   )
   state = EMState(round=np.int32(1), round_start=np.int32(start), template=model.template)
   snapshot = Snapshot(to_dict(config), model.params, model.batch_stats, {}, state, step=4)

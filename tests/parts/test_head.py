@@ -62,7 +62,7 @@ def test_degenerate_features_give_finite_maps_and_empty_maps_are_refused(scene):
   inside = labels > 0
   shares = [np.mean(labels[inside] == part) for part in (1, 2, 3)]
   np.testing.assert_allclose(maps[inside].mean(axis=0)[1:], shares, atol=0.02)
-  with pytest.raises(ValueError, match="nothing to learn"):
+  with pytest.raises(ValueError, match="nothing to fit"):
     fitted(features, np.zeros_like(one_hot(labels)))
 
 

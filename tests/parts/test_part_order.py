@@ -104,7 +104,7 @@ def test_the_search_for_views(maps, rng):
   scores, again = scored(labels, maps), scored(renamed(labels), reordered(maps))
   assert np.ptp(scores.values, axis=1).min() > 0.0
   np.testing.assert_allclose(again.values, scores.values, rtol=1e-5, atol=1e-6)
-  np.testing.assert_allclose(again.places, scores.places, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(again.scale_shift, scores.scale_shift, rtol=1e-5, atol=1e-6)
   # The parts are looked at: with other parts the scores are others.
   assert not np.allclose(scored(labels, reordered(maps)).values, scores.values, atol=1e-3)
 

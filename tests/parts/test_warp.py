@@ -29,13 +29,13 @@ def test_half_of_the_images_are_mirrored_and_sizes_stay_in_their_range():
   determinant = np.linalg.det(matrix[:, :, :2])
   assert 0.45 < (determinant < 0).mean() < 0.55
   size = 1.0 / np.sqrt(np.abs(determinant))
-  assert size.min() > 0.7 - 1e-4 and size.max() < 2.0 + 1e-4
-  assert size.min() < 0.72 and size.max() > 1.95
+  assert size.min() > 0.8 - 1e-4 and size.max() < 1.3 + 1e-4
+  assert size.min() < 0.81 and size.max() > 1.28
   # The centre of the old image is seen at most a tenth of the size off the new one's.
   back = np.linalg.solve(matrix[:, :, :2], -matrix[:, :, 2:])[..., 0]
   assert 0.19 < np.abs(back).max() <= 0.2 + 1e-4
   turn = np.degrees(np.arctan2(matrix[:, 0, 1], np.abs(matrix[:, 1, 1])))
-  assert 55.0 < np.abs(turn).max() <= 60.0 + 1e-3
+  assert 28.0 < np.abs(turn).max() <= 30.0 + 1e-3
 
 
 def test_a_draw_belongs_to_the_image_and_the_key():

@@ -169,7 +169,8 @@ def test_a_known_mask_is_what_a_mesh_is_fitted_to(images):
 
 
 def test_a_mask_of_the_whole_image_is_honoured_and_a_missing_one_is_none(images):
-  predictor = Predictor(make_trained(config=FITTED), refine_steps=60)
+  loose = dataclasses.replace(FITTED, loss=plain_loss(segmentation=1.0, mask=9.0, deformation=0.05))
+  predictor = Predictor(make_trained(config=loose), refine_steps=100)
   image = images[1]
   box = (8, 8, 56, 56)
   seen = predictor(image, box=box)
@@ -368,7 +369,11 @@ for name, order in orders.items():
   from umr_jax import Reconstruction, predict, transfer_keypoints
   assert package.Reconstruction is Reconstruction, name
   assert predict is package is umr_jax.predict, name
-  assert inspect.signature(umr_jax.predict) == inspect.signature(function), name
+  package_call, call = (
+    [(p.name, p.kind, p.default) for p in inspect.signature(f).parameters.values()]
+    for f in (umr_jax.predict, function)
+  )
+  assert package_call == call, name
 """
   done = subprocess.run(
     [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
