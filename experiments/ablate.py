@@ -18,10 +18,11 @@ from typing import Any
 
 from absl import flags
 
-from experiments import launch
 from experiments.studies.ablate import SEEDS, ablate
 from experiments.studies.ablation_rows import ROWS
-from experiments.study_flags import PRESETS, study_of
+from experiments.studies.study_flags import PRESETS, study_of
+from umr_jax.errors import UsageError
+from umr_jax.launch import launch
 
 _DATASET = flags.DEFINE_enum("dataset", "synthetic", list(PRESETS), "Which data.")
 _BUDGET = flags.DEFINE_enum("budget", "small", ["small", "full"], "Steps: few, or the preset's.")
@@ -35,9 +36,9 @@ _SET = flags.DEFINE_multi_string("set", [], "A setting of every row, such as tra
 def main() -> dict[str, Any]:
   """Makes the table that the flags name."""
   if unknown := sorted(set(_ROWS.value) - set(ROWS)):
-    raise launch.UsageError(f"--rows: {', '.join(unknown)} is none of {', '.join(ROWS)}")
+    raise UsageError(f"--rows: {', '.join(unknown)} is none of {', '.join(ROWS)}")
   if not all(seed.isdigit() for seed in _SEEDS.value):
-    raise launch.UsageError(f"--seeds={','.join(_SEEDS.value)}: expected whole numbers")
+    raise UsageError(f"--seeds={','.join(_SEEDS.value)}: expected whole numbers")
   study = study_of(
     _DATASET.value, _BUDGET.value, changes=_SET.value, out=_OUT.value, workdir=_WORKDIR.value
   )
@@ -47,4 +48,4 @@ def main() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-  launch.launch(main)
+  launch(main)

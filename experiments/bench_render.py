@@ -16,9 +16,10 @@ from typing import Any
 
 from absl import flags
 
-from experiments import launch
 from experiments.studies import render_benchmark, render_peers
+from umr_jax.errors import UsageError
 from umr_jax.files import write_text
+from umr_jax.launch import launch
 
 _SIZES = flags.DEFINE_list("image_sizes", ["64", "128", "256"], "Pixels a side.")
 _FACES = flags.DEFINE_list("faces", ["320", "1280", "5120"], "Faces of a mesh.")
@@ -39,7 +40,7 @@ _WORKDIR = flags.DEFINE_string("workdir", "", "Where bench_render.jsonl is writt
 def main() -> list[dict[str, Any]] | None:
   """Runs the cases that the flags name."""
   if _PEER.value and importlib.util.find_spec(_PEER.value) is None:
-    raise launch.UsageError(f"--peer={_PEER.value}: it is not installed here")
+    raise UsageError(f"--peer={_PEER.value}: it is not installed here")
   chosen = render_benchmark.cases(
     image_sizes=[int(value) for value in _SIZES.value],
     faces=[int(value) for value in _FACES.value],
@@ -66,4 +67,4 @@ def main() -> list[dict[str, Any]] | None:
 
 
 if __name__ == "__main__":
-  launch.launch(main)
+  launch(main)

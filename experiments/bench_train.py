@@ -13,13 +13,12 @@ import sys
 import tempfile
 
 from absl import flags
-from ml_collections import config_flags
 
-from experiments import launch
 from experiments.studies.train_benchmark import measure_step, with_random_weights
-from umr_jax.config.settings import from_dict
+from umr_jax.errors import UsageError
+from umr_jax.launch import define_config, given_config, launch
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "A config file or a preset's name.")
+define_config()
 _ROUND = flags.DEFINE_integer("round", 0, "The round whose network is timed.", lower_bound=0)
 _RANDOM = flags.DEFINE_bool(
   "random_weights", False, "Random numbers in the place of published weight files."
@@ -29,9 +28,9 @@ _REPEATS = flags.DEFINE_integer("repeats", 15, "Times that each stage runs.", lo
 
 def main() -> None:
   """Times what the flags name."""
-  config = from_dict(_CONFIG.value.to_dict())
+  config = given_config()
   if _ROUND.value >= config.em.rounds:
-    raise launch.UsageError(f"--round={_ROUND.value}: the configuration has {config.em.rounds}")
+    raise UsageError(f"--round={_ROUND.value}: the configuration has {config.em.rounds}")
   with tempfile.TemporaryDirectory() as folder:
     if _RANDOM.value:
       config = with_random_weights(config, pathlib.Path(folder))
@@ -40,4 +39,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  launch.launch(main)
+  launch(main, program_flags=("config",))

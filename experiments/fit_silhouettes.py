@@ -14,9 +14,9 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from experiments import launch
 from experiments.studies import silhouette_fitting
 from umr_jax.geometry.icosphere import icosphere
+from umr_jax.launch import launch
 from umr_jax.render import render_mesh
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/fit_silhouettes", "Where the picture is written.")
@@ -63,4 +63,4 @@ def main() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-  launch.launch(main)
+  launch(main)

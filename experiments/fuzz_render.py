@@ -14,9 +14,9 @@ from typing import Any
 import tqdm
 from absl import flags
 
-from experiments import launch
 from experiments.studies import render_fuzz
 from umr_jax.files import write_text
+from umr_jax.launch import launch
 
 _SETS = flags.DEFINE_integer("sets", 100_000, "Triangle sets to draw.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of all that is random.", lower_bound=0)
@@ -46,4 +46,4 @@ def main() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-  launch.launch(main)
+  launch(main)

@@ -12,8 +12,8 @@ from typing import Any
 
 from absl import flags
 
-from experiments import launch
 from experiments.studies.figures.make import Extras, make_figures
+from umr_jax.launch import launch
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "The run.")
 _OUT = flags.DEFINE_string("out", "", "Where the figures go; default WORKDIR/figures.")
@@ -36,4 +36,4 @@ def main() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-  launch.launch(main)
+  launch(main)

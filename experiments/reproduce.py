@@ -2,7 +2,7 @@
 
   python -m experiments.reproduce --dataset=synthetic
   python -m experiments.reproduce --dataset=cub --set=data.folder=DIR
-  python -m experiments.reproduce --dataset=planes --workdir=runs/discovered_planes --notrain
+  python -m experiments.reproduce --dataset=planes --workdir=runs/planes --notrain
 
 Writes results.json, table.md, table.csv and precision_recall.png into the work directory. A run
 that was interrupted goes on.
@@ -14,9 +14,11 @@ from typing import Any
 
 from absl import flags
 
-from experiments import launch
 from experiments.studies.published import DATASETS
 from experiments.studies.reproduce import markdown, reproduce
+from umr_jax.config.presets import config_of
+from umr_jax.errors import UsageError
+from umr_jax.launch import launch
 
 _DATASET = flags.DEFINE_enum("dataset", "synthetic", list(DATASETS), "Which data.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "The run; default runs/reproduce-<dataset>.")
@@ -28,9 +30,9 @@ _SET = flags.DEFINE_multi_string("set", [], "A setting to change, such as data.f
 def main() -> dict[str, Any]:
   """Reproduces what the flags name."""
   if _SET.value and not _TRAIN.value:
-    raise launch.UsageError("--set changes how a run is trained; it does not go with --notrain")
+    raise UsageError("--set changes how a run is trained; it does not go with --notrain")
   workdir = pathlib.Path(_WORKDIR.value or f"runs/reproduce-{_DATASET.value}")
-  config = launch.config_of(DATASETS[_DATASET.value], _SET.value) if _TRAIN.value else None
+  config = config_of(DATASETS[_DATASET.value], _SET.value) if _TRAIN.value else None
   ablation = pathlib.Path(_ABLATION.value) if _ABLATION.value else None
   results = reproduce(_DATASET.value, config, workdir, workdir, ablation=ablation)
   sys.stderr.write(markdown(results))
@@ -38,4 +40,4 @@ def main() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-  launch.launch(main)
+  launch(main)

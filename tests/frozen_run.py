@@ -26,7 +26,7 @@ from umr_jax.em.run import run
 
 def best_config(cache: pathlib.Path) -> config.Config:
   """Preset `best` for twenty steps on two dozen images, with two M-steps of either kind."""
-  from experiments.launch import config_of
+  from umr_jax.config.presets import config_of
 
   return config_of(
     "best",
@@ -52,7 +52,7 @@ def best_config(cache: pathlib.Path) -> config.Config:
 
 def paper_config(cache: pathlib.Path) -> config.Config:
   """Preset `paper` with a small network on small images: three steps in each of its two rounds."""
-  from experiments.launch import config_of
+  from umr_jax.config.presets import config_of
 
   return config_of(
     "paper",

@@ -6,7 +6,7 @@ import sys
 import jax
 import pytest
 
-from experiments import launch
+from umr_jax import launch
 
 
 @pytest.fixture(autouse=True)
@@ -41,11 +41,14 @@ def command(*words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["train", "evaluate", "predict"])
+@pytest.mark.parametrize(
+  "name", ["train", "evaluate", "predict", "train_scops", "improve_scops", "ablate", "bench_train"]
+)
 def test_help_is_about_the_command_and_no_error(name):
   done = command(f"experiments.{name}", "--help")
   assert done.returncode == 0
-  for flag in ("--workdir", "--json"):
+  wanted = "--config" if name == "bench_train" else "--workdir"
+  for flag in (wanted, "--json"):
     assert flag in done.stdout.replace("[no]", "")
   assert "--pdb" not in done.stdout
 

@@ -84,6 +84,7 @@ def test_a_run_leaves_everything_that_was_promised(unbroken):
     np.testing.assert_allclose(objective["loss/total"], sum(terms), rtol=1e-5)
     # The last line of a round: metrics are means over the steps since the line before.
     assert objective["steps"] == [3 * (index + 1)] * 2
+    assert objective == result.objectives[index] and objective["template_change"] > 0.0
     assert f"objective {objective['loss/total']:.4g}" in (workdir / "report.html").read_text()
   assert len(list((workdir / "meshes").glob("*.glb"))) == 4
   assert result.evaluation == json.loads((workdir / "evaluation.json").read_text())
@@ -126,7 +127,7 @@ def complete_config(cache):
 
   return dataclasses.replace(
     config,
-    geometry=change("geometry", init="silhouettes", init_parts=True),
+    geometry=change("geometry", init="silhouettes"),
     loss=change(
       "loss",
       part_probability=5.0,
@@ -205,6 +206,12 @@ def test_a_predictor_needs_nothing_but_the_work_directory(unbroken, tmp_path, rn
   assert reconstruction.vertices.shape == (42, 3)
   assert reconstruction.part_probs.shape[-1] == 5
   assert reconstruction.export(tmp_path / "bird.glb").stat().st_size > 1000
+
+
+def test_64_bits_are_refused_at_the_start(tmp_path):
+  with jax.enable_x64(True), pytest.raises(ValueError, match="float32: unset JAX_ENABLE_X64"):
+    run(tiny_config(tmp_path / "cache"), tmp_path / "run")
+  assert not (tmp_path / "run").exists()
 
 
 def test_another_configuration_is_refused_with_the_difference(tmp_path):

@@ -55,6 +55,7 @@ def wheel(tmp_path_factory):
   source.mkdir()
   for name in ("pyproject.toml", "README.md", "LICENSE"):
     shutil.copy(ROOT / name, source / name)
+  # What the wheel must not hold is there, as in a clone.
   for name in ("umr_jax", "experiments"):
     shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
   build = "from setuptools.build_meta import build_wheel; print(build_wheel('..'))"
@@ -76,15 +77,11 @@ def environment(wheel, tmp_path_factory):
   return folder
 
 
-def test_the_wheel_holds_the_presets_and_nothing_foreign(wheel):
+def test_the_wheel_holds_the_package_with_its_presets_and_nothing_else(wheel):
   with zipfile.ZipFile(wheel) as archive:
     names = archive.namelist()
-  presets = {path.name for path in (ROOT / "experiments" / "configs").glob("*.py")}
-  assert presets <= {name.rpartition("/")[2] for name in names if "configs/" in name}
-  assert {name.split("/")[0].partition("-")[0] for name in names} == {
-    "umr_jax",
-    "experiments",
-  }
+  assert {"umr_jax/config/presets.py", "umr_jax/config/preset_file.py"} <= set(names)
+  assert {name.split("/")[0].partition("-")[0] for name in names} == {"umr_jax"}
   templates = {path.name for path in (ROOT / "umr_jax" / "viz" / "templates").iterdir()}
   assert {f"umr_jax/viz/templates/{name}" for name in templates} <= set(names)
   assert all(name.endswith((".py", ".md", ".html")) or ".dist-info/" in name for name in names), (
@@ -93,17 +90,23 @@ def test_the_wheel_holds_the_presets_and_nothing_foreign(wheel):
 
 
 def test_the_installed_package_is_the_wheels(environment, tmp_path):
-  code = "import umr_jax, experiments; print(umr_jax.__file__, experiments.__file__)"
-  for path in run(environment / "bin" / "python", "-c", code, cwd=tmp_path).split():
-    assert pathlib.Path(path).is_relative_to(environment)
+  code = "import umr_jax; print(umr_jax.__file__)"
+  path = run(environment / "bin" / "python", "-c", code, cwd=tmp_path).strip()
+  assert pathlib.Path(path).is_relative_to(environment)
+
+
+def test_the_console_script_helps(environment, tmp_path):
+  script = environment / "bin" / "umr-jax"
+  assert "usage: umr-jax COMMAND" in run(script, "--help", cwd=tmp_path)
+  text = run(script, "train", "--help", cwd=tmp_path)
+  assert "umr-jax train --config=default" in text and "--workdir" in text
 
 
 def test_the_wheel_trains_two_steps_from_another_folder(environment, tmp_path):
   workdir = tmp_path / "run"
   run(
-    environment / "bin" / "python",
-    "-m",
-    "experiments.train",
+    environment / "bin" / "umr-jax",
+    "train",
     "--config=quickstart",
     f"--workdir={workdir}",
     *TINY,

@@ -1,21 +1,71 @@
-"""The smallest run that is still the real thing."""
+"""The smallest run that is still the real thing, and settings for tests of single terms."""
 
 import dataclasses
 
 from umr_jax.config import settings as config
+from umr_jax.config.build import with_settings
+
+# What the paper has and a test on a CPU, without weight files, does without.
+PLAIN = {
+  "data.image_size": 64,
+  "model.encoder_weights": "none",
+  "model.texture_stem": "conv",
+  "render.sigma": 1e-4,
+  "render.dist_eps": 1e-4,
+  "render.antialias": 1,
+  "loss.texture_cameras": "one",
+  "loss.edge": 0.0,
+  "loss.deformation_start": 0,
+  "loss.part_probability": 0.0,
+  "loss.part_vertices": 0.0,
+  "loss.adversary": 0.0,
+  "loss.adversary_domain": "mask",
+  "loss.perceptual_weights": "none",
+  "train.schedule": "halving",
+  "em.later": (),
+}
+
+
+def plain(**groups) -> config.Config:
+  """The paper without its files and its costs; groups of settings by name change more."""
+  settings = {f"{group}.{k}": v for group, some in groups.items() for k, v in some.items()}
+  return with_settings(config.Config(), PLAIN | settings)
+
+
+def plain_loss(**weights) -> config.LossConfig:
+  """The weights of `plain`; others by name."""
+  return dataclasses.replace(plain().loss, **weights)
+
+
+def plain_render(**settings) -> config.RenderConfig:
+  """The renderer of `plain`; other settings by name."""
+  return dataclasses.replace(plain().render, **settings)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SmallParts(config.PartsConfig):
+  """Settings of parts whose constants may be changed, for tests of what reads them."""
+
+  image_size: int = 32
+  feature_size: int = 64
+  encoder_steps: int = 2
+  net_width: int = 8
+  batch_size: int = 16
+  learning_rate: float = 3e-3
+  seed: int = 0
 
 
 def tiny_config(cache, **train) -> config.Config:
   """Two rounds of a 42-vertex mesh on a dozen synthetic images at 64 px."""
-  return config.Config(
-    geometry=config.GeometryConfig(level=1, texels_per_side=2, uv_height=16),
-    data=config.DataConfig(image_size=64, train_images=12, test_images=4, cache=str(cache)),
-    model=config.ModelConfig(encoder_width=8, feature_size=16, code_size=16),
-    render=config.RenderConfig(image_size=32, sigma=1e-3),
-    train=config.TrainConfig(**{"steps": 6, "batch_size": 4, "learning_rate": 1e-3, **train}),
-    em=config.EMConfig(hypotheses=(1, 2)),
-    checkpoint=config.CheckpointConfig(every=2),
-    log=config.LogConfig(every=2, panel_every=4, tensorboard=False),
+  return plain(
+    geometry={"level": 1, "texels_per_side": 2, "uv_height": 16},
+    data={"train_images": 12, "test_images": 4, "cache": str(cache)},
+    model={"encoder_width": 8},
+    render={"image_size": 32, "sigma": 1e-3},
+    train={"steps": 6, "batch_size": 4, "learning_rate": 1e-3, **train},
+    em={"hypotheses": (1, 2)},
+    checkpoint={"every": 2},
+    log={"every": 2, "panel_every": 4},
   )
 
 

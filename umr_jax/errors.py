@@ -1,5 +1,23 @@
-"""Endings of a run that a launcher turns into exit codes."""
+"""Endings of a run that a command turns into exit codes."""
+
+import math
 
 
 class Preempted(Exception):  # noqa: N818 (it is no error)
   """The run was told to stop, saved itself, and goes on when the same command is given again."""
+
+
+class UsageError(Exception):
+  """A command line that cannot be meant."""
+
+
+class NonFiniteError(ArithmeticError):
+  """A metric became NaN or infinite."""
+
+  def __init__(self, metric: str, step: int, value: float = math.nan) -> None:
+    super().__init__(
+      f"metric {metric!r} is {value} at step {step}. The last checkpoint is intact; lower "
+      "train.learning_rate, set train.clip_norm, or look at the images of that step."
+    )
+    self.metric = metric
+    self.step = step

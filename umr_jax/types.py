@@ -93,7 +93,7 @@ class Batch:
 
   image: Float[Array, "*D B H W 3"]
   mask: Float[Array, "*D B H W"]
-  # The barrier of `losses.texture_dt`: 0 deep inside the silhouette, 1 far outside it.
+  # The barrier of `losses.texture.texture_dt_loss`: 0 deep inside the silhouette, 1 far outside it.
   barrier: Float[Array, "*D B H W"]
   # The image's index in its split: the name under which it draws random numbers.
   index: Int[Array, "*D B"]
@@ -101,7 +101,7 @@ class Batch:
   valid: Bool[Array, "*D B"]
   # Part probabilities, background first, or None where the data set has no parts.
   parts: Float[Array, "*D B H W P1"] | None = None
-  # The camera that the bank holds for each image, or None without a bank.
+  # The camera that pose search found for each image, or None without one.
   target_camera: Float[Array, "*D B 7"] | None = None
 
 
@@ -126,7 +126,7 @@ class TrainState:
   params: Any
   batch_stats: Any
   opt_state: Any
-  # The parameters of the judge of unseen views; empty where the config asks for none.
+  # The parameters of the discriminator; empty where the config asks for none.
   discriminator: Any = struct.field(default_factory=dict)
   # The weights of a published network that is not trained; empty without one.
   frozen: Any = struct.field(default_factory=dict)
@@ -139,7 +139,11 @@ class TrainState:
 
 @struct.dataclass
 class EMState:
-  """What the M-step alone writes, and the E-step holds fixed."""
+  """What the E-step holds fixed.
+
+  Template and canonical map are initialized by `init.state`, written by the M-step, and turned
+  between rounds by `em.align_to_vertical`; target cameras are found by pose search.
+  """
 
   round: Int[Array, ""]  # rounds finished so far
   round_start: Int[Array, ""]  # the step at which the round in progress began
@@ -148,7 +152,7 @@ class EMState:
   canonical_uv: Float[Array, "Hu Wu P1"] | None = None
   # The part of each vertex, 0 for background; None without part maps.
   part_vertices: Int[Array, "V"] | None = None
-  # A camera for each training image's unaugmented crop; None without a bank.
+  # A camera for each training image's unaugmented crop; None without pose search.
   target_cameras: Float[Array, "N 7"] | None = None
 
 

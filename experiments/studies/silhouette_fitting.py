@@ -91,5 +91,7 @@ def fit_silhouettes(
     return optax.apply_updates(offsets, updates), state
 
   start = jnp.zeros_like(vertices)
-  offsets, _ = jax.lax.fori_loop(0, steps, step, (start, optimizer.init(start)))
+  # optax's bias correction raises a float to an integer power.
+  with jax.numpy_dtype_promotion("standard"):
+    offsets, _ = jax.lax.fori_loop(0, steps, step, (start, optimizer.init(start)))
   return vertices + offsets

@@ -14,16 +14,16 @@ from jaxtyping import PRNGKeyArray, PyTree
 from experiments.studies.render_benchmark import Line, Timed, interleaved, surroundings
 from umr_jax.config.settings import Config
 from umr_jax.data.transforms import barrier
-from umr_jax.em.e_step import make_round
+from umr_jax.em.round import make_round
 from umr_jax.geometry.uv import uv_directions
 from umr_jax.init.pose_search import CROP_SIZE, make_views, score_views, template_vertices
 from umr_jax.init.silhouettes import unit_sphere
 from umr_jax.init.state import bare_em_state
-from umr_jax.losses.drawing import draw
-from umr_jax.losses.texture import texture_distance_from
-from umr_jax.losses.total import total_loss
+from umr_jax.losses.objective import total_loss
+from umr_jax.losses.renders import render_hypotheses
+from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.models.assemble import assemble_vertices, part_texels, with_canonical_uv
-from umr_jax.models.discriminator import make_judge
+from umr_jax.models.discriminator import make_discriminator
 from umr_jax.models.infer import build_net
 from umr_jax.models.perceptual import alexnet_shapes
 from umr_jax.models.umr_net import UMRNet
@@ -126,7 +126,7 @@ def measure_step(config: Config, *, round_index: int, repeats: int) -> Line:
   net = build_net(config, hypotheses=config.hypotheses(round_index))
   batch = made_up_batch(config, image_size=config.data.image_size)
   em_state = made_up_state(config, topology)
-  train_state = compiled.new_state(0)
+  train_state = compiled.init_train_state(0)
   stages = _stages(config, topology, net, train_state, em_state, batch)
   state, held = parallel.replicate(train_state), parallel.replicate(em_state)
   sharded, key = parallel.shard_batch(batch), jax.random.key(0)
@@ -186,7 +186,8 @@ def _stages(
     variables = {"params": params, **stats}
     return net.apply(variables, batch.image, train=True, noise=noise, mutable=["batch_stats"])[0]
 
-  rendered, losses = _rendered(config, topology), _losses(config, topology)
+  spec = ObjectiveSpec.from_config(config, topology)
+  rendered, losses = _rendered(spec), _losses(spec)
   forward, render_forward = jax.jit(predict), jax.jit(rendered)
   backward = jax.jit(jax.grad(lambda *inputs: _sum_of_squares(predict(*inputs))))
   render_backward, loss_backward = jax.jit(jax.grad(rendered)), jax.jit(jax.grad(losses))
@@ -206,50 +207,37 @@ def _sum_of_squares(tree: PyTree) -> jax.Array:
   return sum((jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)), jnp.float32(0.0))
 
 
-def _rendered(config: Config, topology: Topology) -> Callable[..., jax.Array]:
+def _rendered(spec: ObjectiveSpec) -> Callable[..., jax.Array]:
   """The sum of squares of all images that the losses render.
 
   It is a function of a prediction, the state of EM, the texels of parts, and a batch.
-
-  Args:
-    config: of the run.
-    topology: of the mesh.
   """
 
   def rendered(
     prediction: Prediction, held: EMState, texels: jax.Array | None, batch: Batch
   ) -> jax.Array:
-    vertices = assemble_vertices(prediction.half_offsets, held.template, topology)
+    vertices = assemble_vertices(prediction.half_offsets, held.template, spec.topology)
     single = batch.target_camera is not None
     cameras = prediction.cameras[:, :1] if single else prediction.cameras
-    drawing = draw(
+    renders = render_hypotheses(
       vertices,
       cameras,
       jnp.zeros(len(cameras), jnp.int32),
-      prediction.flow_map,
-      batch,
-      choose=lambda alpha: jnp.zeros(len(alpha), jnp.int32),
-      parts=texels,
-      every_color=config.loss.texture_cameras == "all",
-      flow=config.model.flow,
-      topology=topology,
-      settings=config.render,
-      image_size=config.render_size,
+      flow_map=prediction.flow_map,
+      image=batch.image,
+      part_texels=texels,
+      spec=spec,
     )
-    return _sum_of_squares((drawing.alpha, drawing.fragments.rgba, drawing.colors))
+    return _sum_of_squares((renders.alpha, renders.fragments.rgba, renders.colors))
 
   return rendered
 
 
-def _losses(config: Config, topology: Topology) -> Callable[..., jax.Array]:
+def _losses(spec: ObjectiveSpec) -> Callable[..., jax.Array]:
   """The objective.
 
   It is a function of a prediction, the state of EM, a batch, a key, and the discriminator's
   parameters.
-
-  Args:
-    config: of the run.
-    topology: of the mesh.
   """
 
   def losses(
@@ -261,13 +249,8 @@ def _losses(config: Config, topology: Topology) -> Callable[..., jax.Array]:
       batch,
       key,
       round_step=jnp.int32(1000),
-      topology=topology,
-      weights=config.loss,
-      settings=config.render,
-      image_size=config.render_size,
-      distance=texture_distance_from(config.loss.perceptual_weights),
-      judge=make_judge(discriminator) if discriminator else None,
-      flow=config.model.flow,
+      spec=spec,
+      discriminator=make_discriminator(discriminator) if discriminator else None,
     )[0]
 
   return losses

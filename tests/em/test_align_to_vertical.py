@@ -1,10 +1,10 @@
-"""The template stands up between rounds: projections stay, and what leaned is upright."""
+"""The template is aligned between rounds: projections stay, and what leaned is upright."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from umr_jax.em.align_to_vertical import align_to_vertical, stood_up
+from umr_jax.em.align_to_vertical import align_to_vertical, mean_up
 from umr_jax.geometry import camera, quaternion
 from umr_jax.models.camera_heads import upright_rotation
 from umr_jax.types import EMState, Template
@@ -29,26 +29,26 @@ def leaning(rng):
   return state, np.asarray(rotations)
 
 
-def test_what_photographs_show_as_up_becomes_z(leaning):
+def test_what_images_show_as_up_becomes_z(leaning):
   state, rotations = leaning
-  up = align_to_vertical(rotations)
+  up = mean_up(rotations)
   np.testing.assert_allclose(np.arctan2(up[0], up[2]), np.deg2rad(-35.0), atol=0.05)
-  stood = stood_up(state, up)
-  now = align_to_vertical(stood.target_cameras[:, 3:])
+  aligned = align_to_vertical(state, up)
+  now = mean_up(aligned.target_cameras[:, 3:])
   np.testing.assert_allclose(now[0], 0.0, atol=1e-4)
   np.testing.assert_allclose(now[2], np.hypot(up[0], up[2]), rtol=1e-4)
 
 
-def test_pictures_and_the_mirror_plane_stay(leaning):
+def test_projections_and_the_mirror_plane_stay(leaning):
   state, rotations = leaning
-  stood = stood_up(state, align_to_vertical(rotations))
+  aligned = align_to_vertical(state, mean_up(rotations))
 
   def projected(state):
     points = jnp.broadcast_to(jnp.asarray(state.template.half_vertices), (400, 20, 3))
     return camera.project(points, jnp.asarray(state.target_cameras))
 
-  np.testing.assert_allclose(projected(stood), projected(state), atol=1e-5)
-  before, after = (s.template.half_vertices[:, 1] for s in (state, stood))
+  np.testing.assert_allclose(projected(aligned), projected(state), atol=1e-5)
+  before, after = (s.template.half_vertices[:, 1] for s in (state, aligned))
   np.testing.assert_allclose(after, before, atol=1e-6)
 
 
@@ -56,4 +56,4 @@ def test_cameras_that_do_not_agree_turn_nothing(leaning, rng):
   state, _ = leaning
   q = rng.normal(size=(400, 4))
   anywhere = (q / np.linalg.norm(q, axis=-1, keepdims=True)).astype(np.float32)
-  assert stood_up(state, align_to_vertical(anywhere)) is state
+  assert align_to_vertical(state, mean_up(anywhere)) is state

@@ -1,32 +1,39 @@
-"""The compiled functions of a round: where its network starts."""
-
-import dataclasses
+"""The E-step: one gradient step a batch, until it is asked to stop."""
 
 import jax
 import numpy as np
-import pytest
 
-from tests.tiny import tiny_config
-from umr_jax.em.e_step import make_round
-
-
-@pytest.fixture
-def standard_promotion():
-  """Optax promotes integer step counts to floats by itself."""
-  with jax.numpy_dtype_promotion("standard"):
-    yield
+from umr_jax.em.e_step import e_step
+from umr_jax.train import parallel
 
 
-def test_no_round_of_a_seed_starts_as_a_round_of_another(tmp_path, standard_promotion):
-  """The start of round 1 of seed 0 was that of round 0 of seed 1."""
-  config = tiny_config(tmp_path)
-  config = dataclasses.replace(config, em=dataclasses.replace(config.em, hypotheses=(2, 2)))
-  starts = {}
-  for seed in (0, 1):
-    seeded = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
-    for index in (0, 1):
-      starts[seed, index] = make_round(seeded, index=index).new_state(0).params
-  again = make_round(config, index=1).new_state(0).params
-  kernels = {at: params["shape_head"]["offsets"]["kernel"] for at, params in starts.items()}
-  np.testing.assert_array_equal(again["shape_head"]["offsets"]["kernel"], kernels[0, 1])
-  assert len({kernel.tobytes() for kernel in kernels.values()}) == 4
+def count(train_state, em_state, batch, key):
+  del key
+  return train_state + em_state * batch.sum(), {"rows": batch.sum()}
+
+
+def steps_taken(*, stop_after):
+  """The state after some of four batches, and what was recorded."""
+  recorded = []
+
+  def record(metrics):
+    recorded.append(float(metrics["rows"][0]))
+    return len(recorded) == stop_after
+
+  state = e_step(
+    parallel.replicate(np.float32(0.0)),
+    parallel.replicate(np.float32(10.0)),
+    train_step=parallel.parallel_step(count, donate=True),
+    batches=[np.full(4, i, np.float32) for i in (1, 2, 3, 4)],
+    key=jax.random.key(0),
+    record=record,
+  )
+  return float(parallel.unreplicate(state)), recorded
+
+
+def test_every_batch_is_a_step_under_the_same_em_state():
+  assert steps_taken(stop_after=None) == (100.0, [1.0, 2.0, 3.0, 4.0])
+
+
+def test_the_step_that_asks_to_stop_is_the_last():
+  assert steps_taken(stop_after=2) == (30.0, [1.0, 2.0])

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tiny import tiny_config
-from umr_jax.config.settings import LossConfig, PartsConfig, from_dict, to_dict
+from tests.tiny import plain_loss, tiny_config
+from umr_jax.config.build import from_dict
+from umr_jax.config.settings import PartsConfig, to_dict
 from umr_jax.data.part_store import read_store
 from umr_jax.em.improve_parts import improve
 from umr_jax.em.run import discover_parts, evaluate_workdir, final_evaluation, run
@@ -19,16 +20,22 @@ from umr_jax.init.state import bare_em_state
 from umr_jax.models.checkpoint import Snapshot, read_checkpoint
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_parts():
+  with pytest.MonkeyPatch.context() as patch:
+    for name, value in {"encoder_steps": 2, "image_size": 32, "feature_size": 64}.items():
+      patch.setattr(PartsConfig, name, value)
+    yield
+
+
 def semantic_config(cache, parts="discovered"):
   base = tiny_config(cache, steps=4)
   return dataclasses.replace(
     base,
     data=dataclasses.replace(base.data, parts=parts),
-    parts=PartsConfig(
-      method="position", features="encoder", encoder_steps=2, image_size=32, feature_size=64
-    ),
-    loss=LossConfig(part_probability=1.0, part_vertices=1.0),
-    em=dataclasses.replace(base.em, rounds=1, hypotheses=(1,), round_fractions=(1.0,)),
+    parts=PartsConfig(method="position", features="encoder"),
+    loss=plain_loss(part_probability=1.0, part_vertices=1.0),
+    em=dataclasses.replace(base.em, rounds=1, hypotheses=(1,)),
   )
 
 

@@ -13,6 +13,8 @@ from tests.tiny import tiny_config
 from umr_jax.config.settings import GeometryConfig
 from umr_jax.data.dataset import load_dataset
 from umr_jax.em.loop import EMLoop
+from umr_jax.em.plan import Event
+from umr_jax.em.run import run
 from umr_jax.geometry import quaternion
 from umr_jax.init.silhouettes import unit_sphere
 from umr_jax.init.state import bare_em_state, init_em_state
@@ -58,32 +60,87 @@ def test_a_finished_loop_is_forgotten(tmp_path):
   assert forgotten() is None
 
 
+def make_loop(config):
+  return EMLoop(config=config, train_split=None, checkpointer=None, monitor=None)
+
+
+def opening(config, em_state, index):
+  first = make_loop(config).plan(em_state, index)[0]
+  assert first.step == int(em_state.round_start)
+  return first.events
+
+
 @pytest.mark.parametrize(
-  ("model", "em", "turned"),
+  ("model", "em", "events"),
   [
-    ({}, {}, True),
-    ({"camera_pose": "upright"}, {}, False),
-    ({}, {"align_to_vertical": False}, False),
-    ({}, {"restart": False, "hypotheses": (2, 2)}, False),
+    ({}, {}, (Event.ALIGN, Event.NEW_NETWORK)),
+    ({"camera_pose": "upright"}, {}, (Event.NEW_NETWORK,)),
+    ({"camera_spread": False}, {}, (Event.NEW_NETWORK,)),
+    ({}, {"restart": False, "hypotheses": (2, 2)}, ()),
   ],
 )
-def test_the_template_stands_up_for_a_new_network_alone(tmp_path, monkeypatch, model, em, turned):
+def test_the_template_is_aligned_for_a_new_network_alone(tmp_path, model, em, events):
   config = tiny_config(tmp_path)
   config = dataclasses.replace(
     config,
     model=dataclasses.replace(config.model, **model),
     em=dataclasses.replace(config.em, **em),
   )
-  loop = EMLoop(config=config, train_split=None, checkpointer=None, monitor=None)
+  em_state = bare_em_state(unit_sphere(build_topology_from(config)))
+  assert opening(config, em_state, 0) == ()
+  later = em_state.replace(round=np.int32(1), round_start=np.int32(3))
+  assert opening(config, later, 1) == events
+
+
+def test_cameras_that_a_round_begins_with_are_not_searched_again(tmp_path):
+  config = tiny_config(tmp_path)
+  config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, target_camera=1.0))
+  em_state = bare_em_state(unit_sphere(build_topology_from(config)))
+  assert opening(config, em_state, 0) == (Event.POSE_SEARCH,)
+  assert opening(config, em_state.replace(target_cameras=np.ones((12, 7))), 0) == ()
+
+
+def test_aligning_turns_the_template_by_the_cameras_of_the_network_before(tmp_path, monkeypatch):
+  config = tiny_config(tmp_path)
   stretched = unit_sphere(build_topology_from(config)) * np.array([0.9, 0.4, 0.5], np.float32)
   before = bare_em_state(stretched)
-  # All photographs show the object's x as up.
+  # All images show the object's x as up.
   lying = np.asarray(quaternion.from_matrix(jnp.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])))
-  monkeypatch.setattr(EMLoop, "_rotations", lambda self, *_: np.tile(lying, (4, 1)))
-  train_state = loop.round(0).new_state(3)
-  _, after = loop._next_round(train_state, before, 1)
+  asked = []
+
+  def camera_rotations(infer, *_, **__):
+    asked.append(infer)
+    return np.tile(lying, (4, 1))
+
+  monkeypatch.setattr("umr_jax.em.loop.camera_rotations", camera_rotations)
+  loop = make_loop(config)
+  train_state = loop.round(0).init_train_state(3)
+  kept, after = loop._on(Event.ALIGN, (train_state, before), 1)
+  assert kept is train_state and asked == [loop.round(0).infer]
   first, now = (np.ptp(s.template.half_vertices, axis=0) for s in (before, after))
-  np.testing.assert_allclose(now, first[[2, 1, 0]] if turned else first, atol=1e-5)
+  np.testing.assert_allclose(now, first[[2, 1, 0]], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_objective_improves_from_round_to_round(tmp_path):
+  """On birds whose poses and shapes are the generator's, with one objective in every round."""
+  config = tiny_config(tmp_path / "cache", steps=90)
+  config = dataclasses.replace(
+    config,
+    em=dataclasses.replace(
+      config.em, rounds=3, round_fractions=(0.34, 0.33, 0.33), hypotheses=(2,), restart=False
+    ),
+    checkpoint=dataclasses.replace(config.checkpoint, every=90),
+    log=dataclasses.replace(config.log, panel_every=90),
+  )
+  with jax.numpy_dtype_promotion("standard"):
+    found = run(config, tmp_path / "run").objectives
+  totals = [summary["loss/total"] for summary in found]
+  assert len(totals) == 3
+  assert totals[0] > totals[1] > totals[2]
+  assert all(0.0 < summary["template_change"] < 1.0 for summary in found)
+  # What every round adds becomes less.
+  assert found[2]["template_change"] < found[0]["template_change"]
 
 
 def test_the_hull_draws_from_a_stream_of_its_own(tmp_path, monkeypatch):
@@ -105,8 +162,9 @@ def test_the_hull_draws_from_a_stream_of_its_own(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_volume_is_template_and_first_bank(tmp_path):
-  config = with_geometry(tiny_config(tmp_path), init="visual_hull", hull_turns=1)
+def test_a_volume_is_template_and_first_bank(tmp_path, monkeypatch):
+  monkeypatch.setattr(GeometryConfig, "hull_turns", 1)
+  config = with_geometry(tiny_config(tmp_path), init="visual_hull")
   topology = build_topology_from(config)
   split = load_dataset(config.data).splits["train"]
   with jax.numpy_dtype_promotion("standard"):

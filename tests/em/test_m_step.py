@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from umr_jax.em.aggregate import Statistics
+from umr_jax.em.aggregate import SufficientStatistics
 from umr_jax.em.m_step import m_step
 from umr_jax.geometry.symmetry import halve
 from umr_jax.geometry.topology import build_topology
@@ -29,7 +29,7 @@ def em_state(topology):
 
 def test_the_template_moves_by_the_mean_offset_and_stays_symmetric(topology, em_state, rng):
   offsets = rng.normal(size=(topology.num_half, 3))
-  new, mean_offset = m_step(em_state, Statistics(offsets * 4, 4), topology=topology)
+  new, mean_offset = m_step(em_state, SufficientStatistics(offsets * 4, 4), topology=topology)
   moved = new.template.half_vertices - em_state.template.half_vertices
   np.testing.assert_allclose(moved[:, [0, 2]], offsets[:, [0, 2]], rtol=1e-5, atol=1e-6)
   np.testing.assert_allclose(mean_offset, moved, rtol=1e-5, atol=1e-6)
@@ -51,7 +51,7 @@ def test_no_instance_jumps_when_the_network_is_recentred(topology, em_state, rng
     return assemble_vertices(offsets, em_state.template, topology), offsets
 
   before, offsets = shapes(state, em_state)
-  statistics = Statistics(np.asarray(offsets, np.float64).sum(0), 4)
+  statistics = SufficientStatistics(np.asarray(offsets, np.float64).sum(0), 4)
   new_em_state, mean_offset = m_step(em_state, statistics, topology=topology)
   after, _ = shapes(recentre(state, mean_offset), new_em_state)
   np.testing.assert_allclose(after, before, atol=2e-5)
@@ -78,7 +78,7 @@ def test_part_vertices_follow_a_map_that_is_split_by_height(topology):
 
 def test_the_canonical_map_is_the_mean_of_the_chosen_ones(topology, em_state, rng):
   maps = rng.dirichlet(np.ones(3), (16, 32)).astype(np.float32)
-  statistics = Statistics(np.zeros((topology.num_half, 3)), 2, maps * 5.0, 5)
+  statistics = SufficientStatistics(np.zeros((topology.num_half, 3)), 2, maps * 5.0, 5)
   new, _ = m_step(em_state, statistics, topology=topology)
   np.testing.assert_allclose(new.canonical_uv, maps, rtol=1e-5)
   labels = jax.device_get(part_vertices(jnp.asarray(maps), topology))
@@ -87,7 +87,7 @@ def test_the_canonical_map_is_the_mean_of_the_chosen_ones(topology, em_state, rn
 
 def test_the_template_may_stand_still_while_the_map_moves(topology, em_state, rng):
   maps = rng.dirichlet(np.ones(3), (16, 32)).astype(np.float32)
-  statistics = Statistics(rng.normal(size=(topology.num_half, 3)), 2, maps, 1)
+  statistics = SufficientStatistics(rng.normal(size=(topology.num_half, 3)), 2, maps, 1)
   new, mean_offset = m_step(em_state, statistics, topology=topology, template=False)
   np.testing.assert_array_equal(new.template.half_vertices, em_state.template.half_vertices)
   assert (mean_offset == 0.0).all()

@@ -1,17 +1,12 @@
 """The search for cameras: it finds planted views, and lays boxes upon boxes."""
 
 import dataclasses
-import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.tiny import tiny_config
-from umr_jax.data.dataset import load_dataset
-from umr_jax.em import loop as em_loop
-from umr_jax.em.loop import EMLoop
 from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.symmetry import halve
 from umr_jax.geometry.topology import build_topology
@@ -24,7 +19,7 @@ from umr_jax.init.pose_search import (
   template_vertices,
   view_rotations,
 )
-from umr_jax.init.state import bare_em_state, init_em_state
+from umr_jax.init.state import bare_em_state
 from umr_jax.models.assemble import uv_parts_to_texels, with_canonical_uv
 from umr_jax.models.camera_heads import upright_rotation
 from umr_jax.render import soft_rasterize, soft_silhouette
@@ -210,67 +205,6 @@ def test_views_stay_within_their_bounds():
   upright = quaternion.to_matrix(view_rotations((-20.0, 40.0), 0.0))
   lean = np.degrees(np.arccos(np.clip(np.einsum("kij,kij->k", turns, upright) / 2 - 0.5, -1, 1)))
   np.testing.assert_allclose(np.unique(np.round(lean, 1)), [0.0, 8.0], atol=0.05)
-
-
-def begun(folder, **em):
-  """A loop with a camera bank, and its first states."""
-  config = tiny_config(folder)
-  config = dataclasses.replace(
-    config,
-    loss=dataclasses.replace(config.loss, target_camera=1.0),
-    em=dataclasses.replace(config.em, **em),
-  )
-  loop = EMLoop(
-    config=config,
-    train_split=load_dataset(config.data).splits["train"],
-    checkpointer=None,
-    monitor=None,
-  )
-  return (
-    loop,
-    loop.round(0).new_state(0),
-    init_em_state(loop.config, loop.round(0).topology, loop.train_split),
-  )
-
-
-def test_a_run_keeps_one_camera_for_every_training_image(tmp_path):
-  loop, _, em_state = begun(tmp_path)
-  state = loop._search(em_state, 0)
-  assert state.target_cameras.shape == (len(loop.train_split), 7)
-  np.testing.assert_allclose(np.linalg.norm(state.target_cameras[:, 3:], axis=-1), 1.0, rtol=1e-5)
-  assert (state.target_cameras[:, 0] > 0.0).all()
-
-
-def test_a_run_takes_its_evenness_from_the_config(tmp_path):
-  banks = []
-  for evenness in (0.0, 1.0):
-    loop, _, em_state = begun(tmp_path, view_evenness=evenness)
-    banks.append(loop._search(em_state, 0).target_cameras)
-  assert np.abs(banks[0] - banks[1]).max() > 1e-3
-
-
-@pytest.mark.parametrize("known", [False, True])
-def test_a_bank_that_the_run_begins_with_is_not_searched_again(tmp_path, monkeypatch, known):
-  loop, train_state, em_state = begun(tmp_path)
-  if known:
-    bank = np.ones((len(loop.train_split), 7), np.float32)
-    em_state = dataclasses.replace(em_state, target_cameras=bank)
-  loop = dataclasses.replace(loop, monitor=types.SimpleNamespace(record=None))
-  searched = []
-
-  def search(self, em_state, index):
-    searched.append(index)
-    return em_state
-
-  def stop(*args, **kwargs):
-    raise InterruptedError
-
-  monkeypatch.setattr(EMLoop, "_search", search)
-  monkeypatch.setattr(em_loop, "training_batches", lambda *args, **kwargs: None)
-  monkeypatch.setattr(em_loop, "e_step", stop)
-  with pytest.raises(InterruptedError):
-    loop._e_step(train_state, em_state)
-  assert searched == ([] if known else [0])
 
 
 # From scores to cameras.

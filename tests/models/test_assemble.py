@@ -138,3 +138,24 @@ def test_flow_and_image_get_finite_gradients(topology, rng):
   for gradient in jax.grad(total, (0, 1))(flow_map, image):
     assert np.isfinite(gradient).all()
     assert np.any(np.asarray(gradient) != 0.0)
+
+
+@pytest.mark.parametrize(("symmetric", "least", "most"), [(True, 0.4, 0.7), (False, 0.9, 1.0)])
+def test_what_is_not_read_of_a_uv_map_reaches_no_mesh(rng, symmetric, least, most):
+  topology = build_topology(2, texels_per_side=4, symmetric_texture=symmetric)
+  read = assemble.read_uv_pixels(topology, uv_height=16)
+  assert least < read.mean() <= most
+  canonical_uv = rng.dirichlet(np.ones(3), read.shape).astype(np.float32)
+  noise = rng.dirichlet(np.ones(3), read.shape).astype(np.float32)
+
+  def reads(maps):
+    maps = jnp.asarray(maps)
+    return assemble.uv_parts_to_texels(maps, topology), assemble.part_vertices(maps, topology)
+
+  kept = reads(np.where(read[..., None], canonical_uv, noise))
+  for ours, theirs in zip(kept, reads(canonical_uv), strict=True):
+    np.testing.assert_array_equal(ours, theirs)
+  row, column = np.argwhere(read)[len(np.argwhere(read)) // 2]
+  changed = canonical_uv.copy()
+  changed[row, column] = changed[row, column, ::-1] + 1.0
+  assert (np.asarray(reads(changed)[0]) != np.asarray(reads(canonical_uv)[0])).any()

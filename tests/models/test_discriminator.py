@@ -1,4 +1,4 @@
-"""The judge of unseen views: the published layers, and whether it can tell anything apart."""
+"""The discriminator: the published layers, and whether it can tell anything apart."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from umr_jax.models.discriminator import Discriminator, make_judge
+from umr_jax.models.discriminator import Discriminator, make_discriminator
 from umr_jax.models.initialize import draw_variables
 
 
@@ -24,12 +24,12 @@ def test_has_the_published_size(channels, count):
 
 
 @pytest.mark.parametrize("size", [32, 48])
-def test_judges_small_renders(size, rng):
-  judge = make_judge(_params(size, 1))
+def test_classifies_small_renders(size, rng):
+  discriminator = make_discriminator(_params(size, 1))
   images = jnp.asarray(rng.random((3, size, size, 1)), jnp.float32)
-  logits = judge(images)
+  logits = discriminator(images)
   assert logits.shape == (3,) and np.isfinite(logits).all()
-  np.testing.assert_allclose(judge(images[1:2])[0], logits[1], rtol=1e-5)
+  np.testing.assert_allclose(discriminator(images[1:2])[0], logits[1], rtol=1e-5)
 
 
 def test_learns_to_tell_tall_from_wide():
@@ -46,8 +46,8 @@ def test_learns_to_tell_tall_from_wide():
   params, optimizer = _params(32, 1), optax.adam(3e-3)
 
   def loss(params, real, fake):
-    judge = make_judge(params)
-    return jnp.mean(jax.nn.softplus(-judge(real)) + jax.nn.softplus(judge(fake)))
+    discriminator = make_discriminator(params)
+    return jnp.mean(jax.nn.softplus(-discriminator(real)) + jax.nn.softplus(discriminator(fake)))
 
   @jax.jit
   def step(params, state):
@@ -59,6 +59,8 @@ def test_learns_to_tell_tall_from_wide():
     state = optimizer.init(params)
     for _ in range(60):
       params, state = step(params, state)
-  judge = make_judge(params)
+  discriminator = make_discriminator(params)
   # One pixel on from where each box was in training.
-  assert (judge(boxes(True, 1)[:6]) > 0.0).all() and (judge(boxes(False, 1)[:6]) < 0.0).all()
+  assert (discriminator(boxes(True, 1)[:6]) > 0.0).all() and (
+    discriminator(boxes(False, 1)[:6]) < 0.0
+  ).all()

@@ -8,7 +8,7 @@ import pytest
 from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.topology import build_topology
 from umr_jax.geometry.uv import mirrored_columns, uv_corners, uv_directions
-from umr_jax.losses.drawing import project_faces
+from umr_jax.losses.renders import project_faces
 from umr_jax.models.assemble import face_flow
 from umr_jax.models.flow import camera_flow, clamp_to_mask
 from umr_jax.render import rasterize

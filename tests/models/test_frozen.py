@@ -10,7 +10,8 @@ from flax import traverse_util
 
 from tests.models.lite0 import random_lite0
 from tests.models.torch_file import write_old_torch_file
-from umr_jax.config.settings import PartsConfig, from_dict
+from tests.tiny import SmallParts
+from umr_jax.config.build import from_saved
 from umr_jax.em import run as pipeline
 from umr_jax.models import frozen
 from umr_jax.models import initialize as start
@@ -80,7 +81,7 @@ def test_it_has_no_parameters_and_training_leaves_its_weights(filled, rng):
 
 
 def test_a_run_s_network_starts_with_the_file_s_weights(filled, weight_file):
-  config = from_dict({"model": {"encoder": "efficientnet", "encoder_weights": str(weight_file)}})
+  config = from_saved({"model": {"encoder": "efficientnet", "encoder_weights": str(weight_file)}})
   net = build_net(config, hypotheses=8)
   _, stats, weights = start.init_variables(net, config, seed=0)
   found, expected = leaves(weights["encoder"]), leaves(filled[1]["frozen"])
@@ -115,7 +116,7 @@ def test_a_run_without_its_weights_ends_before_its_data_are_read(
 ):
   monkeypatch.setenv("NO_FOLDER", str(tmp_path / "absent"))
   monkeypatch.setattr(frozen, "efficientnet_file", lambda: None)
-  config = from_dict({"model": model})
+  config = from_saved({"model": model})
   with pytest.raises(FileNotFoundError, match=message):
     pipeline.run(config, tmp_path / "run")
   assert not (tmp_path / "run").exists()
@@ -126,7 +127,7 @@ def test_a_part_network_reads_its_features_and_leaves_its_weights(weight_file, r
   masks = np.ones((6, 32, 32), np.float32)
   halves = np.zeros((6, 8, 8, 3), np.float32)
   halves[:, :, :4, 1], halves[:, :, 4:, 2] = 1.0, 1.0
-  settings = PartsConfig(
+  settings = SmallParts(
     net="efficientnet", net_weights=str(weight_file), net_width=4, steps=2, batch_size=4
   )
   with jax.numpy_dtype_promotion("standard"):  # optax promotes its counts

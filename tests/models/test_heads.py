@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from tests.models import numpy_net
-from umr_jax.losses.segmentation import segmentation_loss
+from umr_jax.losses.mask import segmentation_loss
 from umr_jax.models.heads import (
   BLOCK,
   MaskDecoder,

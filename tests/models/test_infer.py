@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from umr_jax.config.settings import Config, EMConfig, GeometryConfig, ModelConfig, to_dict
+from tests.tiny import plain
+from umr_jax.config.settings import EMConfig, to_dict
 from umr_jax.models.assemble import finer_flow
 from umr_jax.models.checkpoint import Snapshot
 from umr_jax.models.flow import camera_flow, clamp_to_mask
@@ -15,9 +16,8 @@ from umr_jax.models.infer import build_net, build_topology_from, infer, model_of
 from umr_jax.models.initialize import initialize
 from umr_jax.types import EMState, Model, Template
 
-CONFIG = Config(
-  geometry=GeometryConfig(level=1, texels_per_side=2, uv_height=16),
-  model=ModelConfig(encoder_width=8, feature_size=20, code_size=12),
+CONFIG = plain(
+  geometry={"level": 1, "texels_per_side": 2, "uv_height": 16}, model={"encoder_width": 8}
 )
 
 

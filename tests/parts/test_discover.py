@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from tests.parts.part_shapes import PARTS, draw_shapes, one_hot, part_iou
-from tests.tiny import tiny_config
-from umr_jax.config.settings import PartsConfig
+from tests.tiny import SmallParts, tiny_config
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, Split, load_dataset
 from umr_jax.data.example import Example, mask_box
@@ -18,7 +17,7 @@ from umr_jax.parts.discover import fit_pseudo_labels, fit_segmenter
 from umr_jax.parts.features import Features
 
 PADDING = 0.05
-SMALL = PartsConfig(image_size=32, feature_size=64)
+SMALL = SmallParts(image_size=32, feature_size=64)
 # The mean and the deviation of the colours of 8 x 8 pixels, in the place of a frozen network.
 CELL = 8
 
@@ -95,7 +94,7 @@ def shapes(count):
 def test_parts_of_labelled_images_are_found_in_the_others(steps, standard_promotion):
   """By a linear head on features, and by the network."""
   dataset = shapes(32)
-  settings = PartsConfig(
+  settings = SmallParts(
     feature_size=256, image_size=48, net_width=16, steps=steps, learning_rate=1e-2
   )
 

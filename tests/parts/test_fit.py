@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.parts.part_shapes import PARTS, draw_shapes, mutual_information, one_hot, part_iou
-from umr_jax.config.settings import PartsConfig
+from tests.tiny import SmallParts
 from umr_jax.parts.fit import (
   FitResult,
   _make_optimizer,
@@ -19,12 +19,14 @@ from umr_jax.parts.fit import (
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 SIZE = 48
-SETTINGS = PartsConfig(
+SETTINGS = SmallParts(
   image_size=SIZE, net_width=16, steps=150, batch_size=8, learning_rate=1e-2, seed=1
 )
+WEIGHTS = SETTINGS.weights
 
 # One compiled step for all tests that only need one; the persistent cache knows it again.
-SHORT = dataclasses.replace(SETTINGS, steps=2, net_width=8, landmark=1.0, concentration=1.0)
+SHORT = dataclasses.replace(SETTINGS, steps=2, net_width=8)
+SHORT_WEIGHTS = WEIGHTS._replace(landmark=1.0, concentration=1.0)
 
 
 def fit(images, masks, targets=None, features=None, settings=SETTINGS, **options):
@@ -79,16 +81,7 @@ def test_the_losses_of_scops_alone_find_the_parts(rng, shapes):
   codes = np.kron(np.eye(PARTS + 1), np.ones((1, 3))) + rng.uniform(0.0, 0.3, (PARTS + 1, 12))
   cells = one_hot(labels).reshape(40, 12, 4, 12, 4, PARTS + 1).mean((2, 4))
   features = cells @ codes + rng.normal(0.0, 0.3, (40, 12, 12, 12))
-  settings = dataclasses.replace(
-    SETTINGS,
-    steps=200,
-    supervision=0.0,
-    concentration=0.1,
-    equivariance=10.0,
-    landmark=1.0,
-    semantic=30.0,
-    orthonormality=0.01,
-  )
+  settings = dataclasses.replace(SETTINGS, method="scops", steps=200)
   result = fit(images, masks, None, features.astype(np.float32), settings)
   found = segment(result, images, batch_size=16).argmax(-1)
   inside = labels > 0
@@ -99,7 +92,9 @@ def test_the_losses_of_scops_alone_find_the_parts(rng, shapes):
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_network(shapes):
   images, masks, labels = shapes
-  first, again = (fit(images, masks, one_hot(labels), settings=SHORT) for _ in range(2))
+  first, again = (
+    fit(images, masks, one_hot(labels), settings=SHORT, weights=SHORT_WEIGHTS) for _ in range(2)
+  )
   jax.tree.map(np.testing.assert_array_equal, first.variables, again.variables)
 
 
@@ -131,8 +126,11 @@ def test_a_frozen_normalization_and_the_basis_have_rates_of_their_own():
   ("change", "message"),
   [
     ({"targets": None}, "nothing says what a part is"),
-    ({"settings": dataclasses.replace(SETTINGS, supervision=0.0)}, "nothing says what a part is"),
-    ({"settings": dataclasses.replace(SETTINGS, semantic=1.0)}, "there are no features"),
+    (
+      {"settings": SETTINGS, "weights": WEIGHTS._replace(supervision=0.0)},
+      "nothing says what a part is",
+    ),
+    ({"settings": SETTINGS, "weights": WEIGHTS._replace(semantic=1.0)}, "there are no features"),
     ({"targets": np.zeros((40, 12, 12, 3), np.float32)}, "expected 4 channels"),
     ({"settings": dataclasses.replace(SETTINGS, net_weights="a.pth")}, "no published weights"),
   ],
@@ -149,4 +147,4 @@ def test_a_loss_that_is_not_finite_is_said_with_its_step(shapes):
   targets = one_hot(labels)
   targets[:] = np.nan
   with pytest.raises(ValueError, match=r"not finite by step 2 .*supervision nan"):
-    fit(images, masks, targets, settings=SHORT)
+    fit(images, masks, targets, settings=SHORT, weights=SHORT_WEIGHTS)

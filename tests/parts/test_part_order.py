@@ -8,8 +8,7 @@ import pytest
 from umr_jax.geometry.topology import build_topology
 from umr_jax.init.pose_search import FRAME, Views, score_views, view_rotations
 from umr_jax.init.silhouettes import init_canonical_uv
-from umr_jax.losses.part_probability import part_probability_loss
-from umr_jax.losses.part_vertices import part_vertices_loss
+from umr_jax.losses.semantic import part_probability_loss, part_vertices_loss
 from umr_jax.types import Batch
 
 PARTS = 4
@@ -42,13 +41,13 @@ def maps(rng):
 
 
 def test_the_probability_term(maps):
-  seen = (maps[..., 1:].sum(axis=(1, 2)) > 1.0).astype(np.float32)
+  present = (maps[..., 1:].sum(axis=(1, 2)) > 1.0).astype(np.float32)
   target, drawn = maps[..., 1:], np.roll(maps, (1, 3), axis=(0, 2))[..., 1:]
   loss, again = (
     part_probability_loss(
       rendered=jnp.asarray(drawn[..., order]),
       target=jnp.asarray(target[..., order]),
-      seen=jnp.asarray(seen[:, order]),
+      present=jnp.asarray(present[:, order]),
     )
     for order in (np.arange(PARTS), ORDER)
   )
@@ -61,17 +60,17 @@ def test_the_vertex_term(rng):
     rng.uniform(-1.0, 1.0, shape).astype(np.float32) for shape in ((3, 2, 20, 2), (3, PARTS, 7, 2))
   )
   labels = rng.integers(0, PARTS + 1, 20)
-  seen = np.array([[1, 1, 1, 1], [0, 1, 0, 1], [1, 0, 0, 0]], np.float32)
+  present = np.array([[1, 1, 1, 1], [0, 1, 0, 1], [1, 0, 0, 0]], np.float32)
   loss, again = (
     part_vertices_loss(
       projected=jnp.asarray(projected),
       labels=jnp.asarray(names),
       points=jnp.asarray(places),
-      seen=jnp.asarray(there),
+      present=jnp.asarray(there),
     )
     for names, places, there in (
-      (labels, points, seen),
-      (renamed(labels), points[:, ORDER], seen[:, ORDER]),
+      (labels, points, present),
+      (renamed(labels), points[:, ORDER], present[:, ORDER]),
     )
   )
   assert (np.asarray(loss) > 0.0).all()

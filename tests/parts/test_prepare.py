@@ -5,24 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments import launch
 from tests.parts.transformer_file import write_transformer
-from tests.tiny import tiny_config
-from umr_jax.config.settings import Config, LossConfig, PartsConfig, from_dict, to_dict
+from tests.tiny import SmallParts, plain_loss, tiny_config
+from umr_jax.config.build import from_dict
+from umr_jax.config.settings import Config, DataConfig, PartsConfig, to_dict
 from umr_jax.data.dataset import load_dataset
 from umr_jax.data.part_store import make_store, read_store
 from umr_jax.parts import prepare
 from umr_jax.parts.prepare import with_parts
 
-TINY = PartsConfig(
-  method="position",
-  features="encoder",
-  encoder_steps=2,
-  image_size=32,
-  net_width=8,
-  steps=2,
-  batch_size=4,
-)
+TINY = SmallParts(method="position", features="encoder", steps=2, batch_size=4)
 
 
 def config_with(cache, origin="given", *, parts: PartsConfig = TINY, **data) -> Config:
@@ -31,7 +23,7 @@ def config_with(cache, origin="given", *, parts: PartsConfig = TINY, **data) -> 
     base,
     data=dataclasses.replace(base.data, parts=origin, **data),
     parts=parts,
-    loss=LossConfig(part_vertices=1.0),
+    loss=plain_loss(part_vertices=1.0),
   )
 
 
@@ -63,7 +55,9 @@ def test_without_semantic_terms_nothing_is_discovered(tmp_path, discoveries):
   assert with_parts(dataset, config) == (dataset, None) and not discoveries
 
 
-def test_parts_are_discovered_once_and_again_when_a_setting_changes(tmp_path, discoveries):
+def test_parts_are_discovered_once_and_again_when_a_setting_changes(
+  tmp_path, discoveries, monkeypatch
+):
   config = config_with(tmp_path, "discovered")
   dataset = load_dataset(config.data)
   found, store = with_parts(dataset, config)
@@ -77,10 +71,11 @@ def test_parts_are_discovered_once_and_again_when_a_setting_changes(tmp_path, di
   assert discoveries == [4]
   for changed in (
     config_with(tmp_path, "discovered", part_count=6),
-    config_with(tmp_path, "discovered", padding=0.1),
     dataclasses.replace(config, parts=dataclasses.replace(TINY, seed=1)),
   ):
     with_parts(dataset, changed)
+  monkeypatch.setattr(DataConfig, "padding", 0.1)
+  with_parts(dataset, config)
   assert discoveries == [4, 6, 4, 4]
 
 
@@ -103,7 +98,7 @@ def test_what_parts_do_not_depend_on_finds_them_again_and_the_content_of_files_c
     prepare.discovered(dataset, config_with(tmp_path, parts=dataclasses.replace(TINY, **parts)))
     return len(calls) > before
 
-  assert anew() and not anew(confident=0.9)
+  assert anew() and not anew()
   learned = {"method": "cosegment", "features": "encoder"}
   assert anew(**learned) and not anew(**learned)
   with monkeypatch.context() as patch:
@@ -147,24 +142,11 @@ def test_parts_from_a_file(tmp_path, discoveries):
     with_parts(dataset, missing)
 
 
-SCOPS = launch.config_of("scops", ["data.folder=DIR"]).parts
 METHODS = {
   "factors of features learned here": {},
   "a network that learns factors": {"steps": 2},
   "a file's features": {"features": "dino", "feature_size": 70},
-  "scops": {
-    name: getattr(SCOPS, name)
-    for name in (
-      "method",
-      "supervision",
-      "concentration",
-      "equivariance",
-      "landmark",
-      "semantic",
-      "orthonormality",
-    )
-  }
-  | {"steps": 2},
+  "scops": {"method": "scops", "steps": 2},
 }
 
 
@@ -184,19 +166,17 @@ def test_every_method_goes_from_images_to_maps(tmp_path, settings, standard_prom
   assert found.splits["train"][0].parts[inside][:, 1:].sum() > 0.5 * inside.sum()
 
 
-def test_the_preset_scops_has_all_of_its_losses():
-  weights = (SCOPS.concentration, SCOPS.landmark, SCOPS.semantic, SCOPS.orthonormality)
-  assert SCOPS.method == "scops" and SCOPS.steps and min(weights) > 0.0 < SCOPS.equivariance
+def test_each_method_has_the_losses_of_its_own():
+  scops, factors = (PartsConfig(method=name, steps=9).weights for name in ("scops", "cosegment"))
+  assert scops.supervision == 0.0 and min(scops[1:]) > 0.0
+  assert factors == (1.0, 0.0, 1.0, 0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
   ("nested", "message"),
   [
     ({"parts": {"method": "magic"}}, "parts.method"),
-    ({"parts": {"image_size": 100}}, "divisible by 8"),
-    ({"parts": {"supervision": 0.0}}, "needs parts.supervision"),
-    ({"parts": {"method": "scops", "steps": 9}}, "needs parts.semantic"),
-    ({"parts": {"method": "scops", "semantic": 1.0}}, "needs parts.steps"),
+    ({"parts": {"method": "scops"}}, "needs parts.steps"),
     ({"parts": {"net_weights": "resnet50.pth"}}, "parts.net=small"),
     ({"data": {"parts": "file"}}, "data.part_file need each other"),
     ({"data": {"part_file": "x.npz"}}, "data.part_file need each other"),

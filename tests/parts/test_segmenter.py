@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.tiny import tiny_config
-from umr_jax.config.settings import PartsConfig
+from tests.tiny import SmallParts, tiny_config
 from umr_jax.data.dataset import load_dataset
 from umr_jax.parts.segmenter import Segmenter, mirror_agreement, segment_dataset
 
@@ -22,7 +21,7 @@ def _halves(images, masks, *, by_row):
 def test_the_mirror_shows_whether_parts_have_a_side(tmp_path, by_row, agreement):
   dataset = load_dataset(tiny_config(tmp_path).data)
   segmenter = Segmenter(32, lambda images, masks: _halves(images, masks, by_row=by_row))
-  store = segment_dataset(segmenter, dataset, PartsConfig(image_size=32), padding=0.05)
+  store = segment_dataset(segmenter, dataset, SmallParts(image_size=32), padding=0.05)
   assert store.mirror_agreement == agreement
   assert len(store.names) == sum(len(split) for split in dataset.splits.values())
   assert store.maps.shape[1:] == (16, 16, 3)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from umr_jax.config.settings import Config, GeometryConfig, LossConfig, RefineConfig, RenderConfig
+from tests.tiny import plain
+from umr_jax.config.settings import RefineConfig
 from umr_jax.geometry import camera
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.losses.mask import soft_iou
@@ -19,11 +20,22 @@ from umr_jax.predict.test_time import make_infer, optimize
 from umr_jax.render import soft_silhouette
 from umr_jax.types import Template
 
-CONFIG = Config(
-  geometry=GeometryConfig(level=1, texels_per_side=2, uv_height=16),
-  render=RenderConfig(image_size=32, sigma=3e-4),
-  loss=LossConfig(mask=9.0, segmentation=1.0, deformation=0.05, orientation=0.0),
-  refine=RefineConfig(steps=80, learning_rate=0.008, laplacian=0.1),
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LooseConfig(RefineConfig):
+  """Steps large enough, and meshes loose enough, for a test."""
+
+  learning_rate: float = 0.008
+  laplacian: float = 0.1
+
+
+CONFIG = dataclasses.replace(
+  plain(
+    geometry={"level": 1, "texels_per_side": 2, "uv_height": 16},
+    render={"image_size": 32, "sigma": 3e-4},
+    loss={"mask": 9.0, "segmentation": 1.0, "deformation": 0.05, "orientation": 0.0},
+  ),
+  refine=LooseConfig(steps=80),
 )
 TOPOLOGY = build_topology_from(CONFIG)
 HALF = jnp.asarray(TOPOLOGY.sphere[: TOPOLOGY.num_half])
@@ -131,8 +143,8 @@ def test_a_run_without_refinement_reconstructs_in_one_pass(monkeypatch):
   mask = drawn(*sphere(stretch=1.3, cameras=[(0.5, 0.1, 0.0)]))
   said = prediction(mask=mask, cameras=[(0.45, 0.0, 0.0)])
   monkeypatch.setattr(test_time, "infer", lambda model, images: said)
-  plain = dataclasses.replace(CONFIG, refine=RefineConfig())
-  assert make_infer(plain)(None, None) is said
+  once = dataclasses.replace(CONFIG, refine=RefineConfig())
+  assert make_infer(once)(None, None) is said
   model = SimpleNamespace(template=TEMPLATE, topology=TOPOLOGY)
   fitted = make_infer(CONFIG)(model, None)
   assert np.abs(fitted.vertices - said.vertices).max() > 0.05

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import study_flags
-from experiments.studies import ablate
+from experiments.studies import ablate, study_flags
 from experiments.studies.ablation_rows import ROWS, Row, config_of_row
 from experiments.studies.ablation_table import Study, write_table
 from experiments.studies.figures import grids
@@ -71,7 +70,7 @@ def test_the_first_of_two_rounds_alone_is_that_round(dataset):
   # The schedule of a round that a restart ends is its own.
   assert both.em.restart and both.round_bounds()[0] == alone.round_bounds()[0] == (0, 500)
   # What is done every so many steps within it, too.
-  assert alone.em == dataclasses.replace(both.em, rounds=1, round_fractions=(1.0,), restart=False)
+  assert alone.em == dataclasses.replace(both.em, rounds=1, restart=False)
 
 
 def test_a_row_of_unknown_settings_is_refused(base):
@@ -175,7 +174,8 @@ def test_a_clone_goes_on_with_its_committed_rows_and_says_what_they_are(tmp_path
 def test_tables_go_where_they_are_asked_to_or_beside_the_runs(tmp_path, monkeypatch):
   study = study_flags.study_of("planes", "full", out=str(tmp_path / "afresh"))
   assert study.out == tmp_path / "afresh" and study.workdir.name == "ablate-planes-full"
-  assert study.base.train.steps == 2500 and "with" not in study.made_of
+  assert study.base.train.steps == 2500
+  assert study.made_of == "the preset `planes` with data.parts=keypoints"
   monkeypatch.setattr(study_flags, "_RESULTS", tmp_path / "no clone")
   study = study_flags.study_of("planes", "small", workdir=str(tmp_path / "runs"))
   assert study.out == study.workdir == tmp_path / "runs"

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import launch
-from experiments.launch import config_of
 from experiments.studies.ablate import ROWS
 from experiments.studies.reproduce import (
   ABLATED,
@@ -26,8 +24,10 @@ from experiments.studies.reproduce import (
 )
 from tests.tiny import tiny_config
 from umr_jax.config import settings as config_lib
+from umr_jax.config.presets import config_of
 from umr_jax.data.cub import KEYPOINT_NAMES
 from umr_jax.data.synthetic import SyntheticBuilder
+from umr_jax.errors import UsageError
 
 EVALUATION = {"mask_iou": 0.7, "kt_flow_pck": 0.5, "apk": 0.2, "step": 9, "n": 4}
 
@@ -80,7 +80,7 @@ def test_aeroplanes_are_reproduced_with_parts():
 
 @pytest.mark.parametrize("change", ["train.stepz=3", "steps=3", "train=3", "train.steps"])
 def test_settings_that_do_not_exist_are_refused(change):
-  with pytest.raises(launch.UsageError, match=r"expected GROUP.NAME=VALUE"):
+  with pytest.raises(UsageError, match=r"expected GROUP.NAME=VALUE"):
     config_of("quickstart", [change])
 
 
@@ -151,9 +151,7 @@ def test_a_small_copy_of_cub_goes_through_every_stage(tmp_path):
   tiny = tiny_config(tmp_path / "cache")
   settings = dataclasses.replace(
     tiny,
-    data=dataclasses.replace(
-      tiny.data, source="cub", folder=str(tmp_path / "CUB_200_2011"), cub_keypoints=(6, 7)
-    ),
+    data=dataclasses.replace(tiny.data, source="cub", folder=str(tmp_path / "CUB_200_2011")),
   )
   flat = config_lib.flatten(config_lib.to_dict(settings))
   changes = [f"--set={name}={value!r}" for name, value in flat.items()]

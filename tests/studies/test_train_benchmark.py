@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.launch import config_of
 from experiments.studies.train_benchmark import (
   made_up_batch,
   made_up_state,
@@ -14,6 +13,7 @@ from experiments.studies.train_benchmark import (
   with_random_weights,
 )
 from tests.tiny import tiny_config
+from umr_jax.config.presets import config_of
 from umr_jax.config.settings import flatten, to_dict
 from umr_jax.models.infer import build_topology_from
 from umr_jax.models.perceptual import load_perceptual

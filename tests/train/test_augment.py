@@ -1,4 +1,4 @@
-"""The same picture in another light, at another slant; each image under its own draw."""
+"""The same image in other colours, rotated and stretched; each image under its own key."""
 
 import dataclasses
 
@@ -9,7 +9,13 @@ import pytest
 from scipy import ndimage
 
 from umr_jax.geometry import camera
-from umr_jax.train.augment import Strengths, augmented, color_jitter, slant, swap_backgrounds
+from umr_jax.train.augment import (
+  Strengths,
+  augmented,
+  color_jitter,
+  rotate_and_stretch,
+  swap_backgrounds,
+)
 from umr_jax.types import Batch
 
 
@@ -69,7 +75,7 @@ def test_a_slant_of_nothing_changes_nothing(rng):
   batch = make_batch(rng)
   for old, new in zip(
     jax.tree.leaves(batch),
-    jax.tree.leaves(slant(batch, jax.random.key(0), rotation=0.0, stretch=0.0)),
+    jax.tree.leaves(rotate_and_stretch(batch, jax.random.key(0), rotation=0.0, stretch=0.0)),
     strict=True,
   ):
     np.testing.assert_allclose(new, old, atol=1e-5)
@@ -77,7 +83,7 @@ def test_a_slant_of_nothing_changes_nothing(rng):
 
 def test_a_turn_keeps_area_and_distance_and_turns_the_centre(rng):
   batch = make_batch(rng, count=8)
-  turned = slant(batch, jax.random.key(0), rotation=30.0, stretch=0.0)
+  turned = rotate_and_stretch(batch, jax.random.key(0), rotation=30.0, stretch=0.0)
   area, center, _ = moments(np.asarray(batch.mask[0]))
   angles = []
   for mask in np.asarray(turned.mask):
@@ -92,7 +98,7 @@ def test_a_turn_keeps_area_and_distance_and_turns_the_centre(rng):
 
 def test_a_stretch_makes_wider_what_it_makes_lower(rng):
   batch = make_batch(rng, count=8)
-  stretched = slant(batch, jax.random.key(0), rotation=0.0, stretch=0.3)
+  stretched = rotate_and_stretch(batch, jax.random.key(0), rotation=0.0, stretch=0.3)
   area, _, spread = moments(np.asarray(batch.mask[0]))
   for mask in np.asarray(stretched.mask):
     new_area, _, new_spread = moments(mask)
@@ -106,7 +112,7 @@ def test_photograph_silhouette_and_barrier_move_together(rng):
   batch = make_batch(rng)
   batch = dataclasses.replace(batch, image=jnp.repeat(batch.mask[..., None], 3, axis=-1))
   # A picture that is its own silhouette, and a barrier that is its opposite, stay so.
-  moved = slant(batch, jax.random.key(5), rotation=40.0, stretch=0.2)
+  moved = rotate_and_stretch(batch, jax.random.key(5), rotation=40.0, stretch=0.2)
   far = np.hypot(*np.mgrid[-15.5:16, -15.5:16]) < 10  # where nothing came in from outside
   np.testing.assert_allclose(moved.image[..., 0][:, far], moved.mask[:, far], atol=1e-5)
   np.testing.assert_allclose(moved.barrier, 1.0 - moved.mask, atol=1e-5)
@@ -121,7 +127,7 @@ def test_what_comes_in_from_outside_is_white_and_background(rng):
     mask=jnp.ones_like(black.mask),
     barrier=jnp.zeros_like(black.barrier),
   )
-  moved = slant(black, jax.random.key(0), rotation=80.0, stretch=0.0)
+  moved = rotate_and_stretch(black, jax.random.key(0), rotation=80.0, stretch=0.0)
   corner = np.asarray(moved.mask[:, 0, 0])
   assert corner.min() < 0.01  # some image turned far enough for its corner to be new
   fresh = int(np.argmin(corner))
@@ -131,11 +137,11 @@ def test_what_comes_in_from_outside_is_white_and_background(rng):
 
 def test_a_slant_belongs_to_the_image_and_the_key(rng):
   batch, key = make_batch(rng), jax.random.key(1)
-  drawn = slant(batch, key, rotation=20.0, stretch=0.1)
+  drawn = rotate_and_stretch(batch, key, rotation=20.0, stretch=0.1)
   picked = jax.tree.map(lambda rows: rows[jnp.array([3, 1])], batch)
-  again = slant(picked, key, rotation=20.0, stretch=0.1)
+  again = rotate_and_stretch(picked, key, rotation=20.0, stretch=0.1)
   np.testing.assert_allclose(again.image, drawn.image[jnp.array([3, 1])], atol=1e-5)
-  other = slant(batch, jax.random.key(2), rotation=20.0, stretch=0.1)
+  other = rotate_and_stretch(batch, jax.random.key(2), rotation=20.0, stretch=0.1)
   assert np.abs(np.asarray(other.mask) - np.asarray(drawn.mask)).max() > 0.1
 
 
@@ -145,7 +151,7 @@ def test_part_maps_move_with_the_silhouette(rng):
   parts = jnp.concatenate([1.0 - mask, 0.25 * mask, 0.75 * mask], axis=-1)
   parts = parts.at[2].set(0.0)  # an image without a part map
   batch = dataclasses.replace(batch, parts=parts)
-  moved = slant(batch, jax.random.key(5), rotation=40.0, stretch=0.2)
+  moved = rotate_and_stretch(batch, jax.random.key(5), rotation=40.0, stretch=0.2)
   known = np.array([0, 1, 3])
   np.testing.assert_allclose(moved.parts[known].sum(-1), 1.0, atol=1e-5)
   np.testing.assert_allclose(moved.parts[known, ..., 2], 0.75 * moved.mask[known], atol=1e-5)
@@ -165,7 +171,7 @@ def test_found_cameras_turn_with_the_picture(rng):
   # The point that the camera puts there, at its origin's depth.
   rotation = np.asarray(camera.rotation(found[:1]))[0]
   point = rotation.T @ np.append((place - np.array([0.1, -0.05])) / 0.5, 0.0)
-  moved = slant(batch, jax.random.key(3), rotation=35.0, stretch=0.0)
+  moved = rotate_and_stretch(batch, jax.random.key(3), rotation=35.0, stretch=0.0)
   points = jnp.tile(jnp.asarray(point, jnp.float32)[None, None], (8, 1, 1))
   seen = np.asarray(camera.project(points, moved.target_camera))[:, 0, :2]
   for mask, there in zip(np.asarray(moved.mask), seen, strict=True):

@@ -46,12 +46,13 @@ def step(params, em_state, batch, key):
 EM_STATE = {"scale": np.float32(0.5)}
 
 
+@pytest.mark.parametrize("transform", ["pmap", "shard_map"])
 @pytest.mark.parametrize("donate", [False, True])
-def test_a_step_on_four_devices_is_the_step_on_one(problem, donate):
+def test_a_step_on_four_devices_is_the_step_on_one(problem, donate, transform):
   params, batch = problem
   loss, grads = jax.value_and_grad(loss_of)(params, EM_STATE, batch)
   key = jax.random.key(3)
-  new_params, metrics = parallel.pmap_step(step, donate=donate)(
+  new_params, metrics = parallel.parallel_step(step, donate=donate, transform=transform)(
     parallel.replicate(params), parallel.replicate(EM_STATE), parallel.shard_batch(batch), key
   )
   parallel.assert_replicated((new_params, metrics))
@@ -93,7 +94,7 @@ def test_replicate_and_unreplicate_are_inverse_and_keep_the_structure():
 def test_what_was_unreplicated_survives_the_donation_of_its_source(problem):
   params, batch = problem
   state = parallel.replicate(params)
-  run = parallel.pmap_step(step, donate=True)
+  run = parallel.parallel_step(step, donate=True)
   em_state, rows = parallel.replicate(EM_STATE), parallel.shard_batch(batch)
   saved = parallel.unreplicate(state)
   for _ in range(3):
@@ -105,7 +106,7 @@ def test_what_was_unreplicated_survives_the_donation_of_its_source(problem):
 def test_the_callers_arrays_are_not_donated(problem):
   params, batch = problem
   before = params["w"].copy()
-  run = parallel.pmap_step(step, donate=True)
+  run = parallel.parallel_step(step, donate=True)
   run(
     parallel.replicate(params),
     parallel.replicate(EM_STATE),
@@ -220,7 +221,7 @@ def step(w, em_state, rows, key):
   grad, loss = parallel.mean_over_devices((grad, loss))
   return w - 0.1 * grad, {"loss": loss, "draw": jax.random.uniform(key)}
 w = parallel.replicate(np.float32(2.0))
-run = parallel.pmap_step(step, donate=True)
+run = parallel.parallel_step(step, donate=True)
 w, metrics = run(w, parallel.replicate(np.float32(0.0)), rows, jax.random.key(1))
 parallel.assert_replicated({"w": w, **metrics})
 w, metrics = parallel.unreplicate((w, metrics))
@@ -236,7 +237,7 @@ except RuntimeError as error:
 else:
   raise SystemExit("hosts that differ were not noticed")
 own = bare_em_state(np.full((2, 3), 1.0 + index, np.float32))
-state = parallel.of_first_host(own)
+state = parallel.broadcast_from_host0(own)
 np.testing.assert_array_equal(state.template.half_vertices, np.ones((2, 3)))
 assert state.canonical_uv is None and int(state.round) == 0
 assert parallel.replicate(state).round.dtype == np.int32

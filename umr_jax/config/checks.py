@@ -1,10 +1,11 @@
 """What a configuration must satisfy before a run begins."""
 
+import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from umr_jax.config.limits import CHOICES, LIMITS
+from umr_jax.config.fields import declarations
 
 # Weights that bring more than a term: data, heads, another way of counting.
 _BUILT = (
@@ -15,27 +16,16 @@ _BUILT = (
   "part_probability",
   "part_vertices",
 )
-# Weights that may be negative.
-_EITHER_SIGN = ("loss.camera_entropy",)
 
 
-def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
+def problems(config: Any) -> Iterator[str]:
   """Every reason why a run with this configuration cannot do what it says.
 
   Args:
-    config: a `config.Config`.
-    values: the same, flat: {"train.steps": 100, ...}.
+    config: a `settings.Config`.
   """
-  for name, choices in CHOICES.items():
-    if values[name] not in choices:
-      yield f"{name} is {values[name]!r}; it must be one of {', '.join(choices)}."
-  for name, (low, high) in LIMITS.items():
-    if not low <= values[name] <= high:
-      yield f"{name} is {values[name]}; it must lie in [{low}, {high}]."
-  for name, value in values.items():
-    weight = name.startswith(("loss.", "parts.")) and name not in _EITHER_SIGN
-    if weight and isinstance(value, float) and value < 0:
-      yield f"{name} is {value}; a loss weight must not be negative."
+  for group in dataclasses.fields(config):
+    yield from _outside(group.name, getattr(config, group.name))
   if config.geometry.uv_height & (config.geometry.uv_height - 1):
     yield f"geometry.uv_height is {config.geometry.uv_height}; it must be a power of two."
   if config.render.image_size and config.data.image_size % config.render.image_size:
@@ -60,15 +50,6 @@ def problems(config: Any, values: Mapping[str, Any]) -> Iterator[str]:
   elevation = config.model.camera_elevation
   if len(elevation) != 2 or not -90 <= elevation[0] < elevation[1] <= 90:
     yield f"model.camera_elevation is {elevation}; it must be two rising angles in [-90, 90]."
-  if config.geometry.init_parts and (config.geometry.init == "sphere" or not config.semantic):
-    yield (
-      "geometry.init_parts is set: it needs geometry.init=silhouettes or volume, and "
-      "loss.part_vertices or loss.part_probability to use them."
-    )
-  if bool(config.loss.shape_variance) != bool(config.loss.shape_variance_stop):
-    yield "loss.shape_variance and loss.shape_variance_stop need each other: set both, or neither."
-  if config.loss.camera_prior and not config.loss.camera_temperature:
-    yield "loss.camera_prior is set, but loss.camera_temperature is 0: nothing would use it."
   if not config.model.camera_spread and (
     config.model.camera_pose == "upright" or config.loss.target_camera
   ):
@@ -113,6 +94,18 @@ def check_trainable(config: Any) -> None:
       )
 
 
+def _outside(group: str, settings: Any) -> Iterator[str]:
+  """The settings of a group that are not among their choices, or beyond their range."""
+  for name, (_, low, high, choices) in declarations(settings).items():
+    value = getattr(settings, name)
+    if choices and value not in choices:
+      yield f"{group}.{name} is {value!r}; it must be one of {', '.join(choices)}."
+    if low is not None and high is not None and not low <= value <= high:
+      yield f"{group}.{name} is {value}; it must lie in [{low}, {high}]."
+    elif low is not None and value < low:
+      yield f"{group}.{name} is {value}; it must not be negative."
+
+
 # Which sources read a setting that not all of them do, and whether they need it.
 _FILES = ("folder", "cub", "pascal3d", "imagenet", "openimages")
 _CLASSES = ("pascal3d", "imagenet", "openimages")
@@ -135,21 +128,11 @@ def _data_problems(data: Any) -> Iterator[str]:
       )
     if not value and data.source in needers:
       yield f"data.source is {data.source!r}, but data.{name} is empty: set --config.data.{name}."
-  if len(data.cub_keypoints) != 2 or not all(0 <= n <= 15 for n in data.cub_keypoints):
-    yield f"data.cub_keypoints is {data.cub_keypoints}; it must be two numbers from 0 to 15."
-  elif any(data.cub_keypoints) and data.source != "cub":
-    yield f"data.cub_keypoints is set, but data.source is {data.source!r}: nothing would read it."
 
 
 def _part_problems(parts: Any) -> Iterator[str]:
-  if parts.image_size % 8:
-    yield f"parts.image_size is {parts.image_size}; it must be divisible by 8."
-  if parts.method == "cosegment" and not parts.supervision:
-    yield "parts.method=cosegment needs parts.supervision: it is what the factors teach."
   if parts.method == "scops" and not parts.steps:
     yield "parts.method=scops needs parts.steps: its parts are a network's."
-  if parts.method == "scops" and not parts.semantic:
-    yield "parts.method=scops needs parts.semantic: nothing else says what a part is."
   if parts.net_weights != "none" and parts.net == "small":
     yield "parts.net=small has no published weights: set parts.net_weights=none, or another net."
 
@@ -176,8 +159,11 @@ def _later_problems(config: Any) -> Iterator[str]:
     yield f"em.later cannot be read: {error}."
     return
   for name, value in later.items():
-    known = isinstance(getattr(config.loss, name, None), float)
-    if not known or not math.isfinite(value) or (value < 0 and f"loss.{name}" not in _EITHER_SIGN):
+    declared = declarations(config.loss).get(name)
+    known = declared is not None and isinstance(getattr(config.loss, name), float)
+    if (
+      not known or not math.isfinite(value) or (value < 0 and declared and declared.low is not None)
+    ):
       yield f"em.later sets loss.{name} to {value}; it must name a loss weight, not negative."
     elif name in _BUILT and bool(value) != bool(getattr(config.loss, name)):
       yield f"em.later sets loss.{name} to {value}: what it needs must be there in all rounds."
@@ -190,9 +176,5 @@ def _em_problems(em: Any) -> Iterator[str]:
     yield f"em.hypotheses is {em.hypotheses}; it needs at least one number, all positive."
   if len(em.hypotheses) > em.rounds:
     yield f"em.hypotheses has {len(em.hypotheses)} values for em.rounds={em.rounds}."
-  if len(em.round_fractions) != em.rounds:
-    yield f"em.round_fractions has {len(em.round_fractions)} values for em.rounds={em.rounds}."
-  elif min(em.round_fractions) <= 0 or abs(sum(em.round_fractions) - 1) > 1e-6:
-    yield f"em.round_fractions is {em.round_fractions}; it must be positive and sum to 1."
   if not em.restart and len(set(em.hypotheses)) > 1:
     yield "em.restart is False, but em.hypotheses changes: a new camera head needs a restart."

@@ -1,8 +1,11 @@
 """Parts from reconstructions, and reconstructions from better parts (supplementary 1).
 
-A run's canonical part map, drawn on its reconstructions, is a part map that all images agree on and
-that knows left from right of the object's far side. Where it fits the image's own parts well it
-teaches the part network anew; the network's maps of all images are what the next run learns from.
+A run's canonical part map, rendered on its reconstructions, is a part map that is consistent over
+all images and tells left from right. Where it fits the image's own parts well it is a pseudo label
+with which the part network is trained anew; the next run is trained with that network's maps of all
+images.
+
+Source: Li et al. 2020, supplementary 1.
 """
 
 import dataclasses
@@ -15,7 +18,8 @@ import jax
 import numpy as np
 from absl import logging
 
-from umr_jax.config.settings import Config, from_dict
+from umr_jax.config.build import from_saved
+from umr_jax.config.settings import Config
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, load_dataset
 from umr_jax.data.part_store import PartStore, from_bytes, read_store, to_bytes
@@ -37,19 +41,19 @@ from umr_jax.viz.images import labelled_grid, save_png
 from umr_jax.viz.panels import part_map
 
 _BATCH = 16
-# Photographs of the picture that shows parts before and after: of those that teach, and of others.
+# Images of the figure that shows parts before and after: of the confident ones, and of others.
 _SHOWN = 4
-# What the picture calls them.
-_TEACHING = {"teaches": True, "does not teach": False}
+# Their names in the figure.
+_CONFIDENT = {"confident": True, "not confident": False}
 
 
-class Taught(NamedTuple):
-  """What reconstructions teach: one row per training image."""
+class PseudoLabels(NamedTuple):
+  """The parts of reconstructions: one row per training image."""
 
   names: tuple[str, ...]
-  # [N, S, S, P + 1] uint8 in 0..255, as a store has them; zeros where there is nothing to teach
+  # [N, S, S, P + 1] uint8 in 0..255, as a store has them; zeros where there is none
   maps: np.ndarray
-  chosen: np.ndarray  # [N] bool, the images that teach
+  chosen: np.ndarray  # [N] bool, the images whose labels are trained with
 
 
 def improve(
@@ -74,7 +78,7 @@ def improve(
     ValueError: if the run knows no parts, or only such as must not be replaced.
   """
   snapshot = read_checkpoint(workdir)
-  base = from_dict(snapshot.config)
+  base = from_saved(snapshot.config)
   if snapshot.em_state.canonical_uv is None:
     raise ValueError(
       f"the run in {workdir} knows no parts: train it with loss.part_vertices or "
@@ -84,7 +88,7 @@ def improve(
   if load_dataset(base.data).part_names and not replace_given:
     origin = "made of keypoints" if base.data.parts == "keypoints" else "the data's own"
     raise ValueError(
-      f"the parts of the run in {workdir} are {origin}, and what its reconstructions teach would "
+      f"the parts of the run in {workdir} are {origin}, and pseudo labels would "
       "take their place: give a run whose parts were discovered, or --replace_given"
     )
   reports = {"before": _report(workdir, base)}
@@ -126,29 +130,29 @@ def _report(workdir: pathlib.Path, config: Config) -> dict[str, Any]:
 
 
 def _improve_parts(workdir: pathlib.Path, folder: pathlib.Path) -> None:
-  """One turn's parts: drawn, chosen, taught, and cut out of all images."""
+  """One turn's parts: pseudo labels, a segmenter trained with them, its maps of all images."""
   trained = load_model(workdir)
   config = trained.config
   dataset, _ = with_parts(load_dataset(config.data), config)
-  taught = teach(dataset, trained)
-  logging.info("%d of %d reconstructions teach parts.", taught.chosen.sum(), len(taught.chosen))
+  labels = pseudo_labels(dataset, trained)
+  logging.info("%d of %d pseudo labels are confident.", labels.chosen.sum(), len(labels.chosen))
   crops = training_crops(dataset, config.parts, padding=config.data.padding)
-  rows = {name: row for row, name in enumerate(taught.names)}
+  rows = {name: row for row, name in enumerate(labels.names)}
   order = [rows[name] for name in crops.names]
-  maps = taught.maps[order]
-  maps[~taught.chosen[order]] = 0
+  maps = labels.maps[order]
+  maps[~labels.chosen[order]] = 0
   segmenter = fit_pseudo_labels(dataset, config.parts, maps, padding=config.data.padding)
   store = segment_dataset(segmenter, dataset, config.parts, padding=config.data.padding)
   # The store last: it says that the turn's parts are complete.
-  save_png(folder / "parts" / "improvement.png", _panel(dataset, config, taught, store))
+  save_png(folder / "parts" / "improvement.png", _panel(dataset, config, labels, store))
   write_parts(folder, dataset, store)
 
 
-def teach(dataset: Dataset, trained: TrainedModel) -> Taught:
-  """The parts that a run's reconstructions show on its training images.
+def pseudo_labels(dataset: Dataset, trained: TrainedModel) -> PseudoLabels:
+  """The parts of a run's reconstructions on its training images.
 
   Args:
-    dataset: with the part maps that the run learned from.
+    dataset: with the part maps that the run was trained with.
     trained: the run's model, with a canonical part map.
   """
   model, config = trained.model, trained.config
@@ -170,7 +174,7 @@ def teach(dataset: Dataset, trained: TrainedModel) -> Taught:
       losses.append((seen.probability[row], seen.vertices[row]) if known else (np.inf, np.inf))
   probability, vertices = np.array(losses, np.float32).T
   chosen = confident(probability, vertices, share=config.parts.confident)
-  return Taught(tuple(names), maps, chosen & np.isfinite(probability))
+  return PseudoLabels(tuple(names), maps, chosen & np.isfinite(probability))
 
 
 def _batches(dataset: Dataset, config: Config) -> Iterator[tuple[Any, list[Crop]]]:
@@ -179,19 +183,21 @@ def _batches(dataset: Dataset, config: Config) -> Iterator[tuple[Any, list[Crop]
   )
 
 
-def _panel(dataset: Dataset, config: Config, taught: Taught, after: PartStore) -> np.ndarray:
-  """Photographs with their parts before, as reconstructed, and after (figure 5).
+def _panel(dataset: Dataset, config: Config, labels: PseudoLabels, after: PartStore) -> np.ndarray:
+  """Images with their parts before, as reconstructed, and after (figure 5).
 
-  Above some that teach, below some that do not; the name of the first column says which.
+  Above confident ones, below others; the name of the first column says which.
   """
   rows = {name: row for row, name in enumerate(after.names)}
-  picked = {word: _spread(taught.chosen == teaches) for word, teaches in _TEACHING.items()}
+  picked = {
+    word: _spread(labels.chosen == is_confident) for word, is_confident in _CONFIDENT.items()
+  }
   cells: dict[str, list[list[np.ndarray]]] = {word: [] for word in picked}
   for batch, crops in _batches(dataset, config):
     for index, crop in zip(batch.index, crops, strict=False):
       for word, some in picked.items():
         if int(index) in some and crop.parts is not None:
-          drawn = from_bytes(taught.maps[int(index)])
+          drawn = from_bytes(labels.maps[int(index)])
           maps = [crop.parts, drawn, after.probabilities(rows[crop.name])]
           cells[word].append([crop.image, *map(part_map, maps)])
   grids = [

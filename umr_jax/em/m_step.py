@@ -1,16 +1,23 @@
-"""The M-step: the only writer of the template, the canonical UV map and the part vertices."""
+"""The M-step: template and canonical semantic UV map as means over selected training images.
+
+The template is that of equation 4, V_t = V_{t-1} + mean over Q of the offsets, and the canonical
+map that of equation 1, the mean over U of the images' part maps in UV space. `aggregate` selects Q
+and U.
+
+Source: Li et al. 2020, section 3.2, equations 1 and 4.
+"""
 
 import dataclasses
 
 import numpy as np
 
-from umr_jax.em.aggregate import Statistics
+from umr_jax.em.aggregate import SufficientStatistics
 from umr_jax.models.assemble import with_canonical_uv
 from umr_jax.types import EMState, Template, Topology
 
 
 def m_step(
-  em_state: EMState, statistics: Statistics, *, topology: Topology, template: bool = True
+  em_state: EMState, statistics: SufficientStatistics, *, topology: Topology, template: bool = True
 ) -> tuple[EMState, np.ndarray]:
   """The template moves by Q's mean offset; the canonical UV map becomes U's mean part map.
 

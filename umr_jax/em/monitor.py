@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes on: metrics, progress, panels, templates."""
+"""What a run shows while it goes on: metrics, progress, panels, templates, objectives."""
 
 import collections
 import json
@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
+from jaxtyping import Float
 
 from umr_jax.config.settings import Config
 from umr_jax.files import write_text
@@ -17,6 +18,7 @@ from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.models.infer import Infer
 from umr_jax.predict import export
 from umr_jax.train.metrics import MetricWriter, Progress, check_finite, read_metrics, to_floats
+from umr_jax.train.step import Metrics
 from umr_jax.types import Batch, EMState, Model, Template, Topology
 from umr_jax.viz.images import save_png
 from umr_jax.viz.panels import part_map, training_panel
@@ -34,13 +36,14 @@ class Monitor:
   Args:
     config: of the run.
     workdir: where everything is written.
-    watched: the images of the panels, one batch.
+    panel_images: the images of the panels, one batch.
   """
 
-  def __init__(self, config: Config, workdir: pathlib.Path, watched: Batch):
+  def __init__(self, config: Config, workdir: pathlib.Path, panel_images: Batch):
     self.stopping = False
-    self._config, self._workdir, self._watched = config, workdir, watched
-    self._pending: collections.deque[tuple[int, Any]] = collections.deque()
+    self._config, self._workdir, self._panel_images = config, workdir, panel_images
+    self._template_change = 0.0
+    self._pending: collections.deque[tuple[int, Metrics]] = collections.deque()
     self._step = 0
     self._writer: MetricWriter | None = None
     self._progress: Progress | None = None
@@ -51,7 +54,7 @@ class Monitor:
     if jax.process_index() == 0:
       self._open(resumed_step=step)
 
-  def record(self, metrics: dict[str, Any]) -> bool:
+  def record(self, metrics: Metrics) -> bool:
     """Takes one step's metrics; True asks the E-step to stop."""
     self._step += 1
     self._pending.append((self._step, metrics))
@@ -82,7 +85,7 @@ class Monitor:
     progress.update(len(lines), loss=means["loss/total"])
 
   def panel(self, step: int, infer: Infer, model: Model) -> None:
-    """Writes panels/STEP.png: the watched images, their reconstructions, and the template.
+    """Writes panels/STEP.png: some images, their reconstructions, and the template.
 
     Args:
       step: of the run; the file's name.
@@ -91,10 +94,10 @@ class Monitor:
     """
     if jax.process_index() != 0:
       return
-    inferred = infer(model, self._watched.image)
+    inferred = infer(model, self._panel_images.image)
     picture = training_panel(
-      images=self._watched.image,
-      masks=self._watched.mask,
+      images=self._panel_images.image,
+      masks=self._panel_images.mask,
       vertices=np.asarray(inferred.vertices),
       cameras=np.asarray(inferred.camera),
       flow_maps=np.asarray(inferred.flow_map),
@@ -104,10 +107,17 @@ class Monitor:
     save_png(self._workdir / "panels" / f"{step:06d}.png", picture)
     self._open()[0].image(step, "panel", picture)
 
-  def round_ended(
+  def template_moved(self, mean_offset: Float[np.ndarray, "Vh 3"]) -> None:
+    """Notes by how much the latest M-step moved the template."""
+    self._template_change = float(np.linalg.norm(mean_offset, axis=-1).mean())
+
+  def end_round(
     self, index: int, em_state: EMState, topology: Topology, *, steps: tuple[int, int]
   ) -> None:
-    """Writes rounds/R: the template, any canonical UV map, and what the objective came to.
+    """Writes rounds/R: the template, any canonical UV map, and objective.json.
+
+    The objective is the mean over the last tenth of the round's steps; the template's change is the
+    mean distance by which its last M-step moved the vertices.
 
     Args:
       index: of the round.
@@ -127,8 +137,14 @@ class Monitor:
       self._open()[0].image(steps[1], "canonical_uv", picture)
     found = _objective(read_metrics(self._workdir), steps)
     if found:
+      found["template_change"] = self._template_change
       write_text(folder / "objective.json", json.dumps(found, indent=2) + "\n")
-      logging.info("Round %d ended with an objective of %.4g.", index, found["loss/total"])
+      logging.info(
+        "Round %d ended with an objective of %.4g; its M-step moved the template by %.3g.",
+        index,
+        found["loss/total"],
+        self._template_change,
+      )
 
   def close(self) -> None:
     """Ends the files and the progress bar."""
@@ -169,6 +185,12 @@ class Monitor:
         batch_size=self._config.train.batch_size,
       )
     return self._writer, self._progress
+
+
+def read_objectives(workdir: pathlib.Path) -> list[dict[str, Any]]:
+  """What the finished rounds of a run came to, in their order: the contents of objective.json."""
+  files = sorted((workdir / "rounds").glob("*/objective.json"), key=lambda f: int(f.parent.name))
+  return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
 def _vertices(template: Template, topology: Topology) -> np.ndarray:

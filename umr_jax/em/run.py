@@ -11,13 +11,14 @@ from typing import Any
 import jax
 from absl import logging
 
+from umr_jax.config.build import differences, from_saved
 from umr_jax.config.checks import check_trainable
-from umr_jax.config.settings import Config, differences, from_dict, to_dict
+from umr_jax.config.settings import Config, to_dict
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, evaluation_split, load_dataset
 from umr_jax.data.transforms import CropSpec
 from umr_jax.em.loop import EMLoop
-from umr_jax.em.monitor import Monitor
+from umr_jax.em.monitor import Monitor, read_objectives
 from umr_jax.eval.evaluate import evaluate
 from umr_jax.eval.part_quality import part_report
 from umr_jax.eval.predictions import Protocol
@@ -36,7 +37,7 @@ from umr_jax.viz import report
 from umr_jax.viz.contact_sheet import write_parts
 
 # How many images the panels show.
-WATCHED = 6
+_PANEL_IMAGES = 6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,6 +47,8 @@ class RunResult:
   train_state: TrainState
   em_state: EMState
   evaluation: dict[str, Any]
+  # For each round its objective, the terms of it, and the change of the template.
+  objectives: list[dict[str, Any]]
 
 
 def run(config: Config, workdir: pathlib.Path) -> RunResult:
@@ -59,12 +62,15 @@ def run(config: Config, workdir: pathlib.Path) -> RunResult:
     The final states, and the test split's evaluation.
 
   Raises:
-    ValueError: if the work directory belongs to another config, or the data are unusable.
+    ValueError: if the work directory belongs to another config, the data are unusable, or JAX is
+      set to 64 bits.
     OSError: if the work directory cannot be written, or a weight file is missing.
     Preempted: if a signal asked the run to stop; it was saved.
     NonFiniteError: if a metric stopped being a number; the last good checkpoint stays.
   """
   began = time.monotonic()
+  if jax.config.read("jax_enable_x64"):
+    raise ValueError("training runs in float32: unset JAX_ENABLE_X64, which is set")
   parallel.initialize_hosts()
   parallel.local_batch_size(config.train.batch_size)
   check_trainable(config)
@@ -75,7 +81,7 @@ def run(config: Config, workdir: pathlib.Path) -> RunResult:
     write_parts(workdir, dataset, store)
   with (
     Checkpointer(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpointer,
-    Monitor(config, workdir, watched_images(dataset, config)) as monitor,
+    Monitor(config, workdir, panel_images(dataset, config)) as monitor,
   ):
     loop = EMLoop(
       config=config,
@@ -88,7 +94,7 @@ def run(config: Config, workdir: pathlib.Path) -> RunResult:
   if jax.process_index() == 0:
     report.write_report(workdir, config, dataset, evaluation)
     sys.stderr.write(_summary(workdir, evaluation, seconds=time.monotonic() - began))
-  return RunResult(train_state, em_state, evaluation)
+  return RunResult(train_state, em_state, evaluation, read_objectives(workdir))
 
 
 def discover_parts(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
@@ -125,8 +131,8 @@ def evaluate_workdir(
     workdir: the run.
     split: "train" or "test".
     dataset: its data, if they are loaded already.
-    refine_steps: in how many steps meshes are fitted to the silhouettes that the network sees; by
-      default as the run's config says.
+    refine_steps: steps of test-time optimisation, which fits meshes to the predicted silhouettes;
+      by default as the run's config says.
 
   Returns:
     What evaluation.json holds.
@@ -163,7 +169,7 @@ def final_evaluation(workdir: pathlib.Path) -> dict[str, Any]:
     FileNotFoundError: if there is no checkpoint in the work directory.
   """
   snapshot = read_checkpoint(workdir)
-  config = from_dict(snapshot.config)
+  config = from_saved(snapshot.config)
   dataset = load_dataset(config.data)
   split = evaluation_split(dataset)
   path = workdir / "evaluation.json"
@@ -185,7 +191,7 @@ def references_workdir(workdir: pathlib.Path, *, split: str) -> dict[str, Any]:
   Returns:
     A report for each reference; see `eval.references.references`.
   """
-  config = from_dict(read_checkpoint(workdir).config)
+  config = from_saved(read_checkpoint(workdir).config)
   found = references(
     load_dataset(config.data), build_topology_from(config), split, _protocol(config)
   )
@@ -203,17 +209,26 @@ def _protocol(config: Config) -> Protocol:
   )
 
 
-def watched_images(dataset: Dataset, config: Config) -> Batch:
-  """The first test images as one batch for the panels; training images where there are none."""
+def panel_images(dataset: Dataset, config: Config) -> Batch:
+  """The first test images as one batch for the panels; training images where there are none.
+
+  Args:
+    dataset: of the run.
+    config: of the run; it says how images are cropped.
+  """
   split = dataset.splits[evaluation_split(dataset)]
   batches = evaluation_batches(
-    split, CropSpec.from_config(config.data), batch_size=min(WATCHED, len(split))
+    split, CropSpec.from_config(config.data), batch_size=min(_PANEL_IMAGES, len(split))
   )
   return next(itertools.islice(batches, 1))[0]
 
 
 def prepare_workdir(workdir: pathlib.Path, config: Config) -> None:
   """Makes the work directory, or checks that the run in it is this one.
+
+  Args:
+    workdir: of the run.
+    config: of the run; written to config.json.
 
   Raises:
     ValueError: naming every setting in which the run in there differs.

@@ -48,7 +48,13 @@ def camera_errors(
 def camera_values(
   *, predicted: np.ndarray, true: np.ndarray, alignment: np.ndarray
 ) -> dict[str, np.ndarray]:
-  """`camera_errors` as a report has them, and whether they are below `NEAR_DEG`; [N] each."""
+  """`camera_errors` as a report has them, and whether they are below `NEAR_DEG`; [N] each.
+
+  Args:
+    predicted: as for `camera_errors`.
+    true: likewise.
+    alignment: likewise.
+  """
   plain, twin = camera_errors(predicted=predicted, true=true, alignment=alignment)
   return {
     "camera_error_deg": plain,
@@ -77,7 +83,12 @@ def twin_rotations(rotations: Float[np.ndarray, "*B 3 3"]) -> Float[np.ndarray, 
 def angles_deg(
   a: Float[np.ndarray, "*B 3 3"], b: Float[np.ndarray, "*B 3 3"]
 ) -> Float[np.ndarray, "*B"]:
-  """The angle of the rotation from b to a, in degrees, accurate near 0 and near 180."""
+  """The angle of the rotation from b to a, in degrees, accurate near 0 and near 180.
+
+  Args:
+    a: rotation matrices.
+    b: as many.
+  """
   difference = a @ np.swapaxes(b, -1, -2)
   # Frobenius distance is 2 sqrt(2) sin(angle / 2); the distance to the opposite turn, by the
   # trace, gives the cosine. The arc tangent of both has no flat spot.

@@ -23,6 +23,10 @@ def draw_pairs(count: int, *, number: int = PAIRS) -> np.ndarray:
   Two independent draws with replacement, seeded with the number of images: an image may be paired
   with itself.
 
+  Args:
+    count: of the images.
+    number: of the draws.
+
   Source: Kulkarni et al. 2019 (CSM), whose pairs the released evaluation uses.
   """
   rng = np.random.RandomState(count)
@@ -201,6 +205,10 @@ def average_precision(precision: np.ndarray, recall: np.ndarray) -> float:
   """The sum of precision times the gain of recall, from the empty prefix on.
 
   A wrong transfer never counts, so that recall, and with it APK, stays below PCK.
+
+  Args:
+    precision: of ever longer prefixes.
+    recall: of the same.
   """
   before = np.concatenate([precision[:1], precision[:-1]])
   return float(np.sum(before * np.diff(recall, prepend=0.0)))

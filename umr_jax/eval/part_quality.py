@@ -70,7 +70,12 @@ def match_parts(
 
 @checked
 def mean_part_iou(found: Int[np.ndarray, "S S"], true: Int[np.ndarray, "S S"]) -> float:
-  """The mean IoU over the parts that an image truly shows; 0 where it shows none."""
+  """The mean IoU over the parts that an image truly shows; 0 where it shows none.
+
+  Args:
+    found: labels, 0 for background.
+    true: likewise.
+  """
   shown = [part for part in np.unique(true) if part > 0]
   ious = [
     np.count_nonzero((found == part) & (true == part))
@@ -125,6 +130,10 @@ def matched_part_ious(
   """Mean part IoU of each image, when each found part stands for at most one true part.
 
   The match is the one of the largest overlap over all images, as in `match_parts`.
+
+  Args:
+    found: labels, 0 for background.
+    true: likewise.
   """
   parts = int(max(found.max(), true.max()))
   match = match_parts(found, true, parts=parts)
@@ -205,31 +214,31 @@ def part_report(dataset: Dataset, store: PartStore, *, seed: int) -> dict[str, A
 
   Args:
     dataset: with its own part maps and keypoints, where it has any.
-    store: the discovered maps of its pictures.
+    store: the discovered maps of its images.
     seed: of the bootstrap.
 
   Returns:
-    Of the test pictures: `landmark_error` (lengths of the object) with keypoints; `discovered_iou`
+    Of the test images: `landmark_error` (lengths of the object) with keypoints; `discovered_iou`
     and `discovered_nmi` with true parts; intervals as KEY_ci where a value is an average of images.
-    Without test pictures, or without truth, what is left: `mirror_agreement`, the share of pixels
-    that get the same part when a picture is mirrored, where it was measured.
+    Without test images, or without truth, what is left: `mirror_agreement`, the share of pixels
+    that get the same part when an image is mirrored, where it was measured.
   """
-  known, judged = (_Judged(dataset.splits[name], store) for name in ("train", "test"))
+  known, tested = (_Annotated(dataset.splits[name], store) for name in ("train", "test"))
   values: dict[str, np.ndarray] = {}
   report: dict[str, Any] = {}
   if np.isfinite(store.mirror_agreement):
     report["mirror_agreement"] = store.mirror_agreement
-  if judged.rows and dataset.keypoint_names:
+  if tested.rows and dataset.keypoint_names:
     error = landmark_regression_error(
       part_centers(known.found)[0],
       known.keypoints,
-      part_centers(judged.found)[0],
-      judged.keypoints,
-      test_lengths=judged.lengths,
+      part_centers(tested.found)[0],
+      tested.keypoints,
+      test_lengths=tested.lengths,
     )
     values["landmark_error"] = error[np.isfinite(error)]
-  if judged.rows and dataset.part_names:
-    found, true = part_labels(judged.found), part_labels(judged.parts)
+  if tested.rows and dataset.part_names:
+    found, true = part_labels(tested.found), part_labels(tested.parts)
     values["discovered_iou"] = matched_part_ious(found, true)
     report["discovered_nmi"] = normalized_mutual_information(found, true)
   return (
@@ -237,8 +246,8 @@ def part_report(dataset: Dataset, store: PartStore, *, seed: int) -> dict[str, A
   )
 
 
-class _Judged:
-  """Found and true annotations of the pictures of a split, in the squares of a store."""
+class _Annotated:
+  """Found and true annotations of the images of a split, in the squares of a store."""
 
   def __init__(self, split: Split, store: PartStore):
     rows = {name: row for row, name in enumerate(store.names)}
@@ -262,7 +271,7 @@ class _Judged:
 
   @property
   def keypoints(self) -> np.ndarray:
-    """[N, K, 3]; a picture without has none visible."""
+    """[N, K, 3]; an image without has none visible."""
     some = next(c.keypoints for c in self._crops if c.keypoints is not None)
     return np.stack(
       [np.zeros_like(some) if c.keypoints is None else c.keypoints for c in self._crops]
@@ -270,6 +279,6 @@ class _Judged:
 
   @property
   def parts(self) -> np.ndarray:
-    """[N, S, S, P + 1]; a picture without is all background."""
+    """[N, S, S, P + 1]; an image without is all background."""
     some = next(c.parts for c in self._crops if c.parts is not None)
     return np.stack([np.zeros_like(some) if c.parts is None else c.parts for c in self._crops])

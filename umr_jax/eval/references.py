@@ -214,7 +214,12 @@ def medoid_shape(meshes: dict[str, tuple[np.ndarray, np.ndarray]], keys: list[st
 
 
 def fitted_sphere(topology: Topology, meshes: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-  """The sphere [V, 3] float32 in the true frame, of the category's mean box volume and centre."""
+  """The sphere [V, 3] float32 in the true frame, of the category's mean box volume and centre.
+
+  Args:
+    topology: its sphere is taken.
+    meshes: the true ones, one for each training image.
+  """
   true = np.stack([boxes(np.asarray(vertices, np.float64)) for vertices, _ in meshes])
   sphere = np.asarray(topology.sphere, np.float64)
   own = np.broadcast_to(boxes(sphere), true.shape)

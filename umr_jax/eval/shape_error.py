@@ -19,7 +19,12 @@ POINTS = 10000
 
 
 def known_shapes(predictions: Predictions, meshes: Meshes) -> np.ndarray:
-  """The rows whose true mesh is known."""
+  """The rows whose true mesh is known.
+
+  Args:
+    predictions: of a split.
+    meshes: the true meshes by name.
+  """
   return np.array([i for i, key in enumerate(predictions.shapes) if key in meshes], np.int64)
 
 
@@ -108,7 +113,12 @@ def mesh_errors(predicted: Mesh, true: Mesh, *, seed: int) -> dict[str, float]:
 
 
 def spread(count: int, limit: int) -> np.ndarray:
-  """At most `limit` of `count` rows, evenly spaced."""
+  """At most so many rows, evenly spaced.
+
+  Args:
+    count: of all rows.
+    limit: of those that are taken.
+  """
   return np.linspace(0, count - 1, min(limit, count)).round().astype(np.int64)
 
 

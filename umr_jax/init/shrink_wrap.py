@@ -15,7 +15,7 @@ from umr_jax.geometry.symmetry import halve, symmetrize
 from umr_jax.geometry.topology import build_topology
 from umr_jax.geometry.uv import uv_corners
 from umr_jax.init.visual_hull import HALF, Volume
-from umr_jax.losses.laplacian import laplacian_loss
+from umr_jax.losses.shape import laplacian_loss
 from umr_jax.types import Topology
 
 # Coarse to fine: few vertices converge without folds, and finer levels start from their result.

@@ -43,7 +43,7 @@ def init_em_state(config: Config, topology: Topology, split: Split) -> EMState:
   profile = mean_profile(maps[:: 1 + (len(maps) - 1) // _PROFILE_IMAGES])
   half = inflate(profile[..., 0], topology, width=geometry.init_width)
   em_state = bare_em_state(half)
-  if geometry.init_parts:
+  if config.init_parts:
     canonical_uv = init_canonical_uv(profile[..., 1:], half, topology, uv_height=geometry.uv_height)
     em_state = with_canonical_uv(em_state, canonical_uv, topology=topology)
   if is_hull:
@@ -67,7 +67,7 @@ def init_em_state(config: Config, topology: Topology, split: Split) -> EMState:
     if config.loss.target_camera and len(cameras) == len(split):
       em_state = dataclasses.replace(em_state, target_cameras=cameras)
   # What is found by gradients need not be the same to the last bit on every host.
-  return parallel.of_first_host(em_state)
+  return parallel.broadcast_from_host0(em_state)
 
 
 def bare_em_state(half_vertices: Float[np.ndarray, "Vh 3"]) -> EMState:
@@ -90,7 +90,7 @@ def _maps(config: Config, split: Split, *, limit: int) -> np.ndarray:
         split.subsample(limit),
         CropSpec(image_size=_SIZE, padding=config.data.padding),
         batch_size=config.train.batch_size,
-        parts=config.geometry.init_parts,
+        parts=config.init_parts,
       )
     ]
   )

@@ -1,19 +1,24 @@
-"""Unseen views must look like seen ones: an adversary tells them apart, and teaches the shape."""
-
-from collections.abc import Callable
+"""Adversarial training: renders from random views should look like those from predicted views."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from umr_jax.geometry import camera
+from umr_jax.losses.renders import Renders, average_pool, choose_rows, project_faces
+from umr_jax.losses.spec import ObjectiveSpec
+from umr_jax.models.discriminator import DiscriminatorFn
 from umr_jax.random import per_image_keys
-from umr_jax.types import checked
+from umr_jax.types import Batch, checked
 
 
 @jax.custom_vjp
 def reverse_gradient(x: Array, strength: float) -> Array:
   """The values as they are; their gradient comes back multiplied by -strength.
+
+  Args:
+    x: any values.
+    strength: how much of the gradient is passed on, reversed.
 
   Source: Ganin and Lempitsky 2015.
   """
@@ -34,31 +39,31 @@ reverse_gradient.defvjp(_forward, _backward)
 
 @checked
 def adversarial_loss(
-  judge: Callable[[Array], Array],
+  discriminator: DiscriminatorFn,
   *,
   real: Float[Array, "B H W C"],
   fake: Float[Array, "B H W C"],
   reversal: float,
 ) -> Float[Array, "B"]:
-  """Binary cross-entropy of the judge's answers; what is judged gets the opposite gradient.
+  """Binary cross-entropy of the discriminator; the fakes get the opposite gradient.
 
-  One loss and one step train both: the judge to tell the images apart, and whatever made `fake` to
-  be taken for real. Which real image stands beside which fake one does not matter to the sum, so
-  that each is compared with all others of its batch.
+  One loss and one step train both: the discriminator to tell the images apart, and whatever made
+  `fake` to have it classified as real. Which real image stands beside which fake one does not
+  matter to the sum, so that each is compared with all others of its batch.
 
   Args:
-    judge: from images to the logits that they are real.
+    discriminator: from images to the logits that they are real.
     real: gets no gradient.
     fake: gets the gradient times -reversal.
-    reversal: how much the judged learn, against the judge.
+    reversal: the weight of the reversed gradient.
 
   Returns:
-    One value per image in nats, the mean of both answers' cross-entropies: log 2 for a judge that
-    cannot tell.
+    One value per image in nats, the mean of the cross-entropies of both classifications: log 2 for
+    a discriminator that cannot tell.
 
   Source: Li et al. 2020, supplementary equation 1, with the released gradient reversal.
   """
-  logits = judge(
+  logits = discriminator(
     jnp.concatenate([jax.lax.stop_gradient(real), reverse_gradient(fake, reversal)], axis=0)
   )
   on_real, on_fake = jnp.split(logits, 2)
@@ -66,14 +71,14 @@ def adversarial_loss(
 
 
 @checked
-def unseen_cameras(
+def random_views(
   cameras: Float[Array, "B 7"], index: Int[Array, "B"], key: PRNGKeyArray
 ) -> Float[Array, "B 7"]:
   """Each image's camera, turned by 0 to 179 whole degrees about its vertical; without gradient.
 
   Args:
     cameras: as predicted.
-    index: of each image in its split; its draw does not depend on the rest of the batch.
+    index: of each image in its split; its view does not depend on the rest of the batch.
     key: of the step.
 
   Source: Li et al. 2020, supplementary 2.2; the range is the released code's. A silhouette from
@@ -82,3 +87,41 @@ def unseen_cameras(
   keys = per_image_keys(key, index)
   degrees = jax.vmap(lambda k: jax.random.randint(k, (), 0, 180))(keys)
   return camera.rotate_view(jax.lax.stop_gradient(cameras), degrees)
+
+
+def adversary_term(
+  discriminator: DiscriminatorFn,
+  vertices: Float[Array, "B V 3"],
+  renders: Renders,
+  batch: Batch,
+  key: PRNGKeyArray,
+  spec: ObjectiveSpec,
+) -> Float[Array, "B"]:
+  """The adversarial loss of each mesh from a random view, which backpropagates to the shape alone.
+
+  With the domain "mask" the silhouettes under the predicted cameras are what is real; with "color"
+  the images of the objects on black.
+
+  Args:
+    discriminator: with this step's parameters.
+    vertices: every image's mesh, in object space.
+    renders: under the predicted cameras.
+    batch: the images.
+    key: for a view per image.
+    spec: of the objective.
+
+  Source: Li et al. 2020, supplementary equation 1 and 2.2. Departs: rendered colours are multiplied
+    with their coverage, like the images with their masks.
+  """
+  cameras = random_views(renders.camera, batch.index, key)
+  corners = project_faces(vertices, cameras[:, None], spec.topology)[:, 0]
+  if spec.weights.adversary_domain == "mask":
+    fake = spec.render.soft_silhouette(corners)[..., None]
+    real = choose_rows(renders.alpha, renders.chosen)[..., None]
+  else:
+    rgba = spec.render.soft_rasterize(corners, jax.lax.stop_gradient(renders.texels))
+    fake = rgba[..., :3] * rgba[..., 3:]
+    image, mask = (average_pool(x, spec.image_size) for x in (batch.image, batch.mask))
+    real = image * mask[..., None]
+  reversal = spec.weights.adversary_reversal
+  return adversarial_loss(discriminator, real=real, fake=fake, reversal=reversal)

@@ -1,5 +1,6 @@
-"""Silhouette agreement: one minus the soft intersection over union."""
+"""The silhouette terms: of the rendered mesh, and of pixels that the network predicts."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -33,7 +34,7 @@ def soft_iou(*, alpha: Float[Array, "*B H W"], mask: Float[Array, "*B H W"]) -> 
 def mask_iou_loss(
   *, alpha: Float[Array, "*B H W"], mask: Float[Array, "*B H W"]
 ) -> Float[Array, "*B"]:
-  """How badly the rendered silhouette misses the image's: 1 - `soft_iou`.
+  """One minus the soft intersection over union of the rendered and the image's silhouette.
 
   Args:
     alpha: rendered coverage of each pixel, in [0, 1].
@@ -47,3 +48,23 @@ def mask_iou_loss(
   (SoftRas).
   """
   return 1.0 - soft_iou(alpha=alpha, mask=mask)
+
+
+@checked
+def segmentation_loss(
+  *, logits: Float[Array, "B h w"], mask: Float[Array, "B H W"]
+) -> Float[Array, "B"]:
+  """Cross-entropy between predicted pixels and the silhouette.
+
+  Args:
+    logits: of a pixel being the object's.
+    mask: the silhouette in [0, 1], of any size; it is resized to the logits'.
+
+  Returns:
+    The mean over pixels, in nats. Its least value is the entropy of the soft mask, 0 for a binary
+    one.
+
+  Departs: not a term of Li et al. 2020; see `models.mask_head`.
+  """
+  target = jax.image.resize(mask, logits.shape, "linear")
+  return jnp.mean(jax.nn.softplus(logits) - target * logits, axis=(-2, -1))

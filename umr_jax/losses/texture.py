@@ -1,11 +1,12 @@
-"""Image distance without a pretrained network: colours and their edges at several scales."""
+"""The terms of the texture flow: image distance, distance transform, cycle, and correction."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
+from umr_jax.geometry.sampling import bilinear_sample
 from umr_jax.models.perceptual import load_perceptual, perceptual_distance
 from umr_jax.types import checked
 
@@ -83,7 +84,7 @@ def texture_distance(
     rendered: the textured render, in [0, 1]; need not be black outside the object.
     alpha: the render's coverage, in [0, 1]. Gradients reach it through `rendered * alpha`, not
       through U, so that a distance is not made small by covering more background.
-    image: the photograph, in [0, 1]; an axis of 1 where several renders are of one photograph.
+    image: the input, in [0, 1]; an axis of 1 where several renders are of one image.
     mask: its silhouette, in [0, 1].
 
   Returns:
@@ -114,8 +115,8 @@ def texture_distance_from(weights: str) -> TextureDistance:
     weights: a torchvision AlexNet file, or "none".
 
   Returns:
-    A function of the arguments of `texture_distance`. The perceptual distance sees both images
-    black outside their silhouettes.
+    A function of the arguments of `texture_distance`. The perceptual distance takes both
+    images black outside their silhouettes.
 
   Raises:
     FileNotFoundError: where there is no such file; it says where to get one.
@@ -127,8 +128,90 @@ def texture_distance_from(weights: str) -> TextureDistance:
   params = load_perceptual(weights)
 
   def distance(*, rendered: Array, alpha: Array, image: Array, mask: Array) -> Array:
-    seen, photograph = rendered * alpha[..., None], image * mask[..., None]
-    # One photograph for all renders under its hypotheses.
-    return perceptual_distance(params, seen, photograph if seen.ndim == 4 else photograph[:, 0])
+    render, target = rendered * alpha[..., None], image * mask[..., None]
+    # One target for all renders under its hypotheses.
+    return perceptual_distance(params, render, target if render.ndim == 4 else target[:, 0])
 
   return distance
+
+
+@checked
+def texture_dt_loss(
+  *, flow: Float[Array, "*B F T 2"], barrier: Float[Array, "*B H W"]
+) -> Float[Array, "*B"]:
+  """Mean of the silhouette's barrier field at the positions that the texture flow samples.
+
+  Args:
+    flow: where each of a face's T texels samples the image, in image space.
+    barrier: 0 deep inside the silhouette, 1 far outside it, made from the distance transform.
+
+  Returns:
+    One value per image in [0, 1]: the mean over all F T positions.
+
+  Source: distance-transform term of Kanazawa et al. 2018 (CMR), in the saturating form
+  that the released models of Li et al. 2020 use.
+
+  Departs: a position outside the image reads 1, as far background does, and a position in the outer
+  half pixel blends towards that. Zero padding, as in the released code, would reward leaving the
+  image.
+  """
+  *batch, faces, texels, _ = flow.shape
+  # The sampler pads with zero: sample the field below its ceiling, so that zero means background.
+  below = bilinear_sample((barrier - 1.0)[..., None], flow.reshape(*batch, faces * texels, 2))
+  return 1.0 + jnp.mean(below, axis=(-2, -1))
+
+
+@checked
+def texture_cycle_loss(
+  *,
+  flow: Float[Array, "*B F T 2"],
+  projected_centroids: Float[Array, "*B F 2"],
+  visible: Bool[Array, "*B F"],
+) -> Float[Array, "*B"]:
+  """Squared gap between where each face samples and where it is rendered.
+
+  Ties the texture branch to the geometry branch: without it, a face may borrow its colour from any
+  pixel that looks alike (the far wing for the near one).
+
+  Args:
+    flow: where each of a face's T texels samples the image, in image space.
+    projected_centroids: mean image position of the pixels that a face covers, weighted by the
+      rasterizer (`Fragments.landing`). A target: no gradient flows into it. May be NaN for a face
+      that is not visible.
+    visible: True for a face that is the nearest at one pixel at least.
+
+  Returns:
+    One value per image, in squared image-space units, averaged over all F faces (a face that is not
+    visible counts as zero) and over x and y.
+
+  Raises:
+    jaxtyping.TypeCheckError: at trace time, if shapes or dtypes disagree (F = 1 would otherwise
+      broadcast into a plausible number).
+
+  Source: Li et al. 2020, section 3.3, texture cycle consistency L_tcyc: the mean over faces of
+    |C_in - C_out|^2, with C_in the mean of the flow over a face and C_out its projected centroid.
+  """
+  sampled = jnp.mean(flow, axis=-2)
+  gap = sampled - jax.lax.stop_gradient(projected_centroids)
+  # Mask before squaring: 0 * NaN in the backward pass is NaN.
+  gap = jnp.where(visible[..., None], gap, 0.0)
+  return jnp.mean(jnp.square(gap), axis=(-2, -1))
+
+
+@checked
+def flow_correction_loss(correction: Float[Array, "B Hu Wu 2"]) -> Float[Array, "B"]:
+  """Mean squared length of what the network adds to the projected flow.
+
+  Colours alone determine poorly where a point of the surface lies in an image: fitted to them, the
+  corrections are partly the same for all images, and move points that were in their place.
+
+  Args:
+    correction: the texture head's output with `model.flow=projected`, in image space.
+
+  Returns:
+    One value per image, in squared image-space units, over the whole UV map, hidden points
+    included.
+
+  Source: not in Li et al. 2020, whose network predicts the whole flow.
+  """
+  return jnp.mean(jnp.sum(jnp.square(correction), axis=-1), axis=(-2, -1))

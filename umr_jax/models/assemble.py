@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from umr_jax.geometry.sampling import bilinear_sample
 from umr_jax.geometry.symmetry import symmetrize
@@ -166,6 +166,27 @@ def part_texels(
   probs = uv_parts_to_texels(canonical_uv, topology)
   one_hot = jnp.argmax(probs, axis=-1)[..., None] == jnp.arange(probs.shape[-1]).reshape(1, 1, -1)
   return one_hot[..., 1:].astype(probs.dtype)
+
+
+def read_uv_pixels(topology: Topology, *, uv_height: int) -> Bool[np.ndarray, "Hu Wu"]:
+  """The pixels of a UV map that a texel or a vertex of the mesh reads.
+
+  With a symmetric texture, that is little more than the half of the map in its middle: no value of
+  any other pixel ever reaches a mesh.
+
+  Args:
+    topology: the mesh and its UV layout.
+    uv_height: rows of the map.
+  """
+
+  def sum_of_reads(canonical_uv: Float[Array, "Hu Wu 1"]) -> Float[Array, ""]:
+    texels = uv_parts_to_texels(canonical_uv, topology)
+    vertices = bilinear_sample(canonical_uv[None], jnp.asarray(topology.vertex_uv)[None])
+    return jnp.sum(texels) + jnp.sum(vertices)
+
+  # What is read is what a derivative reaches: both look-ups are sums with weights above zero.
+  weights = jax.grad(sum_of_reads)(jnp.zeros((uv_height, 2 * uv_height, 1)))
+  return np.asarray(weights[..., 0]) > 0.0
 
 
 def with_canonical_uv(

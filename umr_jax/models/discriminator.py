@@ -1,19 +1,22 @@
-"""The judge of unseen views: does this image show the object from a side that occurs?"""
+"""The discriminator: does an image show the object from a predicted or from a random view?"""
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import cast
 
 import flax.linen as nn
 import jax
+import numpy as np
 from jaxtyping import Array, Float
 
 from umr_jax.models.layers import Conv, Dense, Initializer, uniform
 from umr_jax.types import checked
 
 _CHANNELS = (32, 64, 32, 32)
-# From an image to the logit that it was not made by turning the object: [B, H, W, C] to [B].
-Judge = Callable[[Array], Any]
+# From images [B, H, W, C] to the logits [B] that they are real.
+DiscriminatorFn = Callable[[Array], Array]
+# Of each layer, by name.
+DiscriminatorParams = Mapping[str, Mapping[str, Array | np.ndarray]]
 
 
 def _torch_initializer(inputs: int) -> Initializer:
@@ -30,10 +33,10 @@ class Discriminator(nn.Module):
   @nn.compact
   @checked
   def __call__(self, images: Float[Array, "B H W C"]) -> Float[Array, "B"]:
-    """Judges images.
+    """Classifies images.
 
     Args:
-      images: silhouettes or crops on black, in [0, 1].
+      images: silhouettes or images on black, in [0, 1].
 
     Returns:
       The logits that they are real.
@@ -59,6 +62,10 @@ class Discriminator(nn.Module):
     return Dense(1, kernel_init=initializer, bias_init=initializer, name="logit")(x)[:, 0]
 
 
-def make_judge(params: Any) -> Judge:
+def make_discriminator(params: DiscriminatorParams) -> DiscriminatorFn:
   """The discriminator with these parameters, as a function of images."""
-  return lambda images: Discriminator().apply({"params": params}, images)
+
+  def discriminator(images: Array) -> Array:
+    return cast(Array, Discriminator().apply({"params": params}, images))
+
+  return discriminator

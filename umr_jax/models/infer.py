@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from umr_jax.config.settings import Config, from_dict
+from umr_jax.config.build import from_saved
+from umr_jax.config.settings import Config
 from umr_jax.geometry.topology import build_topology
 from umr_jax.models.assemble import assemble_vertices, finer_flow
 from umr_jax.models.checkpoint import Snapshot, read_checkpoint
@@ -135,7 +136,7 @@ def load_model(path: str | os.PathLike[str]) -> TrainedModel:
 
 def model_of(snapshot: Snapshot) -> TrainedModel:
   """The model that a checkpoint holds, with the network of its round."""
-  config, em_state = from_dict(snapshot.config), snapshot.em_state
+  config, em_state = from_saved(snapshot.config), snapshot.em_state
   index = network_round(em_state, snapshot.step)
   model = Model(
     network=build_net(config, hypotheses=config.hypotheses(index)),

@@ -1,6 +1,5 @@
 """From a data set without part maps to a store of them: features, factors, a network, its maps."""
 
-import dataclasses
 import functools
 import math
 from collections.abc import Iterator
@@ -107,7 +106,7 @@ def fit_segmenter(
     targets=targets,
     # Batches are in random order, so that they are kept: at half precision.
     features=np.concatenate([found.astype(np.float16) for _, found in extract()])
-    if settings.semantic
+    if settings.weights.semantic
     else None,
     num_parts=num_parts,
     settings=settings,
@@ -164,7 +163,8 @@ def fit_pseudo_labels(
       targets=np.concatenate([shrunk(slice(i, i + BATCH), size) for i in begins]),
       features=None,
       num_parts=targets.shape[-1] - 1,
-      settings=dataclasses.replace(settings, semantic=0.0, supervision=1.0),
+      settings=settings,
+      weights=settings.weights._replace(semantic=0.0, supervision=1.0),
     )
     return network_segmenter(fit, settings)
   features = load_features(crops, settings, fine=True)

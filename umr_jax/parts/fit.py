@@ -12,11 +12,11 @@ import optax
 from flax import traverse_util
 from jaxtyping import Array, Float
 
-from umr_jax.config.settings import PartsConfig
+from umr_jax.config.settings import PartsConfig, PartWeights
 from umr_jax.models.frozen import frozen_efficientnet, published_file
 from umr_jax.models.initialize import initialize
 from umr_jax.models.pretrained import read_torch_file, weight_file
-from umr_jax.parts.losses import PartBatch, PartWeights, part_objective
+from umr_jax.parts.losses import PartBatch, part_objective
 from umr_jax.parts.network import RESNET50_FILES, STRIDE, PartNet, resnet50_variables
 from umr_jax.parts.warp import WarpRanges
 from umr_jax.types import checked, host
@@ -47,6 +47,7 @@ def fit_parts(
   features: Float[np.ndarray, "N f f C"] | None,
   num_parts: int,
   settings: PartsConfig,
+  weights: PartWeights | None = None,
   record: Record | None = None,
 ) -> FitResult:
   """Trains a network that segments images of one category into the same parts.
@@ -58,7 +59,8 @@ def fit_parts(
       None where the losses of SCOPS are to find the parts.
     features: of a frozen network, for the semantic loss.
     num_parts: without the background.
-    settings: the network, the steps and the weights of the losses.
+    settings: the network and the steps.
+    weights: of the losses, in place of those of the settings.
     record: is given the step and the unweighted losses, every 25 steps and at the last.
 
   Returns:
@@ -71,12 +73,14 @@ def fit_parts(
   Source: Hung et al. 2019 (SCOPS), section 3; Li et al. 2020, supplementary 1. Departs: Adam with
     a cosine schedule in place of SGD with a polynomial one.
   """
-  _check(images, targets, features, num_parts=num_parts, settings=settings)
+  weights = settings.weights if weights is None else weights
+  targets = targets if weights.supervision else None
+  _check(images, targets, features, num_parts=num_parts, settings=settings, weights=weights)
   net = make_net(settings, num_parts=num_parts)
   variables = init_variables(net, settings, image_size=images.shape[1], features=features)
   frozen = _published(settings)
   optimizer = _make_optimizer(settings, frozen=frozen)
-  step = _make_step(net, optimizer, _weights(settings), WarpRanges(), frozen=frozen)
+  step = _make_step(net, optimizer, weights, WarpRanges(), frozen=frozen)
   trained, batch_stats = _split(variables)
   held = jax.tree.map(jnp.asarray, variables["frozen"])
   opt_state = optimizer.init(trained)
@@ -245,17 +249,6 @@ def _make_optimizer(settings: PartsConfig, *, frozen: bool) -> optax.GradientTra
   return optax.chain(optax.clip_by_global_norm(_CLIP), optax.multi_transform(kinds, labels))
 
 
-def _weights(settings: PartsConfig) -> PartWeights:
-  return PartWeights(
-    supervision=settings.supervision,
-    concentration=settings.concentration,
-    equivariance=settings.equivariance,
-    landmark=settings.landmark,
-    semantic=settings.semantic,
-    orthonormality=settings.orthonormality,
-  )
-
-
 def _split(variables: Any) -> tuple[dict[str, Any], Any]:
   """What gradients change, and BatchNorm's statistics; copies, since a step reuses their memory."""
   trained = {name: variables[name] for name in ("params", "basis") if name in variables}
@@ -269,19 +262,19 @@ def _check(
   *,
   num_parts: int,
   settings: PartsConfig,
+  weights: PartWeights,
 ) -> None:
   """Refuses inputs that do not go together."""
   if not len(images) or images.shape[1] % STRIDE:
     raise ValueError(f"found images {images.shape}; expected some, of a size divisible by {STRIDE}")
   if targets is not None and targets.shape[-1] != num_parts + 1:
     raise ValueError(f"found targets {targets.shape}; expected {num_parts + 1} channels")
-  if settings.semantic and features is None:
-    raise ValueError("parts.semantic is set, but there are no features; give some, or set it to 0")
-  learned = (settings.supervision and targets is not None) or settings.semantic
-  if not learned:
+  if weights.semantic and features is None:
+    raise ValueError("the semantic loss has a weight, but there are no features; give some")
+  if targets is None and not weights.semantic:
     raise ValueError(
-      "nothing says what a part is: give targets and parts.supervision, or features and "
-      "parts.semantic"
+      "nothing says what a part is: give targets and a weight of supervision, or features and a "
+      "weight of the semantic loss"
     )
   if settings.net_weights != "none" and settings.net == "small":
     raise ValueError("parts.net=small has no published weights: set parts.net_weights=none")
@@ -318,7 +311,7 @@ def part_batches(
   """
   count, size = images.shape[0], images.shape[1] // STRIDE
   small = masks.reshape(count, size, STRIDE, size, STRIDE).mean(axis=(2, 4), dtype=np.float32)
-  maps = None if targets is None or not settings.supervision else _resized(targets, size)
+  maps = None if targets is None else _resized(targets, size)
   rng = np.random.default_rng(settings.seed)
   batch_size, order = min(settings.batch_size, count), np.zeros(0, np.int32)
   while True:

@@ -3,13 +3,14 @@
 Source: Hung et al. 2019 (SCOPS), section 3."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from umr_jax.config.settings import PartWeights
 from umr_jax.parts.warp import WarpRanges, draw_warps, warp_images, warp_logits, warp_maps
 from umr_jax.train.augment import color_jitter
 from umr_jax.types import checked
@@ -204,17 +205,6 @@ class PartBatch:
   index: Int[Any, "B"]
   targets: Float[Any, "B h h P1"] | None = None
   features: Float[Any, "B f f C"] | None = None
-
-
-class PartWeights(NamedTuple):
-  """Of the terms beside the silhouette's, which is 1; those that are zero are not computed."""
-
-  supervision: float = 0.0
-  concentration: float = 0.0
-  equivariance: float = 0.0
-  landmark: float = 0.0
-  semantic: float = 0.0
-  orthonormality: float = 0.0
 
 
 def part_objective(

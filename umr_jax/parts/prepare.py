@@ -20,6 +20,16 @@ from umr_jax.train import parallel
 
 # Raise it whenever the same settings would find other parts.
 _VERSION = 4
+# What discovery depends on besides its settings.
+_CONSTANTS = (
+  "image_size",
+  "feature_size",
+  "encoder_steps",
+  "net_width",
+  "batch_size",
+  "learning_rate",
+  "seed",
+)
 # Where data.part_count leaves it open; the paper's number for all but cars.
 DEFAULT_PARTS = 4
 
@@ -91,9 +101,10 @@ def _fingerprint(dataset: Dataset, config: Config) -> str:
   Raises:
     FileNotFoundError, ValueError: for weights that are needed and not there.
   """
-  parts = dataclasses.asdict(config.parts)
-  # Which reconstructions give pseudo labels does not matter here; of files the content does.
-  for name in ("confident", "feature_file", "net_weights"):
+  parts = dataclasses.asdict(config.parts) | config.parts.weights._asdict()
+  parts |= {name: getattr(config.parts, name) for name in _CONSTANTS}
+  # Of files the content counts.
+  for name in ("feature_file", "net_weights"):
     del parts[name]
   settings = {
     "version": _VERSION,

@@ -10,9 +10,7 @@ from scipy import ndimage
 
 from umr_jax.geometry import camera
 from umr_jax.geometry.symmetry import symmetrize
-from umr_jax.losses.part_probability import part_probability_loss
-from umr_jax.losses.part_targets import part_targets
-from umr_jax.losses.part_vertices import part_vertices_loss
+from umr_jax.losses.semantic import part_probability_loss, part_targets, part_vertices_loss
 from umr_jax.models.assemble import part_texels
 from umr_jax.models.infer import Infer
 from umr_jax.render import rasterize
@@ -63,12 +61,14 @@ def make_look(infer: Infer, *, image_size: int) -> Look:
       index=batch.index,
       valid=batch.valid,
       maps=maps,
-      probability=part_probability_loss(rendered=maps, target=targets.probs, seen=targets.seen),
+      probability=part_probability_loss(
+        rendered=maps, target=targets.probs, present=targets.present
+      ),
       vertices=part_vertices_loss(
         projected=projected[:, None, :, :2],
         labels=jnp.asarray(model.part_vertices),
         points=targets.points,
-        seen=targets.seen,
+        present=targets.present,
       )[:, 0],
     )
 

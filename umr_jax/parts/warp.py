@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from umr_jax.geometry.sampling import affine_sample
-from umr_jax.train.augment import draws
+from umr_jax.train.augment import uniform_per_image
 from umr_jax.types import checked
 
 # The logit of each part, over the background's, where a warp shows what no image shows.
@@ -46,7 +46,7 @@ def draw_warps(
     strength of 0.01 is a third of a pixel of the logits; images are also mirrored, so that what
     is left and what is right of an object get the same name.
   """
-  drawn = draws(index, key, 5)
+  drawn = uniform_per_image(index, key, 5)
   angle = math.radians(ranges.rotation) * drawn[:, 0]
   low, high = math.log(ranges.smallest), math.log(ranges.largest)
   size = jnp.exp(0.5 * (low + high) + 0.5 * (high - low) * drawn[:, 1])

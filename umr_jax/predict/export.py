@@ -80,6 +80,12 @@ def export_mesh(
   Files appear whole or not at all. The names of an OBJ's companions derive from its own, so that
   many fit in one folder.
 
+  Args:
+    path: of the file.
+    vertices: as for `textured_mesh`.
+    texture: likewise.
+    topology: likewise.
+
   Returns:
     The path written.
 
@@ -107,7 +113,13 @@ def export_mesh(
 def export_template(
   path: str | os.PathLike[str], vertices: np.ndarray, topology: Topology
 ) -> pathlib.Path:
-  """Writes the category's template in grey; otherwise as `export_mesh`."""
+  """Writes the category's template in grey; otherwise as `export_mesh`.
+
+  Args:
+    path: of the file.
+    vertices: [V, 3] in object space.
+    topology: of the template.
+  """
   return export_mesh(path, vertices, _GREY, topology)
 
 
@@ -124,6 +136,10 @@ def vertex_normals(vertices: np.ndarray, topology: Topology) -> np.ndarray:
   """Outward unit normals [V, 3], averaged over the faces around a vertex, weighted by their area.
 
   A vertex whose faces have no area takes the direction from the centre of the sphere.
+
+  Args:
+    vertices: [V, 3] in object space.
+    topology: of the mesh.
   """
   faces = topology.outward_faces
   corners = np.asarray(vertices, np.float64)[faces]
@@ -136,7 +152,12 @@ def vertex_normals(vertices: np.ndarray, topology: Topology) -> np.ndarray:
 
 
 def fill_unused(texture: np.ndarray, topology: Topology) -> np.ndarray:
-  """The texture map with every pixel that no face can read replaced by the nearest one that can."""
+  """The texture map with every pixel that no face can read replaced by the nearest one that can.
+
+  Args:
+    texture: [Hu, Wu, 3].
+    topology: whose UV layout to use.
+  """
   rows, columns = _nearest_used(
     topology.level,
     topology.texels_per_side,

@@ -11,10 +11,8 @@ from jaxtyping import Array, Float
 from umr_jax.config.settings import Config
 from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.symmetry import symmetrize
-from umr_jax.losses.deformation import deformation_loss
-from umr_jax.losses.flatten import flatten_loss
-from umr_jax.losses.laplacian import laplacian_loss
 from umr_jax.losses.mask import mask_iou_loss
+from umr_jax.losses.shape import deformation_loss, flatten_loss, laplacian_loss
 from umr_jax.models.infer import Infer, Inference, KnownMasks, infer, with_projected_flow
 from umr_jax.render import soft_silhouette
 from umr_jax.types import Model, Template, Topology, checked

@@ -78,28 +78,45 @@ def _straight_view(
 def shaded_views(
   vertices: np.ndarray, cameras: np.ndarray, topology: Topology, *, image_size: int
 ) -> np.ndarray:
-  """Renders N meshes [N, V, 3] in grey, lit from above the viewer; [N, S, S, 4], straight alpha."""
+  """Renders N meshes in grey, lit from above the viewer; [N, S, S, 4], straight alpha.
+
+  Args:
+    vertices: [N, V, 3] in object space.
+    cameras: [N, 7].
+    topology: of every mesh.
+    image_size: pixels of a side, S.
+  """
   normals = np.stack([vertex_normals(mesh, topology) for mesh in np.asarray(vertices)])
   colors = shading(normals, cameras)[:, topology.faces]  # [N, F, 3 corners, 3]
   return render_views(vertices, cameras, colors, topology, image_size=image_size)
 
 
 def shading(normals: np.ndarray, cameras: np.ndarray) -> np.ndarray:
-  """Grey [N, V, 3] of vertices with these normals [N, V, 3] under the cameras [N, 7]."""
+  """Grey [N, V, 3] of vertices.
+
+  Args:
+    normals: [N, V, 3], outward, in object space.
+    cameras: [N, 7].
+  """
   rotations = np.asarray(camera_lib.rotation(jnp.asarray(cameras, jnp.float32)))
   facing = np.einsum("nvc,ndc,d->nv", normals, rotations, _LIGHT)
   return np.repeat((0.25 + 0.7 * np.clip(facing, 0.0, 1.0))[..., None], 3, axis=-1)
 
 
 def four_sides(vertices: np.ndarray) -> np.ndarray:
-  """Cameras [4, 7] that see a mesh [V, 3] upright, filling the picture, turned by 90 degrees."""
+  """Cameras [4, 7] under which a mesh [V, 3] is upright, fills the image, turned by 90 degrees."""
   radius = float(np.linalg.norm(vertices, axis=-1).max())
   upright = np.array([0.95 / max(radius, 1e-6), 0.0, 0.0, *_UPRIGHT], np.float32)
   return np.asarray(camera_lib.spread_azimuth(jnp.asarray(upright), 4))
 
 
 def texture_texels(texture: np.ndarray, topology: Topology) -> np.ndarray:
-  """What each texel reads from a texture map [Hu, Wu, C] of floats: [F, T, C] for `faces`."""
+  """What each texel reads from a texture map, [F, T, C] for the topology's `faces`.
+
+  Args:
+    texture: [Hu, Wu, C] of floats.
+    topology: whose UV layout to use.
+  """
   height, width, channels = texture.shape
   # Held inside the outermost pixel centres, as a viewer does: beyond, the look-up fades to zero.
   limit = 1.0 - 1.0 / np.array([width, height], np.float32)
@@ -109,7 +126,13 @@ def texture_texels(texture: np.ndarray, topology: Topology) -> np.ndarray:
 
 
 def template_views(vertices: np.ndarray, topology: Topology, *, cell: int) -> np.ndarray:
-  """The template [V, 3] upright, filling the picture, from four sides; [4, S, S, 4]."""
+  """The template upright, filling the image, from four sides; [4, S, S, 4].
+
+  Args:
+    vertices: [V, 3] in object space.
+    topology: of the template.
+    cell: pixels of a side, S.
+  """
   meshes = np.repeat(np.asarray(vertices, np.float32)[None], 4, axis=0)
   return shaded_views(meshes, four_sides(vertices), topology, image_size=cell)
 

@@ -1,6 +1,6 @@
-"""What changes in a photograph without changing what it shows: its colours, its slant.
+"""Augmentation of training images on the device: colours, backgrounds, rotation and stretch.
 
-A few hundred photographs are otherwise learned by heart.
+A network overfits a few hundred images without it.
 """
 
 import dataclasses
@@ -28,10 +28,10 @@ _COARSER = 0.05
 
 
 class Strengths(NamedTuple):
-  """How much training pictures change; see `color_jitter`, `slant` and `swap_backgrounds`."""
+  """How much training images change: `color_jitter`, `rotate_and_stretch`, `swap_backgrounds`."""
 
   color: float = 0.0
-  background: float = 0.0  # the share of pictures
+  background: float = 0.0  # the share of images
   rotation: float = 0.0  # degrees to either side
   stretch: float = 0.0
 
@@ -43,9 +43,9 @@ UNCHANGED = Strengths()
 def color_jitter(
   images: Float[Array, "B H W 3"], index: Int[Array, "B"], key: PRNGKeyArray, strength: float
 ) -> Float[Array, "B H W 3"]:
-  """Photographs in another light: gains of the channels, contrast and saturation drawn anew.
+  """Random gains of the colour channels, contrast and saturation.
 
-  Only the network sees them; what the texture is compared with stays the photograph.
+  They are the network's input alone: the texture is compared with the image as it is.
 
   Args:
     images: RGB in [0, 1].
@@ -56,7 +56,7 @@ def color_jitter(
   Returns:
     RGB in [0, 1].
   """
-  factors = jnp.exp(strength * draws(index, key, 5))[:, None, None, :]
+  factors = jnp.exp(strength * uniform_per_image(index, key, 5))[:, None, None, :]
   gains, contrast, saturation = factors[..., :3], factors[..., 3:4], factors[..., 4:]
   grey = jnp.sum(images * jnp.array(_LUMA).reshape(1, 1, 1, 3), axis=-1, keepdims=True)
   images = grey + saturation * (images - grey)
@@ -65,10 +65,12 @@ def color_jitter(
 
 
 @checked
-def slant(batch: Batch, key: PRNGKeyArray, *, rotation: float, stretch: float) -> Batch:
+def rotate_and_stretch(
+  batch: Batch, key: PRNGKeyArray, *, rotation: float, stretch: float
+) -> Batch:
   """The same objects turned in the image plane, and longer or taller.
 
-  Photograph, silhouette, barrier, part map and found camera move together, about the centre of the
+  Image, silhouette, barrier, part map and target camera move together, about the centre of the
   crop. What comes in from outside of it is white, outside of the silhouette, beyond the barrier and
   background, as in `data.transforms`.
 
@@ -79,10 +81,10 @@ def slant(batch: Batch, key: PRNGKeyArray, *, rotation: float, stretch: float) -
     stretch: the width grows by exp(u) and the height shrinks by as much, with u uniform in
       [-stretch, stretch].
   """
-  drawn = draws(batch.index, key, 2)
-  angle, growth = math.radians(rotation) * drawn[:, 0], jnp.exp(stretch * drawn[:, 1])
+  sampled = uniform_per_image(batch.index, key, 2)
+  angle, growth = math.radians(rotation) * sampled[:, 0], jnp.exp(stretch * sampled[:, 1])
   cos, sin = jnp.cos(angle), jnp.sin(angle)
-  # From a place in the new picture to the one in the old picture that is seen there.
+  # From a position in the new image to the one in the old image that it shows.
   still = jnp.zeros_like(angle)
   rows = [[cos / growth, sin / growth, still], [-sin * growth, cos * growth, still]]
   matrix = jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
@@ -98,23 +100,31 @@ def slant(batch: Batch, key: PRNGKeyArray, *, rotation: float, stretch: float) -
     shown = moved[..., 5:]
     background = known * (1.0 - jnp.sum(shown, axis=-1, keepdims=True))
     parts = jnp.concatenate([background, shown], axis=-1)
-  found = batch.target_camera
-  if found is not None:
-    # Stretching has no weak-perspective camera: it is left out.
-    zero = jnp.zeros_like(angle)
-    turn = jnp.stack([jnp.cos(0.5 * angle), zero, zero, jnp.sin(0.5 * angle)], axis=-1)
-    tx, ty = found[:, 1], found[:, 2]
-    moved_by = jnp.stack([cos * tx - sin * ty, sin * tx + cos * ty], axis=-1)
-    turned = quaternion.multiply(turn, found[:, 3:])
-    found = jnp.concatenate([found[:, :1], moved_by, turned], axis=-1)
+  target_camera = batch.target_camera
+  if target_camera is not None:
+    target_camera = _rotated_camera(target_camera, angle)
   return dataclasses.replace(
     batch,
-    target_camera=found,
+    target_camera=target_camera,
     image=1.0 - moved[..., :3],
     barrier=1.0 - moved[..., 3],
     mask=moved[..., 4],
     parts=parts,
   )
+
+
+def _rotated_camera(cameras: Float[Array, "B 7"], angle: Float[Array, "B"]) -> Float[Array, "B 7"]:
+  """Cameras of images that were rotated by an angle in radians about their centres.
+
+  Stretching has no weak-perspective camera: it is left out.
+  """
+  cos, sin = jnp.cos(angle), jnp.sin(angle)
+  zero = jnp.zeros_like(angle)
+  turn = jnp.stack([jnp.cos(0.5 * angle), zero, zero, jnp.sin(0.5 * angle)], axis=-1)
+  tx, ty = cameras[:, 1], cameras[:, 2]
+  translation = jnp.stack([cos * tx - sin * ty, sin * tx + cos * ty], axis=-1)
+  rotation = quaternion.multiply(turn, cameras[:, 3:])
+  return jnp.concatenate([cameras[:, :1], translation, rotation], axis=-1)
 
 
 @checked
@@ -126,13 +136,13 @@ def swap_backgrounds(
   *,
   share: float,
 ) -> Float[Array, "B H W 3"]:
-  """Objects in front of the background of the photograph before them in the batch.
+  """Objects in front of the background of the image before them in the batch.
 
-  A background tells a photograph that was seen a hundred times from all others; in front of another
-  one, the object has to be found. Where the other object stood, its surroundings continue, blurred.
+  A background identifies an image that occurs a hundred times; before another one, the object has
+  to be recognised. Where the other object was, its surroundings continue, blurred.
 
   Args:
-    images: RGB in [0, 1], for the network's eyes only.
+    images: RGB in [0, 1]; the result is for the network's input alone.
     masks: of the objects.
     index: of each image in the data set. Its draw does not depend on the rest of the batch, its
       new background does.
@@ -155,7 +165,7 @@ def swap_backgrounds(
   empty = gone * _continued(images, 1.0 - gone) + (1.0 - gone) * images
   other = jnp.roll(empty, 1, axis=0)
   moved = cover * images + (1.0 - cover) * other
-  chosen = draws(index, key, 1) < 2.0 * share - 1.0
+  chosen = uniform_per_image(index, key, 1) < 2.0 * share - 1.0
   return jnp.where(chosen[..., None, None], moved, images)
 
 
@@ -176,10 +186,18 @@ def _continued(
 def augmented(
   batch: Batch, key: PRNGKeyArray, strengths: Strengths
 ) -> tuple[Batch, Float[Array, "B H W 3"]]:
-  """The batch that a step learns from, and the photographs as the network sees them."""
-  color_key, slant_key, background_key = jax.random.split(key, 3)
+  """The batch of a step, and the images that are the network's input.
+
+  Args:
+    batch: one device's rows.
+    key: of the step.
+    strengths: how much images change.
+  """
+  color_key, affine_key, background_key = jax.random.split(key, 3)
   if strengths.rotation or strengths.stretch:
-    batch = slant(batch, slant_key, rotation=strengths.rotation, stretch=strengths.stretch)
+    batch = rotate_and_stretch(
+      batch, affine_key, rotation=strengths.rotation, stretch=strengths.stretch
+    )
   images = batch.image
   if strengths.background:
     images = swap_backgrounds(
@@ -190,7 +208,7 @@ def augmented(
   return batch, images
 
 
-def draws(index: Int[Array, "B"], key: PRNGKeyArray, count: int) -> Float[Array, "B N"]:
+def uniform_per_image(index: Int[Array, "B"], key: PRNGKeyArray, count: int) -> Float[Array, "B N"]:
   """Uniform numbers in [-1, 1] for each image of the data set, under its own key.
 
   Args:

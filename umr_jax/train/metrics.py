@@ -15,17 +15,7 @@ import numpy as np
 import tqdm
 from absl import logging
 
-
-class NonFiniteError(ArithmeticError):
-  """A metric became NaN or infinite."""
-
-  def __init__(self, metric: str, step: int, value: float = math.nan) -> None:
-    super().__init__(
-      f"metric {metric!r} is {value} at step {step}. The last checkpoint is intact; lower "
-      "train.learning_rate, set train.clip_norm, or look at the images of that step."
-    )
-    self.metric = metric
-    self.step = step
+from umr_jax.errors import NonFiniteError
 
 
 def to_floats(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -166,7 +156,13 @@ class MetricWriter:
       logging.info("step %d  %s", step, text)
 
   def image(self, step: int, name: str, image: np.ndarray) -> None:
-    """Adds an [H, W, 3] uint8 picture to the TensorBoard events, if there are any."""
+    """Adds a picture to the TensorBoard events, if there are any.
+
+    Args:
+      step: that it belongs to.
+      name: under which it is shown.
+      image: [H, W, 3] uint8.
+    """
     if self._events is not None:
       self._events.add_image(name, image, step, dataformats="HWC")
 

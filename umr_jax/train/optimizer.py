@@ -9,9 +9,10 @@ from umr_jax.config.settings import TrainConfig
 def learning_rate(config: TrainConfig, *, steps: int) -> optax.Schedule:
   """The learning rate as a function of the steps taken since the network was new.
 
-  `halving` is the paper's: a factor 0.5 every `halving_steps` (supplementary 2.3). `inverse` is the
-  released code's rate / (1 + 5e-4 i). `cosine` falls to 1% at `steps`. All are multiplied by a
-  linear warm-up over `warmup_steps`.
+  `inverse`, the default, is the released code's rate / (1 + 5e-4 i), which has halved after 2000
+  steps. `halving` takes the paper's "a factor of 0.5 every 2000 iterations" (supplementary 2.3) as
+  geometric decay, which leaves nothing to learn after about 14,000 steps. `cosine` falls to 1% at
+  `steps`. All are multiplied by a linear warm-up over `warmup_steps`.
 
   Args:
     config: the rate, the schedule's name and its lengths.
@@ -39,6 +40,10 @@ def learning_rate(config: TrainConfig, *, steps: int) -> optax.Schedule:
 
 def make_optimizer(config: TrainConfig, *, steps: int) -> optax.GradientTransformation:
   """Adam(0.9, 0.999, 1e-8), after clipping by the global norm where the config asks for it.
+
+  Args:
+    config: the learning rate, its schedule, and the norm.
+    steps: how many steps the network will be trained for.
 
   Source: Li et al. 2020, supplementary 2.3; betas as in the ancestors of UMR.
   """

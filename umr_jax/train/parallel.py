@@ -1,6 +1,6 @@
 """Training and evaluation over devices and hosts: the only file that names `pmap`.
 
-A step sees its own share of the batch, computes the gradient of its *local* loss, and then averages
+A step gets its own share of the batch, computes the gradient of its *local* loss, and then averages
 the gradient with `mean_over_devices`. The other order, the gradient of an averaged loss, is
 silently wrong under `pmap`: it gives one device's gradient.
 
@@ -12,12 +12,15 @@ host passes its own rows and its own devices' axis; `mean_over_devices` spans al
 import os
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
+
+# How a step is run on all devices.
+Transform = Literal["pmap", "shard_map"]
 
 # The name under which a step function reduces over devices.
 AXIS = "devices"
@@ -162,14 +165,16 @@ def gather_rows(tree: Any) -> Any:
   return multihost_utils.process_allgather(tree, tiled=True)
 
 
-def of_first_host(tree: Any) -> Any:
+def broadcast_from_host0(tree: Any) -> Any:
   """The first host's arrays, on every host. All hosts must call it with the same shapes."""
   if jax.process_count() == 1:
     return tree
   return multihost_utils.broadcast_one_to_all(tree)
 
 
-def pmap_step(function: Callable[..., Any], *, donate: bool) -> Callable[..., Any]:
+def parallel_step(
+  function: Callable[..., Any], *, donate: bool, transform: Transform = "pmap"
+) -> Callable[..., Any]:
   """Runs one training step on every device.
 
   Args:
@@ -177,25 +182,44 @@ def pmap_step(function: Callable[..., Any], *, donate: bool) -> Callable[..., An
       device's rows. It averages gradients and metrics with `mean_over_devices`.
     donate: True lets the new train state take the old one's memory; the caller must then not touch
       the old one again.
+    transform: "pmap", or "shard_map" for the same by jit and shard_map, on one host alone.
 
   Returns:
     The same function of a replicated train state, a replicated EM state, a sharded batch and one
     key, which every device receives: rows draw their randomness under their global index. Results
     are replicated.
+
+  Raises:
+    ValueError: for shard_map on several hosts.
   """
-  return jax.pmap(
-    function,
-    axis_name=AXIS,
-    in_axes=(0, 0, 0, None),
-    donate_argnums=(0,) if donate else (),
+  donated = (0,) if donate else ()
+  if transform == "pmap":
+    return jax.pmap(function, axis_name=AXIS, in_axes=(0, 0, 0, None), donate_argnums=donated)
+  if jax.process_count() > 1:
+    raise ValueError(f"transform {transform!r} runs on one host; found {jax.process_count()}.")
+
+  def on_block(train_state: Any, em_state: Any, batch: Any, key: jax.Array) -> Any:
+    # A block keeps the device axis, of length one; pmap takes it away.
+    blocks = jax.tree.map(lambda leaf: leaf[0], (train_state, em_state, batch))
+    return jax.tree.map(lambda leaf: leaf[None], function(*blocks, key))
+
+  devices, everywhere = jax.sharding.PartitionSpec(AXIS), jax.sharding.PartitionSpec()
+  sharded = jax.shard_map(
+    on_block,
+    mesh=_device_sharding().mesh,
+    in_specs=(devices, devices, devices, everywhere),
+    out_specs=devices,
+    # As under pmap, a gradient is that of the device's own loss.
+    check_vma=False,
   )
+  return jax.jit(sharded, donate_argnums=donated)
 
 
 def pmap_map(function: Callable[..., Any]) -> Callable[..., Any]:
   """Runs a function of replicated state and a sharded batch on every device.
 
   Args:
-    function: takes positional arrays or pytrees as one device sees them, for example
+    function: takes positional arrays or pytrees as one device has them, for example
       `infer(params, batch_stats, template, images)`.
 
   Returns:
@@ -206,7 +230,7 @@ def pmap_map(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def mean_over_devices(tree: Any) -> Any:
-  """Mean over all devices of all hosts; only inside a function given to `pmap_step`/`pmap_map`."""
+  """Mean over all devices of all hosts, inside functions of `parallel_step` and `pmap_map`."""
   return jax.lax.pmean(tree, AXIS)
 
 

@@ -9,15 +9,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from umr_jax.config.settings import LossConfig, RenderConfig
-from umr_jax.losses.texture import TextureDistance, texture_distance
-from umr_jax.losses.total import total_loss
-from umr_jax.models.discriminator import make_judge
+from umr_jax.losses.objective import total_loss
+from umr_jax.losses.spec import ObjectiveSpec
+from umr_jax.models.discriminator import make_discriminator
 from umr_jax.models.umr_net import UMRNet
 from umr_jax.random import per_image_keys
 from umr_jax.train import parallel
 from umr_jax.train.augment import UNCHANGED, Strengths, augmented
-from umr_jax.types import Batch, EMState, Topology, TrainState
+from umr_jax.types import Batch, EMState, TrainState
 
 Metrics = dict[str, Float[Array, ""]]
 TrainStep = Callable[[TrainState, EMState, Batch, PRNGKeyArray], tuple[TrainState, Metrics]]
@@ -32,7 +31,16 @@ def new_train_state(
   frozen: Any = None,
   discriminator: Any = None,
 ) -> TrainState:
-  """The state of a network that has not been trained yet, at a step of the run."""
+  """The state of an untrained network, at a step of the run.
+
+  Args:
+    params: the network's initial parameters.
+    batch_stats: its initial batch statistics.
+    optimizer: of its parameters and the discriminator's.
+    step: gradient steps that the run has taken so far.
+    frozen: weights that are not trained, if the network has any.
+    discriminator: the initial parameters of a discriminator, if there is one.
+  """
   return TrainState(
     step=jnp.int32(step),
     params=params,
@@ -44,46 +52,33 @@ def new_train_state(
 
 
 def _trained(params: Any, discriminator: Any) -> Any:
-  """Everything that one optimizer moves."""
+  """Everything that the optimizer updates."""
   return (params, discriminator) if discriminator else params
 
 
 def latent_noise(index: Array, key: PRNGKeyArray, *, size: int) -> Float[Array, "B Z"]:
-  """Standard normal noise for each image under its own key: no draw depends on the device count."""
+  """Standard normal noise for each image under its own key: it does not depend on the device count.
+
+  Args:
+    index: of each image in its split.
+    key: of the step, and of this noise.
+    size: numbers for each image.
+  """
   keys = per_image_keys(key, index)
   return jax.vmap(lambda k: jax.random.normal(k, (size,)))(keys)
 
 
-def make_train_step(
+def _make_loss(
   net: UMRNet,
-  optimizer: optax.GradientTransformation,
   *,
-  topology: Topology,
-  weights: LossConfig,
-  settings: RenderConfig,
-  image_size: int,
-  augment: Strengths = UNCHANGED,
-  distance: TextureDistance = texture_distance,
-) -> TrainStep:
-  """The training step of one network.
+  objective: ObjectiveSpec,
+  augment: Strengths,
+) -> Callable[..., tuple[Float[Array, ""], tuple[Metrics, Any]]]:
+  """The objective of one device's rows, with its metrics and the new batch statistics."""
 
-  Args:
-    net: the network.
-    optimizer: what turns gradients into updates.
-    topology: the mesh.
-    weights: of the loss terms.
-    settings: of the rasterizer.
-    image_size: pixels per side of the renders.
-    augment: how much the pictures change from step to step.
-    distance: of a textured render from the image.
-
-  Returns:
-    `train_step(train_state, em_state, batch, key) -> (train_state, metrics)`. `batch` is one
-    device's share; gradients, BatchNorm statistics and metrics are averaged over the devices. The
-    step's randomness is `key` folded with the step, and with each image's index.
-  """
-
-  def loss_fn(trained: Any, train_state: TrainState, em_state: EMState, batch: Batch, key: Any):
+  def loss_fn(
+    trained: Any, train_state: TrainState, em_state: EMState, batch: Batch, key: PRNGKeyArray
+  ) -> tuple[Float[Array, ""], tuple[Metrics, Any]]:
     params, discriminator = trained if train_state.discriminator else (trained, {})
     latent_key, camera_key, augment_key = jax.random.split(key, 3)
     batch, images = augmented(batch, augment_key, augment)
@@ -101,15 +96,35 @@ def make_train_step(
       batch,
       camera_key,
       round_step=train_state.step - em_state.round_start,
-      topology=topology,
-      weights=weights,
-      settings=settings,
-      image_size=image_size,
-      distance=distance,
-      judge=make_judge(discriminator) if discriminator else None,
-      flow=net.flow,
+      spec=objective,
+      discriminator=make_discriminator(discriminator) if discriminator else None,
     )
     return total, (metrics, updates.get("batch_stats", {}))
+
+  return loss_fn
+
+
+def make_train_step(
+  net: UMRNet,
+  optimizer: optax.GradientTransformation,
+  *,
+  objective: ObjectiveSpec,
+  augment: Strengths = UNCHANGED,
+) -> TrainStep:
+  """The training step of one network.
+
+  Args:
+    net: the network.
+    optimizer: what turns gradients into updates.
+    objective: of the training.
+    augment: how much the images change from step to step.
+
+  Returns:
+    `train_step(train_state, em_state, batch, key) -> (train_state, metrics)`. `batch` is one
+    device's share; gradients, BatchNorm statistics and metrics are averaged over the devices. The
+    step's randomness is `key` folded with the step, and with each image's index.
+  """
+  loss_fn = _make_loss(net, objective=objective, augment=augment)
 
   def train_step(
     train_state: TrainState, em_state: EMState, batch: Batch, key: PRNGKeyArray

@@ -1,0 +1,87 @@
+"""What each preset is for, what it needs, and what to expect of it."""
+
+_CATEGORIES = """\
+Data: the environment variable UMR_JAX_DATA names the folder that holds them; what can be fetched
+  is (cub: CUB_200_2011/, 1.2 GB; car, motorbike: PASCAL3D+_release1.1/, 7.5 GB, with VOC 2012 up to
+  9.5, and the silhouettes of ImageNet's images, Masks/, from the user; penguin: openimages/,
+  several GB); horse, cow, zebra: imagenet/, as umr_jax/data/imagenet.py says. Without a category,
+  --config.data.folder=DIR. The weights of torchvision's ResNet-18 and AlexNet as local files
+  (--config.model.encoder_weights, --config.loss.perceptual_weights).
+"""
+
+DOCS = {
+  "default": """\
+A folder of your own photographs with silhouettes, cut into parts that they share.
+
+What: everything that `best` has, for things of any shape that stand upright in their photographs.
+  The parts are the folder's own (parts/NAME.npz) where it has any, and discovered otherwise.
+Hardware and time: one of 2 CPU cores; for 263 horses 35 minutes beside another training, from a
+  bare folder to meshes.
+Expected: that depends on the photographs; 53 unseen horses of 263: mask IoU 0.77, with
+  --config.model.camera_elevation=(-10,20), which is what is known of these photographs.
+Needs: the extra `features` (requirements.txt has it), as `best` does.
+Command: python -m experiments.train --config=default --config.data.folder=DIR --workdir=runs/NAME
+""",
+  "quickstart": """\
+The embedded synthetic birds, from images and silhouettes alone.
+
+What: 2000 training images; no keypoints, cameras, parts or 3D truth train the network. Not the
+  paper's settings: what was measured to find cameras within minutes on a CPU (BUILD_NOTES.md).
+Hardware and time: 2 CPU cores, about 13 minutes.
+Expected: mask IoU 0.76 and 3D IoU 0.45 on 120 unseen birds (a sphere with the true camera: 0.47 and
+  0.295).
+Command: python -m experiments.train
+""",
+  "best": """\
+What measured best here: the paper with all of its extensions, on the embedded birds.
+
+What: the synthetic birds with their true part maps. Parts are what the method needs; the paper's
+  come from another network. A folder with part maps (or with keypoints and
+  --config.data.parts=keypoints) is read by --config.data.source=folder.
+Hardware and time: one of 2 CPU cores, 29 minutes beside another training.
+Expected: mask IoU 0.85, cameras 17 degrees, 3D IoU 0.55; 0.60 of keypoints arrive by the surface.
+Needs: the extra `features` (requirements.txt has it), or a file (model.encoder_weights); without,
+  --config.model.encoder=resnet18, which is not measured.
+Command: python -m experiments.train --config=best
+""",
+  "planes": """\
+Rendered aeroplanes with 3D truth, from images and silhouettes alone: the project's yardstick.
+
+What: 600 images of 60 models; the 150 test images show 16 models that were never shown. Parts are
+  discovered, then as `best`. --config.data.parts=keypoints makes part maps of the training split's
+  keypoints: an upper reference, never to be quoted as the method.
+Hardware and time: one of 2 CPU cores, 25 minutes, parts found before.
+Expected: mask IoU 0.68, cameras 14 degrees, 3D IoU 0.45.
+Data: the environment variable UMR_JAX_DATA names a folder that holds planes/.
+Command: python -m experiments.train --config=planes
+""",
+  "paper": f"""\
+The paper, which is Config(): never run to its end here, for want of several GPUs and its data.
+
+What: 256 px, the published ResNet-18 with ImageNet weights, a dense texture stem, two rounds of an
+  E-step and an M-step, the first with one camera from the sphere, the second with a new network,
+  eight cameras and texture under all of them; the semantic terms, with parts that are discovered
+  where the data have none; the adversary throughout. Weights are the released code's, which differ
+  from the second round on; that of the edge regularisation and the lengths of the rounds are this
+  project's, for the paper does not state them.
+Hardware and time: one or several GPUs, a day or two; not for a CPU.
+{_CATEGORIES}Expected: not run by this project. The paper reports on CUB mask IoU 0.734,
+  keypoint transfer 0.512 by camera and 0.582 by flow, with its own part segmentation.
+Command: python -m experiments.train --config=paper:cub; beside the published figures,
+  python -m experiments.reproduce --dataset=cub
+""",
+  "released": f"""\
+`paper` with what the released code does otherwise; never run to its end here, as `paper`.
+
+What: the entropy of the hypotheses' probabilities is pushed down; the eight hypotheses start
+  together, where the code stores turns that would spread them and never applies them; there is no
+  edge regularisation; the template moves every five epochs; the semantic weights are those with
+  which this package's terms are as large as the code's. Not repeated are errors that depend on its
+  files (weights of two parts of its own segmentation), that only add noise (a sampled camera and
+  code in evaluation) or that are plain (texel layout, face statistics, a template that moves
+  twice).
+Hardware and time: one or several GPUs, a day or two; not for a CPU.
+{_CATEGORIES}Expected: not run by this project.
+Command: python -m experiments.train --config=released:cub
+""",
+}

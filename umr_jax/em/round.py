@@ -1,0 +1,125 @@
+"""The compiled functions of a round. The config is read here and in `em.loop`, nowhere below."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from umr_jax.config.settings import Config
+from umr_jax.em.image_statistics import ComputeStatistics, make_image_statistics
+from umr_jax.init.pose_search import Views, ViewScores, make_views, score_views, select_cameras
+from umr_jax.losses.spec import ObjectiveSpec
+from umr_jax.models.discriminator import Discriminator
+from umr_jax.models.infer import Infer, build_net, build_topology_from, infer
+from umr_jax.models.initialize import draw_variables, init_variables
+from umr_jax.models.umr_net import UMRNet
+from umr_jax.predict.test_time import make_infer
+from umr_jax.random import Purpose, run_seed
+from umr_jax.train import parallel
+from umr_jax.train.augment import Strengths
+from umr_jax.train.optimizer import make_optimizer
+from umr_jax.train.step import TrainStep, make_train_step, new_train_state
+from umr_jax.types import Batch, Topology, TrainState, host
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PoseSearchFunctions:
+  """How every training image is compared with a grid of views of the template."""
+
+  # shapes [M, V, 3], canonical map
+  render_views: Callable[[Float[Array, "M V 3"], Float[Array, "Hu Wu P1"] | None], Views]
+  score_views: Callable[[Views, Batch], ViewScores]  # replicated views, sharded batch
+  # values [N, K], scales and shifts [N, K, 3], and rotations [K, 4]: cameras [N, 7]
+  select_cameras: Callable[[ArrayLike, ArrayLike, ArrayLike], Array]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Round:
+  """The compiled functions of one round; its network may have other heads than the last one's."""
+
+  topology: Topology
+  network: UMRNet
+  init_train_state: Callable[[int], TrainState]  # an untrained network at a step of the run
+  train_step: TrainStep  # replicated state, sharded batch
+  image_statistics: ComputeStatistics  # replicated model, sharded batch
+  infer: Infer  # host model, whole batch
+  infer_refined: Infer  # the same with test-time optimisation, where the config asks for it
+  pose_search: PoseSearchFunctions
+
+
+def make_round(config: Config, *, index: int) -> Round:
+  """Builds the network of a round and compiles nothing yet.
+
+  Args:
+    config: of the run.
+    index: the round, from 0; it sets the weights of the losses, the number of camera hypotheses
+      and the initial parameters.
+
+  Raises:
+    FileNotFoundError: if a file of pretrained weights is named and not there.
+  """
+  config = config.at_round(index)
+  topology = build_topology_from(config)
+  net = build_net(config, hypotheses=config.hypotheses(index))
+  start, stop = config.round_bounds()[index]
+  steps = stop - start if config.em.restart else config.train.steps
+  optimizer = make_optimizer(config.train, steps=steps)
+  objective = ObjectiveSpec.from_config(config, topology)
+  augment = Strengths(
+    color=config.data.color_jitter,
+    background=config.data.background,
+    rotation=config.data.rotation,
+    stretch=config.data.stretch,
+  )
+  train_step = make_train_step(net, optimizer, objective=objective, augment=augment)
+  image_statistics = make_image_statistics(
+    uv_height=config.geometry.uv_height,
+    uv_projection=config.em.uv_projection,
+    objective=objective,
+  )
+
+  def init_train_state(step: int) -> TrainState:
+    params, batch_stats, frozen = init_variables(
+      net, config, seed=run_seed(config.train.seed, Purpose.NETWORK, index)
+    )
+    discriminator = _init_discriminator(config, index)
+    return host(
+      new_train_state(
+        params, batch_stats, optimizer, step=step, frozen=frozen, discriminator=discriminator
+      )
+    )
+
+  return Round(
+    topology=topology,
+    network=net,
+    init_train_state=init_train_state,
+    train_step=parallel.parallel_step(train_step, donate=True),
+    image_statistics=parallel.pmap_map(image_statistics),
+    infer=jax.jit(infer),
+    infer_refined=jax.jit(make_infer(config)),
+    pose_search=_pose_search(config, topology),
+  )
+
+
+def _pose_search(config: Config, topology: Topology) -> PoseSearchFunctions:
+  elevation, roll = config.model.camera_elevation, config.model.camera_roll
+  return PoseSearchFunctions(
+    render_views=jax.jit(make_views(topology, elevation=elevation, roll=roll)),
+    score_views=parallel.pmap_map(score_views),
+    select_cameras=jax.jit(functools.partial(select_cameras, evenness=config.em.view_evenness)),
+  )
+
+
+def _init_discriminator(config: Config, index: int) -> dict[str, Any]:
+  """The discriminator's initial parameters; none where the config asks for none."""
+  if not config.loss.adversary:
+    return {}
+  channels = 1 if config.loss.adversary_domain == "mask" else 3
+  images = jax.ShapeDtypeStruct((1, config.render_size, config.render_size, channels), jnp.float32)
+  seed = run_seed(config.train.seed, Purpose.DISCRIMINATOR, index)
+  return draw_variables(Discriminator(), images, seed=seed)["params"]
