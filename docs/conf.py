@@ -41,13 +41,23 @@ autodoc_default_options = {
   # What flax and dataclasses generate has no docstring of this project.
   "exclude-members": "parent, name, scope, replace, setup",
 }
-autodoc_typehints = "none"  # sphinx_autodoc_typehints writes them
-typehints_use_signature = True
-typehints_document_rtype = False
+autodoc_typehints = "none"  # sphinx_autodoc_typehints writes them, beside the arguments
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 # Names of fields such as x and y are targets in several modules.
 suppress_warnings = ["ref.python", "sphinx_autodoc_typehints.forward_reference"]
+
+
+def typehints_formatter(annotation: object, config: object) -> str | None:
+  """An array's type with its shape, as the code has it; None for the usual form."""
+  del config
+  if not isinstance(getattr(annotation, "dim_str", None), str):
+    return None
+  array = getattr(annotation, "array_type", object)
+  kind = getattr(annotation, "dtype", object)
+  shape = getattr(annotation, "dim_str", "")
+  return f'``{kind.__name__}[{getattr(array, "__name__", "Array")}, "{shape}"]``'
+
 
 # The dimension letters and frames stand in the package's own docstring.
 ROOMS = (

@@ -13,7 +13,11 @@ import pytest
 from umr_jax.config.settings import Config
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+  ROOT / "README.md",
+  ROOT / "experiments" / "colab.ipynb",
+  *sorted((ROOT / "docs").glob("*.md")),
+]
 GROUPS = {field.name: getattr(Config(), field.name) for field in dataclasses.fields(Config)}
 
 # Files that branches of the redesign are moving to; to be emptied, with this line, when they land.

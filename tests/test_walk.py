@@ -13,6 +13,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.tiny import flags, tiny_config
 from umr_jax.config.settings import to_dict
@@ -21,6 +22,8 @@ from umr_jax.em.run import prepare_workdir, run
 from umr_jax.errors import Preempted
 from umr_jax.models.checkpoint import read_checkpoint
 from umr_jax.predict.predictor import load_predictor
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -297,3 +300,23 @@ def test_a_wrong_command_gets_one_sentence_and_its_exit_code(tmp_path, arguments
   _, told = process.communicate(timeout=120)
   assert process.returncode == code, told
   assert message in told and "Traceback" not in told
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(unbroken, tmp_path, monkeypatch):
+  """experiments/colab.ipynb, cell by cell, on a tiny run; the first cell installs the package."""
+  workdir, _ = unbroken
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv("MPLBACKEND", "agg")
+  pathlib.Path("images").mkdir()
+  rng = np.random.default_rng(0)
+  for name in "ab":
+    Image.fromarray(rng.integers(0, 255, (40, 48, 3), np.uint8)).save(f"images/{name}.png")
+  notebook = json.loads((ROOT / "experiments" / "colab.ipynb").read_text())
+  cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
+  assert cells[0].startswith("%pip install")
+  names: dict[str, object] = {}
+  for cell in cells[1:]:
+    exec(cell.replace("runs/quickstart", str(workdir)), names)
+  assert pathlib.Path("a.glb").stat().st_size > 1000
+  assert np.isfinite(names["found"]).all() and np.shape(names["found"]) == (2, 2)
