@@ -59,9 +59,7 @@ def test_data_without_keypoints_are_refused(tmp_path):
   Image.fromarray(one.image).save(tmp_path / "images" / "a.png")
   Image.fromarray((255 * one.mask).astype(np.uint8)).save(tmp_path / "masks" / "a.png")
   settings = tiny_config(tmp_path / "cache").data
-  settings = dataclasses.replace(
-    settings, source="folder", folder=str(tmp_path), parts="keypoints", test_fraction=0.01
-  )
+  settings = dataclasses.replace(settings, source="folder", folder=str(tmp_path), parts="keypoints")
   with pytest.raises(ValueError, match="has none"):
     load_dataset(settings)
 

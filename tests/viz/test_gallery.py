@@ -10,14 +10,14 @@ import trimesh
 from PIL import Image
 
 from experiments.predict import run
-from tests.predict.test_predictor import SIZE, make_snapshot, save
+from tests.predict.test_predictor import SIZE, make_snapshot, make_trained, save
 from umr_jax.predict.predictor import Predictor
 from umr_jax.viz.gallery import find_photographs, write_gallery
 
 
 @pytest.fixture(scope="module")
 def predictor():
-  return Predictor(make_snapshot(), batch_size=2)
+  return Predictor(make_trained(), batch_size=2)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_masks_choose_the_crop_and_missing_ones_are_told(predictor, photos, tmp_
   assert gallery.written == ["a"]
   reasons = dict(gallery.skipped)
   assert "no mask" in reasons["b & c.JPG"]
-  assert "(20, 60); the picture has (40, 60)" in reasons["d.png"]
+  assert "(20, 60); the image has (40, 60)" in reasons["d.png"]
   described = json.loads((tmp_path / "out" / "a.json").read_text())
   assert described["box"] == pytest.approx([29.5, 9.5, 40.5, 20.5])
 
