@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.studies.figures.plots import curves_of, pixels_of, precision_recall_figure
+from umr_jax.config.presets import CATEGORIES
 from umr_jax.config.settings import Config
 from umr_jax.data.dataset import Dataset, evaluation_split, load_dataset
 from umr_jax.em.run import evaluate_workdir, run
@@ -28,9 +29,8 @@ from umr_jax.viz.images import save_png
 SECONDS_PER_IMAGE = 0.022
 # What can be reproduced, and the preset that does it.
 DATASETS = {
-  **{name: name for name in ("cub", "car", "motorbike", "horse", "cow", "zebra", "penguin")},
-  # Its cameras are found with parts alone.
-  "planes": "discovered_planes",
+  **{name: f"paper:{name}" for name in CATEGORIES},
+  "planes": "planes",
   "synthetic": "quickstart",
 }
 METRICS = ("mask_iou", "kt_camera_pck", "kt_flow_pck", "apk", "iou_3d")

@@ -82,7 +82,7 @@ def improve(
   if snapshot.em_state.canonical_uv is None:
     raise ValueError(
       f"the run in {workdir} knows no parts: train it with loss.part_vertices or "
-      "loss.part_probability, such as --config=parts"
+      "loss.part_probability, such as --config=default"
     )
   # Discovered parts are no part of the data.
   if load_dataset(base.data).part_names and not replace_given:
