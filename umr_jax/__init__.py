@@ -20,7 +20,7 @@ Frames, obeyed everywhere:
     the radius of the initial sphere.
   Cameras are weak perspective, [scale, tx, ty, qw, qx, qy, qz]; quaternions are Hamilton, unit,
     (w, x, y, z), and rotate a point actively: q X q*. `geometry.camera.project` maps object space
-    to image space and adds 5 to the depth.
+    to image space and adds 5 to the depth (more for scales above 2: `camera.depth_offset`).
   The only flip to y up is in `export.py`, where a GLB takes (x, y, z) to (x, z, -y).
 """
 
