@@ -1,5 +1,6 @@
 """Every metric that a data set's annotations allow, with intervals: the content of a report."""
 
+import jax
 import numpy as np
 
 from umr_jax.data.dataset import Dataset, Split
@@ -51,6 +52,7 @@ def evaluate(
   Source: Li et al. 2020, section 4.2 (mask IoU), in the soft form of the released evaluation. The
     measures in 3D are this project's own: the paper has no 3D truth.
   """
+  infer = jax.jit(infer)
   predictions = predict_split(model, _split(dataset, split), protocol, infer=infer)
   values = {
     "mask_iou": predictions.mask_iou,

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from umr_jax.data.batching import evaluation_batches
@@ -22,10 +23,10 @@ from umr_jax.eval.mask_iou import backface_ratio, hard_mask_iou, soft_mask_iou
 from umr_jax.geometry import camera
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.models.assemble import uv_parts_to_texels
-from umr_jax.models.infer import Infer
+from umr_jax.models.infer import Infer, Inference
 from umr_jax.predict.transfer import Correspondence, project_and_cover
 from umr_jax.render import soft_rasterize, soft_silhouette
-from umr_jax.types import Batch, Model, Topology
+from umr_jax.types import Model, Topology
 
 # The silhouettes that are compared with masks: the published settings, close to hard ones.
 SIGMA = 1e-5
@@ -78,7 +79,7 @@ def predict_split(
     model: to evaluate.
     split: of a data set.
     protocol: how.
-    infer: how the model reconstructs; not jitted.
+    infer: how the model reconstructs; jitted, so that all splits share what was compiled.
     observed: False leaves out what is only measured on the images that are evaluated: masks and
       keypoints.
 
@@ -86,13 +87,14 @@ def predict_split(
     ValueError: if the split is empty, or a prediction is not finite.
   """
   parts = model.canonical_uv is not None
-  observe = _make_observe(model.topology, protocol, infer=infer, parts=parts, observed=observed)
+  observe = _make_observe(model.topology, protocol, parts=parts, observed=observed)
   rows: list[Predictions] = []
   for batch, crops in evaluation_batches(
     split, protocol.spec, batch_size=protocol.batch_size, parts=parts
   ):
-    found = jax.device_get(observe(model, batch))
-    rows.append(_rows(found, crops, model.topology))
+    found = infer(model, jnp.asarray(batch.image))
+    kept = jax.device_get(observe(model, found, batch.mask))
+    rows.append(_rows(kept, crops, model.topology))
   if not rows:
     raise ValueError("there is nothing to evaluate: the split holds no image")
   joined = _joined(rows)
@@ -124,13 +126,12 @@ class _Observed:
 
 
 def _make_observe(
-  topology: Topology, protocol: Protocol, *, infer: Infer, parts: bool, observed: bool
-) -> Callable[[Model, Batch], _Observed]:
+  topology: Topology, protocol: Protocol, *, parts: bool, observed: bool
+) -> Callable[[Model, Inference, ArrayLike], _Observed]:
   size = protocol.spec.image_size
 
   @jax.jit
-  def observe(model: Model, batch: Batch) -> _Observed:
-    found = infer(model, jnp.asarray(batch.image))
+  def observe(model: Model, found: Inference, mask: Array) -> _Observed:
     corners = camera.project_faces(found.vertices, found.camera, topology.faces)
     scores = projected = labels = None
     if observed:
@@ -142,8 +143,8 @@ def _make_observe(
         corners, image_size=size, sigma=protocol.sigma, antialias=protocol.antialias
       )
       scores = (
-        soft_mask_iou(alpha=alpha, mask=batch.mask),
-        hard_mask_iou(alpha=alpha, mask=batch.mask),
+        soft_mask_iou(alpha=alpha, mask=mask),
+        hard_mask_iou(alpha=alpha, mask=mask),
         backface_ratio(found.vertices, found.camera, topology, image_size=size),
       )
     if parts:
