@@ -103,7 +103,7 @@ def refused(*arguments, **options):
 @pytest.mark.parametrize(
   ("parts", "canonical", "message"),
   [
-    ("discovered", False, "knows no parts"),
+    ("discovered", False, "has no parts"),
     ("given", True, "the data's own.*--replace_given"),
     ("keypoints", True, "made of keypoints.*--replace_given"),
   ],

@@ -114,7 +114,7 @@ def uv_texture(
 
 
 @checked
-def finer_flow(flow_map: Float[Array, "B Hu Wu 2"], height: int) -> Float[Array, "B hu wu 2"]:
+def upsample_flow(flow_map: Float[Array, "B Hu Wu 2"], height: int) -> Float[Array, "B hu wu 2"]:
   """The flow read bilinearly at the pixels of a UV map with `height` rows and twice the columns.
 
   A flow is smoother than what it points at: its texture deserves more pixels than itself. A map
