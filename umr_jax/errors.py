@@ -17,7 +17,7 @@ class NonFiniteError(ArithmeticError):
   def __init__(self, metric: str, step: int, value: float = math.nan) -> None:
     super().__init__(
       f"metric {metric!r} is {value} at step {step}. The last checkpoint is intact; lower "
-      "train.learning_rate, set train.clip_norm, or look at the images of that step."
+      "train.learning_rate, set train.clip_norm, or inspect the images of that step."
     )
     self.metric = metric
     self.step = step

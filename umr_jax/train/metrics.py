@@ -51,7 +51,7 @@ def _refuse_constant(name: str) -> float:
 
 
 def _records(path: pathlib.Path, resumed_step: int | None) -> dict[str, dict[str, Any]]:
-  """The whole lines of a metrics file up to a step, with what they say."""
+  """The whole lines of a metrics file up to a step, and their contents."""
   kept = {}
   for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
     try:
@@ -156,7 +156,7 @@ class MetricWriter:
       logging.info("step %d  %s", step, text)
 
   def image(self, step: int, name: str, image: np.ndarray) -> None:
-    """Adds a picture to the TensorBoard events, if there are any.
+    """Adds an image to the TensorBoard events, if there are any.
 
     Args:
       step: that it belongs to.
