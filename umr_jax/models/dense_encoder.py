@@ -1,4 +1,4 @@
-"""A small network with a feature for every cell of an image, to be trained from scratch."""
+"""A small network with a map of features of an image, to be trained from scratch."""
 
 import math
 

@@ -74,7 +74,7 @@ def load_efficientnet(path: str | os.PathLike[str]) -> dict[str, Any]:
     every layer {"kernel", "bias"}.
 
   Raises:
-    FileNotFoundError: where there is no such file; it says where to get one.
+    FileNotFoundError: where there is no such file; the message names its source.
     ValueError: for a file that does not hold EfficientNet-Lite0.
   """
   state = read_torch_file(

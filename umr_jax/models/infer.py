@@ -201,10 +201,10 @@ def projected_flow(
     height: rows of the UV map.
   """
   height = max(height, found.flow_map.shape[1])
-  seen = camera_flow(found.vertices, found.camera, topology, uv_height=height)
+  flow = camera_flow(found.vertices, found.camera, topology, uv_height=height)
   if found.optimized:
-    return clamp_to_mask(seen, jnp.asarray(found.mask))
-  return seen + upsample_flow(jnp.asarray(found.flow_correction), height)
+    return clamp_to_mask(flow, jnp.asarray(found.mask))
+  return flow + upsample_flow(jnp.asarray(found.flow_correction), height)
 
 
 def with_projected_flow(found: Inference, topology: Topology) -> Inference:

@@ -196,7 +196,7 @@ class BatchNorm(nn.Module):
   the batch by itself.
   """
 
-  channel_axes: int = 1  # how many trailing axes tell channels apart
+  channel_axes: int = 1  # how many trailing axes distinguish channels
   scale_init: Initializer = constant(1.0)
   bias_init: Initializer = constant(0.0)
 

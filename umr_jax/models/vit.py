@@ -57,7 +57,7 @@ def load_vit(path: str | os.PathLike[str]) -> dict[str, Any]:
     every block's tensors along a leading axis}.
 
   Raises:
-    FileNotFoundError: where there is no such file; it says where to get one.
+    FileNotFoundError: where there is no such file; the message names its source.
     ValueError: for a file that does not hold such a network.
   """
   state = read_torch_file(
@@ -101,7 +101,7 @@ def load_vit(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def patch_size(params: ViT) -> int:
-  """The side of the patches that a network cuts images into."""
+  """The side of the patches into which a network divides images."""
   return int(params["patch"]["kernel"].shape[0])
 
 
