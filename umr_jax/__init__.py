@@ -1,4 +1,4 @@
-"""Category-specific 3D reconstruction from photographs and silhouettes, in JAX.
+"""Category-specific 3D reconstruction from images and silhouettes, in JAX.
 
 From a folder of photographs of one kind of thing, with silhouettes and nothing else, `umr_jax`
 learns a category template and a network that turns one photograph into a textured mesh, the camera
@@ -53,7 +53,7 @@ def __getattr__(name: str) -> Any:
 
   module = importlib.import_module(_PUBLIC[name])
   # `predict` is a function and also the package that holds it. Whoever imports the package binds it
-  # to the name, so the name always means the package, which can be called as the function.
+  # to the name, so the name always means the package, which is callable like the function.
   value = module if name == "predict" else getattr(module, name)
   globals()[name] = value
   return value

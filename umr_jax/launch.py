@@ -40,7 +40,7 @@ def given_config() -> Config:
 
 
 def config_name() -> str:
-  """What the configuration is called: a preset, its category after a dash, or a file's name."""
+  """The configuration's name: a preset, its category after a dash, or a file's name."""
   path, _, name = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
   return name.replace(":", "-") if name in preset_names() else pathlib.Path(path).stem
 
