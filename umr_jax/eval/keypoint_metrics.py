@@ -20,12 +20,12 @@ _CHUNK = 1 << 24  # weights held at once
 def draw_pairs(count: int, *, number: int = PAIRS) -> np.ndarray:
   """Pairs of images (source, target), each in both directions: [2 number, 2].
 
-  Two independent draws with replacement, seeded with the number of images: an image may be paired
+  Two independent samples with replacement, seeded with the number of images: an image may be paired
   with itself.
 
   Args:
     count: of the images.
-    number: of the draws.
+    number: of the samples.
 
   Source: Kulkarni et al. 2019 (CSM), whose pairs the released evaluation uses.
   """
@@ -132,9 +132,9 @@ def keypoint_metrics(
 def _resampled(
   pairs: np.ndarray, count: int, resamples: int, seed: int
 ) -> Callable[[], Iterator[np.ndarray]]:
-  """Weights [R, P] of the pairs in test sets drawn from the test set, a chunk at a time.
+  """Weights [R, P] of the pairs in test sets resampled from the test set, a chunk at a time.
 
-  A pair counts as often as its two images were drawn, multiplied; one of an image with itself as
+  A pair counts as often as its two images were sampled, multiplied; one of an image with itself as
   often as that image, or test sets with repetitions would hold more of them.
   """
 

@@ -182,7 +182,7 @@ def _correspondence(
 
 
 def _padded(mesh: Mesh, vertices: int, faces: int) -> tuple[np.ndarray, np.ndarray]:
-  """A mesh with as many rows as the largest: the further faces cannot be drawn."""
+  """A mesh with as many rows as the largest: the further faces are never rendered."""
   rows = np.full((vertices + 1, 3), np.nan, np.float32)
   rows[: len(mesh.vertices)] = mesh.vertices
   triangles = np.full((faces, 3), vertices, np.int32)
