@@ -2,8 +2,8 @@
 
   python -m experiments.fuzz_render --sets=100000
 
-Prints one line of JSON: how many sets were rendered, and every promise that was broken, with the seed
-that samples it again. The exit code is 1 if there was any.
+Prints one line of JSON: how many sets were rendered, and every promise that was broken, with the
+seed that samples it again. The exit code is 1 if there was any.
 """
 
 import dataclasses

@@ -4,7 +4,7 @@ import math
 
 
 class Preempted(Exception):  # noqa: N818 (it is no error)
-  """The run was told to stop, saved itself, and goes on when the same command is given again."""
+  """The run was asked to stop, saved itself, and goes on when the same command is given again."""
 
 
 class UsageError(Exception):

@@ -21,7 +21,7 @@ Variables = Mapping[str, Any]
 
 
 class Network(Protocol):
-  """What a model applies to images: `models.umr_net.UMRNet`, as the base needs to know it."""
+  """The network that a model applies to images, `models.umr_net.UMRNet`, as a protocol."""
 
   @property
   def flow(self) -> str:

@@ -50,7 +50,7 @@ def improved(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_turn_teaches_parts_and_trains_with_them_once(improved, monkeypatch):
+def test_a_turn_fits_parts_and_trains_with_them_once(improved, monkeypatch):
   workdir, out, reports = improved
   before = read_store(workdir / "parts" / "parts.npz")
   with Image.open(workdir / "parts" / "sheet.png") as sheet:

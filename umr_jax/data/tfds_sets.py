@@ -93,7 +93,7 @@ def tfds_builder(
   Raises:
     FileNotFoundError: when the set is not prepared there.
     ValueError: when it was prepared in another format than array_record, has no images, masks
-      or training split, knows no such category, or when nothing is left.
+      or training split, has no such category, or when nothing is left.
   """
   category = category.strip()
   default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")

@@ -209,6 +209,6 @@ def _panel(dataset: Dataset, config: Config, labels: PseudoLabels, after: PartSt
 
 
 def _spread(wanted: np.ndarray) -> set[int]:
-  """Some of the rows of [N] bool that are wanted, from all over them."""
+  """Some of the rows where `wanted` [N] bool holds, evenly spaced."""
   rows = np.flatnonzero(wanted)
   return set(rows[np.linspace(0, len(rows) - 1, min(_SHOWN, len(rows))).astype(int)].tolist())

@@ -127,8 +127,8 @@ def fit_volume(
 ) -> tuple[Float[Array, "R R R P1"], Float[Array, "N 7"], Float[Array, "2"]]:
   """Fits a visual hull to images, and the images' cameras to the hull.
 
-  Thin structures survive only where many cameras agree to a fraction of a voxel: with cameras as
-  pose search leaves them, wings come out too short.
+  Thin structures survive only where many cameras agree to a fraction of a voxel: with the
+  cameras of pose search alone, wings are reconstructed too short.
 
   Args:
     logits: initial; see `volume_from_logits`.

@@ -1,4 +1,4 @@
-"""Where a prediction meets the template: offsets and flow become a textured mesh."""
+"""A prediction applied to the template: offsets and flow become a textured mesh."""
 
 import dataclasses
 

@@ -94,9 +94,9 @@ def draw_variables(
 
   Args:
     module: built from the layers of `models.layers`.
-    *inputs: what the module is called with; shapes are enough.
+    *inputs: the module's arguments; shapes are enough.
     seed: not negative.
-    **options: what else the module is called with.
+    **options: the module's keyword arguments.
 
   Returns:
     The module's variables, as NumPy arrays.

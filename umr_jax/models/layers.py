@@ -244,7 +244,7 @@ class GroupNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B H W C"]:
-    """Normalizes; `train` is there to be called like BatchNorm."""
+    """Normalizes; `train` is there for BatchNorm's signature."""
     del train
     channels = x.shape[-1]
     scale = self.param("scale", self.scale_init, (channels,))

@@ -147,7 +147,7 @@ def vit_features(params: ViT, images: Float[Array, "B H W 3"]) -> Float[Array, "
 
 
 def _block(x: Array, layer: Mapping[str, Array]) -> tuple[Array, None]:
-  """One block; with the signature that `lax.scan` wants."""
+  """One block; with the signature that `lax.scan` expects."""
   y = _layer_norm(x, layer["norm1.weight"], layer["norm1.bias"])
   y = _row(y @ layer["attn.qkv.weight"], layer["attn.qkv.bias"])
   y = _row(_attention(y) @ layer["attn.proj.weight"], layer["attn.proj.bias"])

@@ -1,6 +1,6 @@
-"""What a user hands in, arrays or files of many kinds, made one: an `Example`.
+"""Conversion of a user's input, arrays or files of many kinds, to an `Example`.
 
-Every complaint about an input is made here, once, with what was found, what was expected and
+Every input is validated here, once; an error names what was found, what was expected and
 what to do about it.
 """
 

@@ -213,7 +213,7 @@ def uniform_per_image(index: Int[Array, "B"], key: PRNGKeyArray, count: int) -> 
 
   Args:
     index: of each image in the data set; its sample does not depend on the rest of the batch.
-    key: of the step, and of what is drawn.
+    key: of the step, and of what is sampled.
     count: numbers for each image.
   """
   keys = per_image_keys(key, index)

@@ -145,7 +145,7 @@ class MetricWriter:
       raise ValueError(f"metrics may not be named {sorted(reserved)}: the writer adds those.")
     values = to_floats(metrics)
     record: dict[str, Any] = {"step": int(step), "wall_s": round(time.monotonic() - self._start, 3)}
-    # JSON knows no NaN.
+    # JSON has no NaN.
     record |= {name: value if math.isfinite(value) else None for name, value in values.items()}
     self._file.write(json.dumps(record, allow_nan=False) + "\n")
     if self._events is not None:
