@@ -77,7 +77,7 @@ def _parts() -> dict[str, Any]:
   config = given_config()
   config = dataclasses.replace(config, data=dataclasses.replace(config.data, parts="discovered"))
   report = discover_parts(config, workdir)
-  sys.stderr.write(json.dumps(report, indent=2) + f"\nLook at {workdir / 'parts' / 'sheet.png'}\n")
+  sys.stderr.write(json.dumps(report, indent=2) + f"\nFigure: {workdir / 'parts' / 'sheet.png'}\n")
   return report
 
 
