@@ -27,7 +27,7 @@ _BATCHES = flags.DEFINE_list("batches", ["1", "16"], "Images at a time.")
 _SIGMAS = flags.DEFINE_list("sigmas", ["1e-5", "1e-4"], "Softness of outlines.")
 _MODES = flags.DEFINE_list("modes", list(render_benchmark.MODES), "silhouette, rgb.")
 _REPEATS = flags.DEFINE_integer("repeats", 15, "Rounds of a case.", lower_bound=1)
-_MESH = flags.DEFINE_string("mesh", "", "An .npz of vertices [B, V, 3] and faces [F, 3] to draw.")
+_MESH = flags.DEFINE_string("mesh", "", "An .npz of vertices [B, V, 3] and faces [F, 3] to render.")
 _PEER = flags.DEFINE_enum(
   "peer", "", ["", *render_peers.PEERS], "A library to time in the same rounds."
 )

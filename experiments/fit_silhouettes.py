@@ -19,13 +19,13 @@ from umr_jax.geometry.icosphere import icosphere
 from umr_jax.launch import launch
 from umr_jax.render import render_mesh
 
-_WORKDIR = flags.DEFINE_string("workdir", "runs/fit_silhouettes", "Where the picture is written.")
+_WORKDIR = flags.DEFINE_string("workdir", "runs/fit_silhouettes", "Where the figure is written.")
 _STEPS = flags.DEFINE_integer("steps", 300, "Gradient steps.", lower_bound=1)
 _VIEWS, _SIZE, _SHOWN = 24, 64, 6
 
 
 def run(workdir: pathlib.Path, *, steps: int) -> dict[str, Any]:
-  """Fits, writes the picture, and returns the silhouettes' IoU before and after."""
+  """Fits, writes the figure, and returns the silhouettes' IoU before and after."""
   sphere, faces = icosphere(3)
   bumps = 1.0 + 0.3 * np.sin(4.0 * sphere[:, :1]) * np.cos(3.0 * sphere[:, 2:])
   goal = jnp.asarray(sphere * bumps * [1.0, 0.6, 0.8] + 0.3 * sphere[:, :1] ** 2, jnp.float32)
@@ -43,7 +43,7 @@ def run(workdir: pathlib.Path, *, steps: int) -> dict[str, Any]:
   workdir.mkdir(parents=True, exist_ok=True)
   rows = [_views(mesh, faces, cameras[:_SHOWN]) for mesh in (goal, start, fitted)]
   Image.fromarray(np.uint8(255 * np.concatenate(rows))).save(workdir / "fit.png")
-  first, last = (float(silhouette_fitting.silhouette_iou(seen, target)) for seen in (before, after))
+  first, last = (float(silhouette_fitting.silhouette_iou(view, target)) for view in (before, after))
   return {"iou_before": first, "iou_after": last, "picture": str(workdir / "fit.png")}
 
 
@@ -58,7 +58,7 @@ def _views(vertices: jax.Array, faces: np.ndarray, cameras: jax.Array) -> np.nda
 
 
 def main() -> dict[str, Any]:
-  """Runs what the flags say."""
+  """Runs the fit with the flags' values."""
   return run(pathlib.Path(_WORKDIR.value), steps=_STEPS.value)
 
 

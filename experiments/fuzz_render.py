@@ -1,9 +1,9 @@
-"""Draws random hostile triangles and checks what the rasterizer promises of them.
+"""Renders random hostile triangles and checks what the rasterizer promises of them.
 
   python -m experiments.fuzz_render --sets=100000
 
-Prints one line of JSON: how many sets were drawn, and every promise that was broken, with the seed
-that draws it again. The exit code is 1 if there was any.
+Prints one line of JSON: how many sets were rendered, and every promise that was broken, with the
+seed that samples it again. The exit code is 1 if there was any.
 """
 
 import dataclasses
@@ -18,14 +18,14 @@ from experiments.studies import render_fuzz
 from umr_jax.files import write_text
 from umr_jax.launch import launch
 
-_SETS = flags.DEFINE_integer("sets", 100_000, "Triangle sets to draw.", lower_bound=1)
+_SETS = flags.DEFINE_integer("sets", 100_000, "Triangle sets to render.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of all that is random.", lower_bound=0)
 _WORKDIR = flags.DEFINE_string("workdir", "", "Where fuzz_render.json is written, if anywhere.")
 _SHOWN = 20
 
 
 def main() -> dict[str, Any]:
-  """Runs what the flags say.
+  """Runs the fuzzer with the flags' values.
 
   Raises:
     ValueError: naming the promises that were broken.

@@ -1,9 +1,9 @@
-"""The figures of the supplementary, drawn of a run.
+"""The figures of the supplementary, of a run.
 
   python -m experiments.make_figures --workdir=runs/planes
   python -m experiments.make_figures --workdir=runs/planes --images=drawings --compare=runs/nocycle
 
-Writes figure_NN.png and figures.json, which says of figures that cannot be drawn why not, into
+Writes figure_NN.png and figures.json, with the reason for each figure that cannot be made, into
 WORKDIR/figures or --out.
 """
 
@@ -24,7 +24,7 @@ _LIMIT = flags.DEFINE_integer("limit", 60, "Images that are reconstructed.", low
 
 
 def main() -> dict[str, Any]:
-  """Draws all figures that can be drawn."""
+  """Makes all figures that can be made."""
   workdir = pathlib.Path(_WORKDIR.value)
   extras = Extras(
     images=pathlib.Path(_IMAGES.value) if _IMAGES.value else None,

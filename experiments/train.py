@@ -1,4 +1,4 @@
-"""Learns a category from photographs and silhouettes: parts, rounds, evaluation, report.
+"""Learns a category from images and silhouettes: parts, rounds, evaluation, report.
 
   python -m experiments.train --help
 

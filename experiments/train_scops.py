@@ -1,4 +1,4 @@
-"""Finds parts that all photographs of a category share, without labels; train does it by itself.
+"""Finds parts that all images of a category share, without labels; train does it by itself.
 
   python -m experiments.train_scops --help
 

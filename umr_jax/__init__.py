@@ -1,8 +1,8 @@
-"""Category-specific 3D reconstruction from photographs and silhouettes, in JAX.
+"""Category-specific 3D reconstruction from images and silhouettes, in JAX.
 
-From a folder of photographs of one kind of thing, with silhouettes and nothing else, `umr_jax`
-learns a category template and a network that turns one photograph into a textured mesh, the camera
-that took it, and correspondences to every other photograph. It reimplements and extends UMR (Li et
+From a folder of images of one category of objects, with silhouettes and nothing else, `umr_jax`
+learns a category template and a network that turns one image into a textured mesh, the camera
+that took it, and correspondences to every other image. It reimplements and extends UMR (Li et
 al., "Self-supervised Single-view 3D Reconstruction via Semantic Consistency", ECCV 2020).
 
 Dimension letters, used in every shape annotation:
@@ -53,7 +53,7 @@ def __getattr__(name: str) -> Any:
 
   module = importlib.import_module(_PUBLIC[name])
   # `predict` is a function and also the package that holds it. Whoever imports the package binds it
-  # to the name, so the name always means the package, which can be called as the function.
+  # to the name, so the name always means the package, which is callable like the function.
   value = module if name == "predict" else getattr(module, name)
   globals()[name] = value
   return value

@@ -13,6 +13,6 @@ def checked(function: Function) -> Function:
   """Checks the shapes and types of a function's arguments and result, at trace time.
 
   Raises:
-    jaxtyping.TypeCheckError: when called with arrays that contradict the annotations.
+    jaxtyping.TypeCheckError: for arrays that contradict the annotations.
   """
   return jaxtyped(typechecker=beartype.beartype)(function)

@@ -44,7 +44,7 @@ def _define_train() -> None:
 
 
 def _train() -> dict[str, Any]:
-  """Learns a category from photographs and silhouettes: parts, rounds, evaluation, report.
+  """Learns a category from images and silhouettes: parts, rounds, evaluation, report.
 
     umr-jax train                                             # the embedded category
     umr-jax train --config=default --config.data.folder=DIR --workdir=runs/mine
@@ -62,11 +62,11 @@ def _define_parts() -> None:
 
 
 def _parts() -> dict[str, Any]:
-  """Finds parts that all photographs of a category share, without labels; train does it by itself.
+  """Finds parts that all images of a category share, without labels; train does it by itself.
 
     umr-jax parts --config=default --config.data.folder=DIR --workdir=runs/parts
 
-  Writes into the work directory parts/sheet.png, to look at, parts/parts.npz, which a training
+  Writes into the work directory the figure parts/sheet.png, parts/parts.npz, which a training
   reads with --config.data.parts=file --config.data.part_file=..., and parts.json, the measures that
   the data allow. The parts also stay in data.cache, where a training with the same settings finds
   them.
@@ -77,7 +77,7 @@ def _parts() -> dict[str, Any]:
   config = given_config()
   config = dataclasses.replace(config, data=dataclasses.replace(config.data, parts="discovered"))
   report = discover_parts(config, workdir)
-  sys.stderr.write(json.dumps(report, indent=2) + f"\nLook at {workdir / 'parts' / 'sheet.png'}\n")
+  sys.stderr.write(json.dumps(report, indent=2) + f"\nFigure: {workdir / 'parts' / 'sheet.png'}\n")
   return report
 
 
@@ -98,7 +98,7 @@ def _improve() -> dict[str, Any]:
   The run's parts were discovered, as with --config=default. Those that the data have, or that were
   made of keypoints, are replaced with --replace_given alone.
 
-  Turn T leaves WORKDIR/improved/T: parts/improvement.png (photographs, parts before, as
+  Turn T leaves WORKDIR/improved/T: parts/improvement.png (images, parts before, as
   reconstructed and after), and a whole run. Finished turns are not done again. improvement.json
   compares them.
   """

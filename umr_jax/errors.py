@@ -4,7 +4,7 @@ import math
 
 
 class Preempted(Exception):  # noqa: N818 (it is no error)
-  """The run was told to stop, saved itself, and goes on when the same command is given again."""
+  """The run was asked to stop, saved itself, and goes on when the same command is given again."""
 
 
 class UsageError(Exception):
@@ -17,7 +17,7 @@ class NonFiniteError(ArithmeticError):
   def __init__(self, metric: str, step: int, value: float = math.nan) -> None:
     super().__init__(
       f"metric {metric!r} is {value} at step {step}. The last checkpoint is intact; lower "
-      "train.learning_rate, set train.clip_norm, or look at the images of that step."
+      "train.learning_rate, set train.clip_norm, or inspect the images of that step."
     )
     self.metric = metric
     self.step = step

@@ -40,7 +40,7 @@ def given_config() -> Config:
 
 
 def config_name() -> str:
-  """What the configuration is called: a preset, its category after a dash, or a file's name."""
+  """The configuration's name: a preset, its category after a dash, or a file's name."""
   path, _, name = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
   return name.replace(":", "-") if name in preset_names() else pathlib.Path(path).stem
 
@@ -68,7 +68,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
   except (flags.Error, UsageError, ValueError, AttributeError, KeyError) as error:
     _stop(" ".join(str(error).split()), EXIT_USAGE)
   except Exception as error:
-    # A config file is a program: it can fail in any way, and its author wants to know where.
+    # A config file is a program: it can fail in any way, and its author needs to know where.
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = "" if isinstance(error, SyntaxError) else f" ({place.filename}, line {place.lineno})"
     _stop(f"the config file fails: {type(error).__name__}: {error}{where}", EXIT_USAGE)
@@ -111,8 +111,8 @@ def launch(
 
   A program that has printed its own lines of JSON returns None.
 
-  0 is success, 1 an error that has been told in a sentence, 2 a wrong command line, 75 a run that
-  was interrupted and saved itself.
+  0 is success, 1 an error reported in one sentence, 2 a wrong command line, 75 a run
+  that was interrupted and saved itself.
 
   Args:
     main: takes what it needs from the flags; what it returns goes to JSON.

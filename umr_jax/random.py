@@ -1,4 +1,4 @@
-"""Random numbers: which key a draw is made under.
+"""Random numbers: which key a sample is drawn with.
 
 Every key of a run is made here, of the run's seed and a named purpose, so that no two purposes, and
 no two seeds, share a stream.
@@ -19,7 +19,7 @@ class Purpose(enum.IntEnum):
   NETWORK = 1  # initial parameters; number: the round
   DISCRIMINATOR = 2  # initial parameters; number: the round
   BATCHES = 3  # the order of images and their augmentation before the network
-  TRAINING = 4  # draws in a train step, which folds its own number into the key
+  TRAINING = 4  # samples in a train step, which folds its own number into the key
   VISUAL_HULL = 5  # batches of the hull's fit
   PSEUDO_LABELS = 6  # sampled vertices when reconstructions label parts
 
@@ -29,7 +29,7 @@ def run_key(seed: int, purpose: Purpose, *numbers: int) -> PRNGKeyArray:
 
   Args:
     seed: of the run.
-    purpose: what is drawn.
+    purpose: what is sampled.
     *numbers: which of several, such as the round; not negative.
   """
   key = jax.random.key(seed)
@@ -39,11 +39,11 @@ def run_key(seed: int, purpose: Purpose, *numbers: int) -> PRNGKeyArray:
 
 
 def run_seed(seed: int, purpose: Purpose, *numbers: int) -> int:
-  """`run_key` for what NumPy draws: a seed of 63 bits.
+  """`run_key` for what NumPy samples: a seed of 63 bits.
 
   Args:
     seed: of the run.
-    purpose: what is drawn.
+    purpose: what is sampled.
     *numbers: which of several, such as the round; not negative.
   """
   sequence = np.random.SeedSequence(seed, spawn_key=(int(purpose), *numbers))
@@ -52,12 +52,12 @@ def run_seed(seed: int, purpose: Purpose, *numbers: int) -> int:
 
 @checked
 def per_image_keys(key: PRNGKeyArray, index: Int[Array, "B"]) -> Key[Array, "B"]:
-  """One key per image, under which its random numbers are drawn.
+  """One key per image, for its random numbers.
 
-  An image's draw then depends on neither its place in the batch nor the number of devices.
+  An image's samples then depend on neither its place in the batch nor the number of devices.
 
   Args:
-    key: of the step, and of what is drawn.
+    key: of the step, and of what is sampled.
     index: of each image in its split.
 
   Returns:

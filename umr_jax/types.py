@@ -21,7 +21,7 @@ Variables = Mapping[str, Any]
 
 
 class Network(Protocol):
-  """What a model applies to images: `models.umr_net.UMRNet`, as the base needs to know it."""
+  """The network that a model applies to images, `models.umr_net.UMRNet`, as a protocol."""
 
   @property
   def flow(self) -> str:
@@ -89,13 +89,13 @@ class Template:
 
 @struct.dataclass
 class Batch:
-  """What one training or evaluation step sees of B images, all in one square crop each."""
+  """The input of one training or evaluation step: B images, each in one square crop."""
 
   image: Float[Array, "*D B H W 3"]
   mask: Float[Array, "*D B H W"]
   # The barrier of `losses.texture.texture_dt_loss`: 0 deep inside the silhouette, 1 far outside it.
   barrier: Float[Array, "*D B H W"]
-  # The image's index in its split: the name under which it draws random numbers.
+  # The image's index in its split: its random numbers are keyed by it.
   index: Int[Array, "*D B"]
   # False for the rows that pad an evaluation pass to a whole batch.
   valid: Bool[Array, "*D B"]
@@ -107,7 +107,7 @@ class Batch:
 
 @struct.dataclass
 class Prediction:
-  """What the network says of B images, before it meets the template."""
+  """What the network predicts of B images, before the template is added."""
 
   half_offsets: Float[Array, "B Vh 3"]
   shape_code: Float[Array, "B Z"]  # the mean mu of the code, not the sample

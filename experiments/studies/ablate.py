@@ -1,7 +1,8 @@
 """Ablations: the same run without one part of the method, over several seeds, in one table.
 
-Every row gets the same data, and the same steps unless it says so. A row's result is a file; rows
-that have one are not run again, so that a table may be made over days, and rows be added to it.
+Every row gets the same data, and the same steps unless the row names others. A row's result is a
+file; rows that have one are not run again, so that a table may be made over days, and rows be added
+to it.
 """
 
 import gc

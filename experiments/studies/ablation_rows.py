@@ -8,12 +8,12 @@ from umr_jax.config.settings import Config
 
 
 class Row(NamedTuple):
-  """One line of the table: what it says, and the settings in which it differs from the preset."""
+  """One line of the table: its title, and the settings in which it differs from the preset."""
 
   title: str
   changes: Mapping[str, Any]
   steps: float = 1.0  # the share of the preset's steps
-  improves: str = ""  # the row whose run teaches parts anew, from which this one then learns
+  improves: str = ""  # the row whose run gives the pseudo labels of this one's parts
 
 
 # What is made of keypoints bounds what parts without labels can be worth, and is quoted as that.
@@ -46,24 +46,24 @@ ROWS: dict[str, Row] = {
   "adversary": Row("(c) and adversary", {"loss.adversary": 1.0}),
   "no_vertex_term": Row("(c) without L_sv", {"loss.part_vertices": 0.0}),
   "no_probability_term": Row("(c) without L_sp", {"loss.part_probability": 0.0}),
-  "no_bank": Row("(c) without camera bank", _NO_BANK),
+  "no_bank": Row("(c) without target cameras", _NO_BANK),
   "no_bank_no_vertex_term": Row(
-    "(c) without camera bank and L_sv", {**_NO_BANK, "loss.part_vertices": 0.0}
+    "(c) without target cameras and L_sv", {**_NO_BANK, "loss.part_vertices": 0.0}
   ),
   "no_bank_no_probability_term": Row(
-    "(c) without camera bank and L_sp", {**_NO_BANK, "loss.part_probability": 0.0}
+    "(c) without target cameras and L_sp", {**_NO_BANK, "loss.part_probability": 0.0}
   ),
-  "no_part_cameras": Row("(c), L_sp teaches shapes alone", {"loss.part_cameras": False}),
-  "wide": Row("(c) without camera bank, 16 cameras", {**_NO_BANK, "em.hypotheses": (16,)}),
+  "no_part_cameras": Row("(c), L_sp backpropagates to shapes alone", {"loss.part_cameras": False}),
+  "wide": Row("(c) without target cameras, 16 cameras", {**_NO_BANK, "em.hypotheses": (16,)}),
   "undecided": Row(
-    "(c) without camera bank, entropy kept up", {**_NO_BANK, "loss.camera_entropy": -0.05}
+    "(c) without target cameras, entropy kept up", {**_NO_BANK, "loss.camera_entropy": -0.05}
   ),
   "decided": Row(
-    "(c) without camera bank, entropy pushed down", {**_NO_BANK, "loss.camera_entropy": 0.05}
+    "(c) without target cameras, entropy pushed down", {**_NO_BANK, "loss.camera_entropy": 0.05}
   ),
-  "free_pose": Row("(c) without camera bank, elevation unbounded", _FREE_POSE),
+  "free_pose": Row("(c) without target cameras, elevation unbounded", _FREE_POSE),
   "together": Row(
-    "(c) without camera bank, elevation unbounded, cameras start together",
+    "(c) without target cameras, elevation unbounded, cameras start together",
     {**_FREE_POSE, "model.camera_spread": False},
   ),
   "no_volume": Row(
@@ -123,6 +123,6 @@ def config_of_row(base: Config, row: Row, *, seed: int) -> Config:
 
 
 def title_of(row: Row, config: Config) -> str:
-  """What a line of the table is called, for a run with this configuration."""
+  """The title of a line of the table, for a run with this configuration."""
   made_of_keypoints = config.semantic and config.data.parts == "keypoints"
   return (_KEYPOINTS if made_of_keypoints else "") + row.title

@@ -31,7 +31,7 @@ _BRACKETS = (
 )
 _SHARED = (
   "Discovered parts and parts by position are found once, with `parts.seed`: all seeds of these "
-  "rows share them, and a range over seeds says nothing of another discovery."
+  "rows share them, and a range over seeds does not cover another discovery."
 )
 
 
@@ -150,7 +150,7 @@ def _head(study: Study) -> list[str]:
     parts = "true part maps (synthetic)"
   return [
     f"Data set {study.dataset}, budget {study.budget}: {study.base.train.steps} steps a run. "
-    f"Parts, where a row does not say others: {parts}.",
+    f"Parts, where a row does not name others: {parts}.",
     "",
     f"Rows differ from {study.made_of}; meshes are "
     + (f"refined in {refined} steps." if refined else "not refined."),

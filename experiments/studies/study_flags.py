@@ -11,7 +11,7 @@ PRESETS = {"synthetic": "best", "planes": "planes"}
 _BEGUN = ("loss.flow_correction=0", "loss.mask=3", "loss.segmentation=0", "refine.steps=0")
 # Beside that. The aeroplanes' tables are of parts made of keypoints, true ones not being there.
 _ALWAYS = {"synthetic": (), "planes": ("data.parts=keypoints",)}
-# A full budget is what the preset says.
+# A full budget is the preset's.
 _SMALL = {
   "synthetic": (
     "train.steps=1000",

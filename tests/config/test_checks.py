@@ -6,7 +6,7 @@ from umr_jax.config import checks
 from umr_jax.config.build import from_dict
 
 
-def test_probabilities_that_nothing_teaches_are_readable_but_not_trainable():
+def test_probabilities_that_no_loss_trains_are_readable_but_not_trainable():
   config = from_dict({"loss": {"camera_temperature": 0.1, "camera_entropy": 1.0}})
   with pytest.raises(ValueError, match="camera_posterior alone: it must not be 0"):
     checks.check_trainable(config)

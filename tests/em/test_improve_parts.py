@@ -50,7 +50,7 @@ def improved(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_turn_teaches_parts_and_trains_with_them_once(improved, monkeypatch):
+def test_a_turn_fits_parts_and_trains_with_them_once(improved, monkeypatch):
   workdir, out, reports = improved
   before = read_store(workdir / "parts" / "parts.npz")
   with Image.open(workdir / "parts" / "sheet.png") as sheet:
@@ -62,12 +62,12 @@ def test_a_turn_teaches_parts_and_trains_with_them_once(improved, monkeypatch):
   assert after.names == before.names and not np.array_equal(after.maps, before.maps)
   config = from_dict(read_checkpoint(out / "1").config)
   assert config.data.parts == "file"
-  with Image.open(out / "1" / "parts" / "improvement.png") as picture:
+  with Image.open(out / "1" / "parts" / "improvement.png") as figure:
     # Four of the six that teach, and four of the six that do not.
-    assert picture.width == pytest.approx(4 * 128, abs=40)
-    assert picture.height == pytest.approx(8 * 128, abs=80)
+    assert figure.width == pytest.approx(4 * 128, abs=40)
+    assert figure.height == pytest.approx(8 * 128, abs=80)
     # Parts are coloured, in each of the columns that show them, of both.
-    for half in np.split(np.asarray(picture)[: picture.height // 2 * 2].astype(int), 2):
+    for half in np.split(np.asarray(figure)[: figure.height // 2 * 2].astype(int), 2):
       for column in np.split(half[:, -3 * 128 :], 3, axis=1):
         assert (np.ptp(column, axis=-1) > 60).mean() > 0.01
   # What is finished is not done again.
@@ -103,7 +103,7 @@ def refused(*arguments, **options):
 @pytest.mark.parametrize(
   ("parts", "canonical", "message"),
   [
-    ("discovered", False, "knows no parts"),
+    ("discovered", False, "has no parts"),
     ("given", True, "the data's own.*--replace_given"),
     ("keypoints", True, "made of keypoints.*--replace_given"),
   ],

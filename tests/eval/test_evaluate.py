@@ -52,7 +52,7 @@ def shape(topology, number):
 
 
 def make_example(topology, split, number):
-  """One picture; its colour is its number, by which the pretended network knows it."""
+  """One image; its colour is its number, by which the pretended network knows it."""
   seed = number + 1000 * (split == "test")
   quaternion = Rotation.random(random_state=seed).as_quat()[[3, 0, 1, 2]]
   view = np.concatenate([[0.6, 0.1, -0.05], quaternion]).astype(np.float32)
@@ -92,7 +92,7 @@ def dataset(topology):
 
 
 def make_infer(dataset, topology, *, order=None, frame=None, view_turn=None):
-  """A network that knows the truth by the picture's colour.
+  """A network that identifies the truth by the image's colour.
 
   Args:
     order: whose truth it tells for each test image; its own without.
@@ -232,7 +232,7 @@ def test_what_the_data_do_not_allow_is_absent(dataset, topology):
   assert "iou_3d" not in report
 
 
-def test_the_training_split_can_be_judged_and_limits_hold(dataset, topology):
+def test_the_training_split_can_be_evaluated_and_limits_hold(dataset, topology):
   report = run(
     make_infer(dataset, topology),
     dataset,
@@ -309,7 +309,7 @@ CHOSEN = [0, 40, 80, 100, 130, 161]
 
 @pytest.fixture(scope="module")
 def pinned(topology, dataset):
-  """Every picture shows shape0; its keypoints are six vertices as the true camera sees them."""
+  """Every image shows shape0; its keypoints are six vertices as the true camera projects them."""
   vertices = dataset.meshes["shape0"][0]
 
   def pin(example):

@@ -149,7 +149,7 @@ def test_the_mirrored_camera_sees_a_symmetric_object_in_the_flipped_image(
 def test_the_mirrored_camera_of_an_x_symmetric_object_would_be_another_one(
   cameras, symmetric_points
 ):
-  # The released formula, M_x R M_x: on an object symmetric in y it shows another picture.
+  # The released formula, M_x R M_x: on an object symmetric in y it is another image.
   wrong = cameras * jnp.asarray([[1.0, -1.0, 1.0, 1.0, 1.0, -1.0, -1.0]])
   points = _for_each(symmetric_points, cameras)
   flipped = camera.project(points, cameras) * jnp.asarray([[[-1.0, 1.0, 1.0]]])

@@ -1,4 +1,4 @@
-"""The first template: a sphere, or the masks' mean as a solid; symmetric whatever is asked."""
+"""The initial template: a sphere, or the masks' mean as a solid; symmetric whatever is asked."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -90,10 +90,10 @@ def test_faces_read_their_row_of_texels(topology, rng):
   np.testing.assert_allclose(flow.reshape(B, -1, 2), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_finer_flow_goes_through_the_same_points(rng):
+def test_an_upsampled_flow_goes_through_the_same_points(rng):
   coarse = jnp.asarray(rng.uniform(-1, 1, (B, HU, WU, 2)), jnp.float32)
-  assert assemble.finer_flow(coarse, HU) is coarse
-  fine = assemble.finer_flow(coarse, 3 * HU)
+  assert assemble.upsample_flow(coarse, HU) is coarse
+  fine = assemble.upsample_flow(coarse, 3 * HU)
   assert fine.shape == (B, 3 * HU, 6 * HU, 2)
   # The middle pixel of every 3 x 3 lies on the coarse pixel's centre.
   np.testing.assert_allclose(fine[:, 1::3, 1::3], coarse, atol=1e-5)

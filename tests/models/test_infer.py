@@ -9,7 +9,7 @@ import pytest
 
 from tests.tiny import plain
 from umr_jax.config.settings import ModelConfig, to_dict
-from umr_jax.models.assemble import finer_flow
+from umr_jax.models.assemble import upsample_flow
 from umr_jax.models.checkpoint import Snapshot
 from umr_jax.models.flow import camera_flow, clamp_to_mask
 from umr_jax.models.infer import build_net, build_topology_from, infer, model_of, upsampled_flow
@@ -86,10 +86,10 @@ def test_a_flow_from_the_camera_is_seen_by_the_most_probable_one(model, images):
   # A finer texture knows what the camera sees at every pixel, and interpolates the rest.
   np.testing.assert_allclose(upsampled_flow(found, topology, height=16), found.flow_map, atol=1e-5)
   fine = camera_flow(found.vertices, found.camera, topology, uv_height=32)
-  wanted = fine + finer_flow(free.flow_map, 32)
+  wanted = fine + upsample_flow(free.flow_map, 32)
   np.testing.assert_allclose(upsampled_flow(found, topology, height=32), wanted, atol=1e-5)
   np.testing.assert_array_equal(
-    upsampled_flow(free, topology, height=32), finer_flow(free.flow_map, 32)
+    upsampled_flow(free, topology, height=32), upsample_flow(free.flow_map, 32)
   )
   # A mesh that was fitted to a silhouette needs no correction, and looks at nothing else.
   mask = jnp.zeros((len(images), 8, 8)).at[:, 3:6, 3:6].set(1.0)

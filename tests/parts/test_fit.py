@@ -125,10 +125,10 @@ def test_a_frozen_normalization_and_the_basis_have_rates_of_their_own():
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"targets": None}, "nothing says what a part is"),
+    ({"targets": None}, "nothing defines what a part is"),
     (
       {"settings": SETTINGS, "weights": WEIGHTS._replace(supervision=0.0)},
-      "nothing says what a part is",
+      "nothing defines what a part is",
     ),
     ({"settings": SETTINGS, "weights": WEIGHTS._replace(semantic=1.0)}, "there are no features"),
     ({"targets": np.zeros((40, 12, 12, 3), np.float32)}, "expected 4 channels"),

@@ -120,7 +120,7 @@ def test_damaged_files_are_named(tmp_path, image):
   Image.fromarray(image).save(tmp_path / "a.png")
   data = (tmp_path / "a.png").read_bytes()
   (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
-  (tmp_path / "text.png").write_text("not a picture")
+  (tmp_path / "text.png").write_text("not an image")
   for name in ("cut.png", "text.png", "missing.png"):
     with pytest.raises(ValueError, match=name):
       read_photograph(tmp_path / name)

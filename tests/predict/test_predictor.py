@@ -1,4 +1,4 @@
-"""Prediction: any pictures in, reconstructions out, from a checkpoint alone."""
+"""Prediction: any images in, reconstructions out, from a checkpoint alone."""
 
 import dataclasses
 import os
@@ -41,7 +41,7 @@ FITTED = dataclasses.replace(
 )
 
 
-# A fresh network says the same of every picture: noise on its heads makes it an individual.
+# A fresh network predicts the same for every image: noise on its heads changes that.
 NOISE = {
   "encoder": 1.0,
   "texture_head": 0.9,

@@ -104,7 +104,7 @@ def test_only_the_best_camera_is_another_one(fit):
   np.testing.assert_array_equal(after.shape_code, before.shape_code)
 
 
-def test_each_picture_is_fitted_by_itself(fit):
+def test_each_image_is_fitted_by_itself(fit):
   masks = drawn(*sphere(stretch=1.2, cameras=[(0.5, 0.1, -0.05), (0.3, -0.12, 0.1)]))
   start = prediction(mask=masks, cameras=[(0.45, 0.0, 0.0)] * 2)
   both = fit(start)

@@ -1,4 +1,4 @@
-"""Keypoint transfer: a point goes where its face, or its vertex, is in the other picture."""
+"""Keypoint transfer: a point goes where its face, or its vertex, is in the other image."""
 
 import numpy as np
 import pytest

@@ -105,7 +105,7 @@ def _compare(mesh, topology, camera, view, size):
   return np.abs(shown - image[row[front], column[front]]).max(axis=-1)
 
 
-def test_the_template_fills_its_four_pictures(topology):
+def test_the_template_fills_its_four_images(topology):
   four = views.template_views(0.2 * topology.sphere, topology, cell=32)
   assert four.shape == (4, 32, 32, 4)
   np.testing.assert_allclose(four[..., 3].mean(axis=(1, 2)), np.pi * 0.95**2 / 4, rtol=0.05)

@@ -81,7 +81,7 @@ def test_a_map_on_a_plane_is_seen_as_it_is(per_corner):
   np.testing.assert_allclose(image[..., :3], texture, atol=0.08)
 
 
-def test_hard_pictures_are_covered_or_not_without_lines_along_the_edges(mesh, rng):
+def test_hard_images_are_covered_or_not_without_lines_along_the_edges(mesh, rng):
   vertices, faces = mesh
   colors = jnp.ones((2, vertices.shape[1], 3))
   image = np.asarray(
@@ -103,7 +103,7 @@ def test_hard_pictures_are_covered_or_not_without_lines_along_the_edges(mesh, rn
   np.testing.assert_allclose(np.asarray(smooth)[np.asarray(partly)][:, :3], 1.0, rtol=1e-5)
 
 
-def test_rectangular_hard_pictures_keep_their_proportions(rng):
+def test_rectangular_hard_images_keep_their_proportions(rng):
   faces = jnp.asarray(scenes.triangles(rng, 3, size=0.3))
   image = hard_rasterize(faces, jnp.ones((3, 1, 1)), image_size=(10, 14), antialias=2)
   assert image.shape == (10, 14, 2)

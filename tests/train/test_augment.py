@@ -35,7 +35,7 @@ def test_a_draw_belongs_to_the_image_and_the_key(rng):
   assert np.abs(color_jitter(images, jnp.arange(4), jax.random.key(2), 0.4) - drawn).max() > 0.05
 
 
-def test_values_stay_colours_and_a_grey_picture_keeps_its_layout(rng):
+def test_values_stay_colours_and_a_grey_image_keeps_its_layout(rng):
   images = jnp.asarray(rng.random((16, 8, 8, 3)), jnp.float32)
   drawn = np.asarray(color_jitter(images, jnp.arange(16), jax.random.key(0), 2.0))
   assert drawn.min() >= 0.0 and drawn.max() <= 1.0
@@ -48,7 +48,7 @@ def test_values_stay_colours_and_a_grey_picture_keeps_its_layout(rng):
 
 
 def make_batch(rng, count=4, size=32):
-  """Smooth pictures of a rectangle left of the centre, so that every turn shows."""
+  """Smooth images of a rectangle left of the centre, so that every turn shows."""
   row, column = np.mgrid[:size, :size]
   mask = ((np.abs(row - 14) < 6) & (np.abs(column - 12) < 4)).astype(np.float32)
   image = ndimage.gaussian_filter(rng.random((size, size, 3)), (2, 2, 0)).astype(np.float32)
@@ -111,7 +111,7 @@ def test_a_stretch_makes_wider_what_it_makes_lower(rng):
 def test_photograph_silhouette_and_barrier_move_together(rng):
   batch = make_batch(rng)
   batch = dataclasses.replace(batch, image=jnp.repeat(batch.mask[..., None], 3, axis=-1))
-  # A picture that is its own silhouette, and a barrier that is its opposite, stay so.
+  # An image that is its own silhouette, and a barrier that is its opposite, stay so.
   moved = rotate_and_stretch(batch, jax.random.key(5), rotation=40.0, stretch=0.2)
   far = np.hypot(*np.mgrid[-15.5:16, -15.5:16]) < 10  # where nothing came in from outside
   np.testing.assert_allclose(moved.image[..., 0][:, far], moved.mask[:, far], atol=1e-5)
@@ -158,8 +158,8 @@ def test_part_maps_move_with_the_silhouette(rng):
   assert (moved.parts[2] == 0.0).all()
 
 
-def test_found_cameras_turn_with_the_picture(rng):
-  """A point of the object stays where the picture shows it."""
+def test_found_cameras_turn_with_the_image(rng):
+  """A point of the object stays where the image shows it."""
   batch = make_batch(rng, count=8)
   place = np.array([0.4, -0.25])
   y, x = (np.mgrid[:32, :32] + 0.5) / 16 - 1

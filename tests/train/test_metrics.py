@@ -125,7 +125,7 @@ def test_lines_reach_the_file_before_the_writer_is_closed(tmp_path):
   writer.close()
 
 
-def test_tensorboard_events_and_pictures_are_written(tmp_path):
+def test_tensorboard_events_and_images_are_written(tmp_path):
   pytest.importorskip("tensorboardX")
   with MetricWriter(tmp_path, tensorboard=True) as writer:
     writer.write(1, {"loss": 1.0})

@@ -86,7 +86,7 @@ def test_a_step_is_a_function_of_its_arguments(setting):
     Strengths(stretch=0.3),
   ],
 )
-def test_the_network_sees_changed_pictures(setting, augment):
+def test_the_network_is_given_augmented_images(setting, augment):
   # Two images a device: BatchNorm makes all of a single one equal.
   batch = jax.tree.map(lambda rows: np.concatenate([rows, rows]), setting[3].replace(parts=None))
   losses = []

@@ -28,7 +28,7 @@ def photos(tmp_path, rng):
     pixels = rng.integers(0, 256, (40, 60, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(folder / name)
   (folder / "cut.png").write_bytes((folder / "a.png").read_bytes()[:500])
-  (folder / "notes.txt").write_text("not a picture")
+  (folder / "notes.txt").write_text("not an image")
   return folder
 
 

@@ -19,7 +19,7 @@ _BUILT = (
 
 
 def problems(config: Any) -> Iterator[str]:
-  """Every reason why a run with this configuration cannot do what it says.
+  """Every reason why a run with this configuration is impossible.
 
   Args:
     config: a `settings.Config`.
@@ -36,7 +36,7 @@ def problems(config: Any) -> Iterator[str]:
   if config.refine.steps and not config.loss.segmentation:
     yield (
       "refine.steps fits meshes to silhouettes that the network predicts: set loss.segmentation, "
-      "which teaches it to, or refine.steps to 0."
+      "which trains that prediction, or refine.steps to 0."
     )
   if config.model.flow == "projected" and config.loss.texture_cameras == "all":
     yield (

@@ -1,8 +1,7 @@
 """What this project adds to the paper's method: named, with what each replaces and brought.
 
 A preset is the paper with some of these and with what its data ask for (`config.presets`). An
-extension that brought nothing that could be told from seeds says so; where it was not measured
-alone, that.
+extension's entry also notes an effect within the noise of seeds, or that it was not measured alone.
 
 Figures are of unseen images: birds are the embedded synthetic ones, aeroplanes the rendered ones
 that `planes` reads. KT is keypoint transfer, PCK within 0.1. "Ablation" is experiments/results,
@@ -77,14 +76,14 @@ EXTENSIONS: dict[str, Extension] = {
   ),
   # Cameras from silhouettes.
   "silhouette_template": Extension(
-    replaces="the sphere as first template",
+    replaces="the sphere as initial template",
     brought="With the M-steps, 3D IoU 0.163 -> 0.220 (aeroplanes) and 0.300 -> 0.323 (birds), "
     "without parts (ablation, rows (a) and (b) [3]).",
     settings={"geometry.init": "silhouettes"},
   ),
   "upright_cameras": Extension(
     replaces="free rotations",
-    brought="Objects that stand upright: cameras 34.3 degrees where 41.5 with free ones "
+    brought="Upright objects: cameras 34.3 degrees where 41.5 with free ones "
     "(aeroplanes without pose search, ablation [1]).",
     settings={"model.camera_pose": "upright"},
   ),
@@ -120,7 +119,7 @@ EXTENSIONS: dict[str, Extension] = {
   ),
   "photographs": Extension(
     replaces="jittered and mirrored crops alone",
-    brought="Colours, backgrounds, rotations and proportions vary, for few photographs. Not "
+    brought="Colours, backgrounds, rotations and proportions vary, for few images. Not "
     "measured alone.",
     settings={
       "data.jitter": 0.08,
@@ -138,7 +137,7 @@ EXTENSIONS: dict[str, Extension] = {
     settings={"loss.part_probability": 20.0, "loss.part_cameras": True, "loss.part_vertices": 10.0},
   ),
   "visual_hull": Extension(
-    replaces="a first template that silhouettes or a sphere give",
+    replaces="an initial template from silhouettes or a sphere",
     brought="Wings, and cameras before training: 3D IoU 0.287 -> 0.381, cameras 24.2 -> 16.6 "
     "degrees (aeroplanes, ablation [1 and 3]); 0.525 -> 0.537 and 21.8 -> 18.4 (birds).",
     settings={"geometry.init": "visual_hull", "loss.smooth_offsets": True},
@@ -166,7 +165,7 @@ EXTENSIONS: dict[str, Extension] = {
   ),
   "frozen_encoder": Extension(
     replaces="an encoder that is trained",
-    brought="EfficientNet-Lite0's features, which tell cameras apart: cameras 34.4 -> 27.1 "
+    brought="EfficientNet-Lite0's features, which distinguish cameras: cameras 34.4 -> 27.1 "
     "degrees, mask IoU 0.479 -> 0.538, KT by camera 0.188 -> 0.247 in fewer steps (aeroplanes, one "
     "run; a ResNet from nothing before).",
     settings={"model.encoder": "efficientnet"},

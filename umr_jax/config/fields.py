@@ -7,7 +7,7 @@ Value = TypeVar("Value", bool, int, float, str, tuple[int, ...], tuple[float, ..
 
 
 class Declaration(NamedTuple):
-  """What a setting's field says of it, besides its name, type and default."""
+  """The metadata of a setting's field, besides its name, type and default."""
 
   help: str
   low: float | None = None  # the least that is allowed, if there is a least
@@ -26,7 +26,7 @@ def setting(
   """A field of a settings class.
 
   Args:
-    default: the value where nothing else is said: the paper's, unless the help says otherwise.
+    default: the value unless it is set: the paper's, where the help names no other.
     help: what it does, for the reader of `--help` and of the documentation; with its unit.
     low: the least allowed number.
     high: the largest allowed number.

@@ -115,7 +115,7 @@ class PartsConfig:
   )
 
   # Constants.
-  image_size: ClassVar[int] = 128  # pixels per side of the crops that are cut into parts
+  image_size: ClassVar[int] = 128  # pixels per side of the crops that are segmented into parts
   feature_size: ClassVar[int] = 448  # pixels per side of the input of the frozen features
   encoder_steps: ClassVar[int] = 500  # of the training of the features `encoder`
   net_width: ClassVar[int] = 32  # channels of the network's stem; 64 is the published ResNet-50

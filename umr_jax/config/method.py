@@ -1,8 +1,8 @@
 """The settings of the method: mesh, network, renderer, losses, optimizer and EM.
 
 The defaults are the paper's. It states the terms and few numbers; where it is silent they are those
-of the released configuration (`METHOD.md` of the project has both), and a help text says which are
-this project's.
+of the released configuration (`METHOD.md` of the project has both), and help texts name those that
+are this project's.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ class GeometryConfig:
 
   init: str = setting(
     "sphere",
-    "The first template. silhouettes: their mean, as a solid; visual_hull: what all silhouettes "
+    "The initial template. silhouettes: their mean, as a solid; visual_hull: what all silhouettes "
     "agree on, its cameras and voxels found in turns.",
     choices=("sphere", "silhouettes", "visual_hull"),
   )

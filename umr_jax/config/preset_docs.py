@@ -4,16 +4,16 @@ _CATEGORIES = """\
 Data: the environment variable UMR_JAX_DATA names the folder that holds them; what can be fetched
   is (cub: CUB_200_2011/, 1.2 GB; car, motorbike: PASCAL3D+_release1.1/, 7.5 GB, with VOC 2012 up to
   9.5, and the silhouettes of ImageNet's images, Masks/, from the user; penguin: openimages/,
-  several GB); horse, cow, zebra: imagenet/, as umr_jax/data/imagenet.py says. Without a category,
+  several GB); horse, cow, zebra: imagenet/ (see umr_jax/data/imagenet.py). Without a category,
   --config.data.folder=DIR. The weights of torchvision's ResNet-18 and AlexNet as local files
   (--config.model.encoder_weights, --config.loss.perceptual_weights).
 """
 
 DOCS = {
   "default": """\
-A folder of your own photographs with silhouettes, cut into parts that they share.
+A folder of your own photographs with silhouettes, segmented into parts that they share.
 
-What: everything that `best` has, for things of any shape that stand upright in their photographs.
+What: everything that `best` has, for objects of any shape that are upright in their photographs.
   The parts are the folder's own (parts/NAME.npz) where it has any, and discovered otherwise.
 Hardware and time: one of 2 CPU cores; for 263 horses 35 minutes beside another training, from a
   bare folder to meshes.

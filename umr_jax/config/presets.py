@@ -67,7 +67,7 @@ PRESETS: dict[str, Preset] = {
       "geometry.init_width": 0.4,
       "model.camera_elevation": (-5.0, 40.0),
       "model.camera_roll": 15.0,
-      # Photographs from one side alone do not tell how wide the object is, ...
+      # Images from one side alone do not determine how wide the object is, ...
       "geometry.hull_cost": 0.4,
       # ... nor do they constrain a back that folds over its flank.
       "loss.flatten": 4e-3,
@@ -151,7 +151,7 @@ CATEGORIES: dict[str, dict[str, Any]] = {
 }
 _OF_CATEGORIES = ("paper", "released")
 
-# What presets of earlier versions are called now.
+# The present names of presets of earlier versions.
 _FORMER = {
   "parts": "default",
   "folder": "default",

@@ -93,7 +93,7 @@ class Config:
 
   @property
   def init_parts(self) -> bool:
-    """Whether the first canonical map is made of the training images' part maps."""
+    """Whether the initial canonical map is made of the training images' part maps."""
     return self.semantic and self.geometry.init != "sphere"
 
   def round_bounds(self) -> tuple[tuple[int, int], ...]:

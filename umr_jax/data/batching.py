@@ -1,8 +1,8 @@
 """Batches as a pure function of (seed, step), and the whole split for evaluation.
 
-The loader has no state: the step says which images come next and how they are jittered and
-mirrored, so that a resumed run gets exactly the batches that an unbroken one would have got. A host
-that takes a share of the rows decodes the images of these rows alone.
+The loader has no state: the step determines which images come next and how they are jittered
+and mirrored, so that a resumed run gets exactly the batches that an unbroken one would have got. A
+host that takes a share of the rows decodes the images of these rows alone.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from umr_jax.types import Batch
 Result = TypeVar("Result")
 
 _WORKERS, _AHEAD = 2, 3  # threads that prepare training batches, and how many of these at most
-# What is drawn, as the second of the words that seed a stream. NumPy pads short seeds with zeros:
+# What is sampled, as the second of the words that seed a stream. NumPy pads short seeds with zeros:
 # without it the order of epoch 5 and the first row of step 5 would share theirs.
 _ORDER, _AUGMENTATION = 0, 1
 

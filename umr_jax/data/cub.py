@@ -141,7 +141,7 @@ def _unpack_missing(root: pathlib.Path, annotations: pathlib.Path | None) -> Non
   """Makes the folders of the archives beside one another, unless they are there.
 
   Raises:
-    OSError: when an archive can neither be found nor fetched; it says what to do instead.
+    OSError: when an archive can neither be found nor fetched; the message names the remedy.
     ValueError: when one is damaged.
   """
   parent = root.parent if root.name == "CUB_200_2011" else root

@@ -75,8 +75,8 @@ class Split(Sequence[Example]):
     Args:
       source: of all examples of the data set.
       indices: of those of the split, in its order.
-      keypoint_flip: see the class.
-      part_channels: see the class.
+      keypoint_flip: see `Dataset`.
+      part_channels: see `Dataset`.
     """
     self._source, self._indices = source, list(indices)
     self.keypoint_flip, self.part_channels = keypoint_flip, part_channels

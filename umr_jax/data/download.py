@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 # Seconds without a byte after which a server counts as unreachable.
 TIMEOUT = 20.0
 _CHUNK = 1 << 20
-_ABSENT = (403, 404, 410)  # S3 says 403 where it may not say 404
+_ABSENT = (403, 404, 410)  # S3 returns 403 for absent files that may not be listed
 # What connections raise that break off; other errors of the system are the disk's.
 _BROKEN = (EOFError, ConnectionError, TimeoutError, socket.gaierror)
 

@@ -1,4 +1,4 @@
-"""A data set from a folder of photographs with silhouettes, and what else the user knows of them.
+"""A data set from a folder of photographs with silhouettes, and the user's annotations of them.
 
 The layout of the folder, all but the first two lines optional:
   images/NAME.{jpg,jpeg,png,webp}   the photographs

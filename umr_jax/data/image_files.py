@@ -14,7 +14,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 class BadItemError(ValueError):
-  """One item of a data set cannot be used; the message says why."""
+  """One item of a data set cannot be used; the message gives the reason."""
 
 
 def list_files(

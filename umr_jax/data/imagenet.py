@@ -6,7 +6,7 @@ file name without its suffix:
   masks/n02391049/NAME.png        the silhouette of the only object, or
   masks/n02391049/NAME_K.png      one for each object K of the image
   Annotation/n02391049/NAME.xml   or below ILSVRC/Annotations/CLS-LOC/train/; optional: ImageNet's
-                                  boxes, to cut a mask that covers several objects
+                                  boxes, to crop a mask that covers several objects
   quality/n02391049.json          optional: {NAME: "good" or another word}, or as CSM writes it
                                   {NAME: {"good": true, "0": true, "1": false}}, by object
 """
@@ -67,7 +67,7 @@ def imagenet_builder(
   """Lists one synset's images with silhouettes; they are read by the builder's `examples`.
 
   With masks by object each object is an example, named NAME_K. A single mask of an image with
-  several boxes is cut to the largest box. Objects of one image are in the same split.
+  several boxes is cropped to the largest box. Objects of one image are in the same split.
 
   Args:
     root: the folder (layout: see the module).
@@ -81,7 +81,7 @@ def imagenet_builder(
     ValueError: for an unknown category, a malformed quality list, or when nothing is left.
 
   Source: Kulkarni, Gupta, Tulsiani 2019 (CSM) for the categories and the list of good images.
-    Departs: the split is drawn by NumPy's default generator, not by CSM's.
+    Departs: the split is sampled by NumPy's default generator, not by CSM's.
   """
   synset = _find_synset(category)
   name, masks_folder = f"imagenet {synset}", f"masks/{synset}"

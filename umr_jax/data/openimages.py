@@ -7,7 +7,7 @@ last two either may be missing:
   SPLIT-annotations-object-segmentation.csv
   SPLIT/IMAGEID.jpg
   masks/SPLIT/MASKPATH                or below SPLIT-masks/, masks/, or SPLIT-masks-X/, as the
-                                      archive is called whose masks' names begin with X
+                                      archive is named whose masks' names begin with X
 What is missing of it can be fetched (`openimages_files`).
 """
 
@@ -66,8 +66,8 @@ def openimages_builder(
   """Lists the masks of one class; images are read by the builder's `examples`.
 
   Every mask is an example, named IMAGEID_BOXID. Objects that are occluded, truncated, a group, a
-  depiction, or seen from inside are left out. The split train is for training, validation and test
-  for testing.
+  depiction, or viewed from inside are left out. The split train is for training,
+  validation and test for testing.
 
   Args:
     root: the folder (layout: see the module).

@@ -137,7 +137,7 @@ class Download:
       path: where it belongs.
 
     Raises:
-      OSError: when it cannot be fetched; it says what to do instead.
+      OSError: when it cannot be fetched; the message names the remedy.
     """
     if path.exists() or not self._enabled:
       return
@@ -159,8 +159,8 @@ class Download:
       masks: their file names and ImageIDs.
 
     Raises:
-      OSError: when a server does not respond, a zip file cannot be fetched or the disk is full; it
-        says what to do instead.
+      OSError: when a server does not respond, a zip file cannot be fetched or the disk is full;
+        the message names the remedy.
       ValueError: when a zip file in the folder is damaged.
     """
     if not self._enabled:

@@ -167,7 +167,7 @@ def with_part_maps(dataset: Dataset, store: PartStore) -> Dataset:
   Test images get none: what they are measured against must not come from what is measured.
 
   Args:
-    dataset: whose splits are wrapped.
+    dataset: whose splits get the parts.
     store: of the part maps, by the examples' names.
 
   Raises:

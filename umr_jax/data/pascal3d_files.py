@@ -35,7 +35,7 @@ SOURCE = (
   "are fetched."
 )
 
-# VOC's folder is in the release too, as those say who have it.
+# VOC's folder is reported to be in the release, too.
 _RELEASED = ("Annotations", "Images", "CAD", "PASCAL")
 _LISTS, _SEGMENTATIONS = "ImageSets/Main", "SegmentationObject"
 
@@ -68,7 +68,7 @@ def prepare(root: pathlib.Path, category: str, *, download: bool) -> pathlib.Pat
 
   Raises:
     FileNotFoundError: when files are missing, with where they can be had.
-    OSError: when an archive can neither be found nor fetched; it says what to do instead.
+    OSError: when an archive can neither be found nor fetched; the message names the remedy.
     ValueError: when one is damaged, or a folder is there in part.
   """
   known = any((root / folder).is_dir() for folder in (*_RELEASED, "Masks"))
@@ -95,7 +95,7 @@ def _unpack_missing(root: pathlib.Path, category: str) -> None:
     category: whose lists are needed.
 
   Raises:
-    OSError: when an archive can neither be found nor fetched; it says what to do instead.
+    OSError: when an archive can neither be found nor fetched; the message names the remedy.
     ValueError: when one is damaged, or a folder is there in part.
   """
   home = root.parent if root.name == RELEASE.content else root

@@ -210,21 +210,21 @@ def crop_for_storage(example: Example, margin: float) -> Example:
 def _downsampled(example: Example, square: Square) -> Example:
   """The square as a stored image of `_LARGEST_STORED` pixels a side."""
   size = _LARGEST_STORED
-  cut = crop(example, square, image_size=size)
-  keypoints = cut.keypoints
+  small = crop(example, square, image_size=size)
+  keypoints = small.keypoints
   if keypoints is not None:
     pixels = (keypoints[:, :2] + 1.0) * (size / 2.0)
     keypoints = np.column_stack([pixels, keypoints[:, 2]]).astype(np.float32)
-  box = mask_box(cut.mask)
+  box = mask_box(small.mask)
   if box is None:
     raise BadItemError(f"nothing is left of the object at {size} pixels")
   return dataclasses.replace(
     example,
-    image=np.round(255.0 * cut.image).astype(np.uint8),
-    mask=cut.mask,
-    parts=cut.parts,
+    image=np.round(255.0 * small.image).astype(np.uint8),
+    mask=small.mask,
+    parts=small.parts,
     keypoints=keypoints,
-    camera=cut.camera,
+    camera=small.camera,
     box=box,
   )
 
@@ -249,7 +249,7 @@ def require_files(root: pathlib.Path, paths: Iterable[str], *, name: str, source
   """Refuses a data set of which files are missing.
 
   Args:
-    root: where the user says that it is.
+    root: the folder that the user names.
     paths: files and folders below, as they come.
     name: of the data set.
     source: where it can be had, and what to do with it.

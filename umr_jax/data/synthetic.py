@@ -164,7 +164,7 @@ def _shade_fragments(
     plumage, piece=piece, along=along, across=across, points=points, eyes=eyes,
     eye_radius=eye_radius,
   )  # fmt: skip
-  # The bird stands upright, so the world's frame is the object's up to the azimuth: a sun from
+  # The bird is upright, so the world's frame is the object's up to the azimuth: a sun from
   # anywhere above, and a sky that is brighter than the ground.
   turn, height = rng.uniform(0.0, 2.0 * np.pi), np.deg2rad(rng.uniform(25.0, 80.0))
   sun = [np.cos(turn) * np.cos(height), np.sin(turn) * np.cos(height), np.sin(height)]

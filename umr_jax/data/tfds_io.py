@@ -119,7 +119,7 @@ class ExampleReader:
       self._source = builder.as_data_source(split=_RECORDS, decoders=skip)
       self._length = len(self._source)
     except Exception as error:
-      # array_record and tensorflow-datasets raise whatever their parsers meet first.
+      # array_record and tensorflow-datasets raise whatever error their parsers hit first.
       raise CorruptDataError(self._complaint("cannot be opened", error)) from error
 
   def __len__(self) -> int:

@@ -7,8 +7,8 @@ The features that are looked for: `image`; the first of `segmentation_mask`, `ma
 `trimap`; for names the first of `file_name`, `filename`, `image/filename`; for a category `label`,
 `species` and `label_name`. A mask of the values 1, 2 and 3 alone, as oxford_iiit_pet has them, is a
 trimap: 1 is the object, 2 the background, and 3, the unclassified border, counts as the object: it
-holds outlines and collars. Any other is cut at half of its largest possible value, or of 1 where
-nothing exceeds 1: caltech_birds2011's says how many of its annotators marked a pixel as a bird.
+holds outlines and collars. Any other is thresholded at half of its largest possible value, or of
+1 where nothing exceeds 1: caltech_birds2011's counts the annotators that marked a pixel as a bird.
 Images are taken as tensorflow-datasets does, without turning them upright by their EXIF.
 """
 
@@ -93,7 +93,7 @@ def tfds_builder(
   Raises:
     FileNotFoundError: when the set is not prepared there.
     ValueError: when it was prepared in another format than array_record, has no images, masks
-      or training split, knows no such category, or when nothing is left.
+      or training split, has no such category, or when nothing is left.
   """
   category = category.strip()
   default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")

@@ -17,7 +17,7 @@ def ordered_map(
   workers: int | None = None,
   ahead: int = 16,
 ) -> Iterator[Result]:
-  """`map` on threads: results in the items' order, and only so many computed ahead.
+  """`map` on threads: results in the items' order, and a limited number computed ahead.
 
   Args:
     function: what to do with an item; an exception of it is raised where its result is due.

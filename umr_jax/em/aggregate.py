@@ -173,7 +173,7 @@ def aggregate(
   """The sums over the sets Q and U.
 
   Args:
-    image_statistics: a pass over the data set, batch by batch; the same at every call. It is called
+    image_statistics: a pass over the data set, batch by batch; the same at every call. It runs
       once where all of them fit into memory, and three times where not.
     k: the size of Q and of U.
     read: the pixels of a UV map whose values reach the mesh (`models.assemble.read_uv_pixels`).

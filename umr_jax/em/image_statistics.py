@@ -114,10 +114,10 @@ def project_visible_parts(
   """
   batch, vertices = projected.shape[:2]
   faces = jnp.broadcast_to(visible[..., None], (*visible.shape, 3)).reshape(batch, -1)
-  seen = jnp.zeros((batch, vertices), bool).at[:, topology.faces.reshape(-1)].max(faces)
+  visible = jnp.zeros((batch, vertices), bool).at[:, topology.faces.reshape(-1)].max(faces)
   corners, weights = uv_corners(topology, uv_height)
   places = jnp.einsum("hwk,bhwkc->bhwc", weights, projected[:, corners])
-  shown = jnp.all(seen[:, corners], axis=-1)
+  shown = jnp.all(visible[:, corners], axis=-1)
   found = bilinear_sample(parts, places.reshape(batch, -1, 2)).reshape(*shown.shape, -1)
   # A point of the surface is never background: beyond the object's mask nothing is known of it.
   found = jnp.where(shown[..., None], found, 0.0).at[..., 0].set(0.0)

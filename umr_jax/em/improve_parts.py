@@ -32,7 +32,7 @@ from umr_jax.models.infer import TrainedModel, load_model
 from umr_jax.parts.crops import training_crops
 from umr_jax.parts.discover import fit_pseudo_labels
 from umr_jax.parts.prepare import with_parts
-from umr_jax.parts.pseudo_labels import confident, inside_mask, make_look
+from umr_jax.parts.pseudo_labels import confident, inside_mask, make_pseudo_labels
 from umr_jax.parts.segmenter import segment_dataset
 from umr_jax.predict.test_time import make_infer
 from umr_jax.random import Purpose, run_key
@@ -41,9 +41,9 @@ from umr_jax.viz.images import labelled_grid, save_png
 from umr_jax.viz.panels import part_map
 
 _BATCH = 16
-# Images of the figure that shows parts before and after: of the confident ones, and of others.
+# How many images the figure shows, of the confident ones and of the others each.
 _SHOWN = 4
-# Their names in the figure.
+# The names of both kinds in the figure, and whether their images are confident.
 _CONFIDENT = {"confident": True, "not confident": False}
 
 
@@ -59,29 +59,29 @@ class PseudoLabels(NamedTuple):
 def improve(
   workdir: pathlib.Path, out: pathlib.Path, *, turns: int, replace_given: bool = False
 ) -> dict[str, dict[str, Any]]:
-  """Improves a run's parts and trains anew with them, so many times.
+  """Improves a run's parts and trains anew with them, repeatedly.
 
   A turn that is finished is not done again.
 
   Args:
     workdir: a finished run whose config has semantic terms.
     out: where turn T leaves T/parts/{parts.npz, sheet.png, improvement.png} and its run.
-    turns: how many.
+    turns: how often.
     replace_given: also replace parts that were not discovered: the data's own, or keypoints'.
 
   Returns:
-    "before", "turn 1", ...: each run's evaluation, and how good its parts are where that can be
-    told (`eval.part_quality.part_report`). Also written as out/improvement.json.
+    "before", "turn 1", ...: each run's evaluation, and the quality of its parts where that can be
+    measured (`eval.part_quality.part_report`). Also written as out/improvement.json.
 
   Raises:
     FileNotFoundError: if there is no checkpoint in the work directory.
-    ValueError: if the run knows no parts, or only such as must not be replaced.
+    ValueError: if the run has no parts, or only such as must not be replaced.
   """
   snapshot = read_checkpoint(workdir)
   base = from_saved(snapshot.config)
   if snapshot.em_state.canonical_uv is None:
     raise ValueError(
-      f"the run in {workdir} knows no parts: train it with loss.part_vertices or "
+      f"the run in {workdir} has no parts: train it with loss.part_vertices or "
       "loss.part_probability, such as --config=default"
     )
   # Discovered parts are no part of the data.
@@ -110,7 +110,7 @@ def improve(
 def _finished(workdir: pathlib.Path, config: Config) -> bool:
   """Whether a run has taken its last step and written its evaluation, which is what it ends with.
 
-  The evaluation alone does not say so: an interrupted run can be evaluated, too.
+  The evaluation alone is no evidence of that: an interrupted run can be evaluated, too.
   """
   if not (workdir / "evaluation.json").is_file():
     return False
@@ -143,7 +143,7 @@ def _improve_parts(workdir: pathlib.Path, folder: pathlib.Path) -> None:
   maps[~labels.chosen[order]] = 0
   segmenter = fit_pseudo_labels(dataset, config.parts, maps, padding=config.data.padding)
   store = segment_dataset(segmenter, dataset, config.parts, padding=config.data.padding)
-  # The store last: it says that the turn's parts are complete.
+  # The store last: its presence means that the turn's parts are complete.
   save_png(folder / "parts" / "improvement.png", _panel(dataset, config, labels, store))
   write_parts(folder, dataset, store)
 
@@ -157,21 +157,21 @@ def pseudo_labels(dataset: Dataset, trained: TrainedModel) -> PseudoLabels:
   """
   model, config = trained.model, trained.config
   infer = make_infer(config.at_round(trained.round))
-  look = jax.jit(make_look(infer, image_size=config.data.image_size))
+  render = jax.jit(make_pseudo_labels(infer, image_size=config.data.image_size))
   key = run_key(config.train.seed, Purpose.PSEUDO_LABELS)
   size, channels = config.data.image_size, np.asarray(model.canonical_uv).shape[-1]
   maps = np.zeros((len(dataset.splits["train"]), size, size, channels), np.uint8)
   names: list[str] = []
   losses: list[tuple[float, float]] = []
   for batch, crops in _batches(dataset, config):
-    seen = jax.device_get(look(model, batch, key))
+    labels = jax.device_get(render(model, batch, key))
     for row, crop in enumerate(crops):
-      drawn = maps[len(names)]
-      drawn[:] = to_bytes(inside_mask(seen.maps[row], crop.mask))
+      extended = maps[len(names)]
+      extended[:] = to_bytes(inside_mask(labels.maps[row], crop.mask))
       names.append(crop.name)
-      # An image whose parts are not known has nothing that a reconstruction could agree with.
-      known = crop.parts is not None and crop.parts[..., 1:].any() and drawn.any()
-      losses.append((seen.probability[row], seen.vertices[row]) if known else (np.inf, np.inf))
+      # Without known parts of the image there is nothing to compare a reconstruction with.
+      known = crop.parts is not None and crop.parts[..., 1:].any() and extended.any()
+      losses.append((labels.probability[row], labels.vertices[row]) if known else (np.inf, np.inf))
   probability, vertices = np.array(losses, np.float32).T
   chosen = confident(probability, vertices, share=config.parts.confident)
   return PseudoLabels(tuple(names), maps, chosen & np.isfinite(probability))
@@ -186,7 +186,7 @@ def _batches(dataset: Dataset, config: Config) -> Iterator[tuple[Any, list[Crop]
 def _panel(dataset: Dataset, config: Config, labels: PseudoLabels, after: PartStore) -> np.ndarray:
   """Images with their parts before, as reconstructed, and after (figure 5).
 
-  Above confident ones, below others; the name of the first column says which.
+  Confident ones above, others below, as the name of the first column tells.
   """
   rows = {name: row for row, name in enumerate(after.names)}
   picked = {
@@ -197,8 +197,8 @@ def _panel(dataset: Dataset, config: Config, labels: PseudoLabels, after: PartSt
     for index, crop in zip(batch.index, crops, strict=False):
       for word, some in picked.items():
         if int(index) in some and crop.parts is not None:
-          drawn = from_bytes(labels.maps[int(index)])
-          maps = [crop.parts, drawn, after.probabilities(rows[crop.name])]
+          reconstructed = from_bytes(labels.maps[int(index)])
+          maps = [crop.parts, reconstructed, after.probabilities(rows[crop.name])]
           cells[word].append([crop.image, *map(part_map, maps)])
   grids = [
     labelled_grid(shown, [word, "before", "reconstructed", "after"], cell=128)
@@ -209,6 +209,6 @@ def _panel(dataset: Dataset, config: Config, labels: PseudoLabels, after: PartSt
 
 
 def _spread(wanted: np.ndarray) -> set[int]:
-  """Some of the rows of [N] bool that are wanted, from all over them."""
+  """Some of the rows where `wanted` [N] bool holds, evenly spaced."""
   rows = np.flatnonzero(wanted)
   return set(rows[np.linspace(0, len(rows) - 1, min(_SHOWN, len(rows))).astype(int)].tolist())

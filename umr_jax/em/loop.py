@@ -57,7 +57,7 @@ class EMLoop:
 
     Raises:
       Preempted: after a signal asked the run to stop and it saved itself.
-      NonFiniteError: when a metric stops being a number; the last good checkpoint stays.
+      NonFiniteError: when a metric is no longer finite; the last good checkpoint stays.
     """
     states = self._restored_or_initial()
     for index in range(int(states[1].round), self.config.em.rounds):

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: metrics, progress, panels, templates, objectives."""
+"""What a run reports while it trains: metrics, progress, panels, templates, objectives."""
 
 import collections
 import json
@@ -23,12 +23,12 @@ from umr_jax.types import Batch, EMState, Model, Template, Topology
 from umr_jax.viz.images import save_png
 from umr_jax.viz.panels import part_map, training_panel
 
-# The metrics of a log line; all of them stand in metrics.jsonl.
+# The metrics of a log line; all of them are in metrics.jsonl.
 _HEADLINE = ("loss/total", "mask_iou", "loss/texture", "camera_confidence", "grad_norm")
 
 
 class Monitor:
-  """Collects a run's metrics and pictures, and notices when it is told to stop.
+  """Collects a run's metrics and images, and notices signals that ask it to stop.
 
   Metrics stay on the device until a line is due, so that no step waits for the host; each step's
   are checked then, and always before a checkpoint is written.
@@ -66,7 +66,7 @@ class Monitor:
     """Checks and writes what has been recorded since the last time.
 
     Raises:
-      NonFiniteError: naming the first metric that is no number, and its step.
+      NonFiniteError: naming the first metric that is not finite, and its step.
     """
     if not self._pending:
       return
@@ -95,7 +95,7 @@ class Monitor:
     if jax.process_index() != 0:
       return
     inferred = infer(model, self._panel_images.image)
-    picture = training_panel(
+    panel = training_panel(
       images=self._panel_images.image,
       masks=self._panel_images.mask,
       vertices=np.asarray(inferred.vertices),
@@ -104,8 +104,8 @@ class Monitor:
       template=_vertices(model.template, model.topology),
       topology=model.topology,
     )
-    save_png(self._workdir / "panels" / f"{step:06d}.png", picture)
-    self._open()[0].image(step, "panel", picture)
+    save_png(self._workdir / "panels" / f"{step:06d}.png", panel)
+    self._open()[0].image(step, "panel", panel)
 
   def template_moved(self, mean_offset: Float[np.ndarray, "Vh 3"]) -> None:
     """Notes by how much the latest M-step moved the template."""
@@ -132,9 +132,9 @@ class Monitor:
     template = _vertices(em_state.template, topology)
     export.export_template(folder / "template.glb", template, topology)
     if em_state.canonical_uv is not None:
-      picture = part_map(np.asarray(em_state.canonical_uv))
-      save_png(folder / "canonical_uv.png", picture)
-      self._open()[0].image(steps[1], "canonical_uv", picture)
+      image = part_map(np.asarray(em_state.canonical_uv))
+      save_png(folder / "canonical_uv.png", image)
+      self._open()[0].image(steps[1], "canonical_uv", image)
     found = _objective(read_metrics(self._workdir), steps)
     if found:
       found["template_change"] = self._template_change
@@ -147,7 +147,7 @@ class Monitor:
       )
 
   def close(self) -> None:
-    """Ends the files and the progress bar."""
+    """Closes the files and the progress bar."""
     for part in (self._writer, self._progress):
       if part is not None:
         part.close()
@@ -188,7 +188,7 @@ class Monitor:
 
 
 def read_objectives(workdir: pathlib.Path) -> list[dict[str, Any]]:
-  """What the finished rounds of a run came to, in their order: the contents of objective.json."""
+  """The contents of objective.json of each finished round of a run, in order."""
   files = sorted((workdir / "rounds").glob("*/objective.json"), key=lambda f: int(f.parent.name))
   return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 

@@ -1,4 +1,4 @@
-"""A whole run: data, the EM rounds, evaluation, and a report to look at."""
+"""A whole run: data, the EM rounds, evaluation, and a report."""
 
 import dataclasses
 import itertools
@@ -66,7 +66,7 @@ def run(config: Config, workdir: pathlib.Path) -> RunResult:
       set to 64 bits.
     OSError: if the work directory cannot be written, or a weight file is missing.
     Preempted: if a signal asked the run to stop; it was saved.
-    NonFiniteError: if a metric stopped being a number; the last good checkpoint stays.
+    NonFiniteError: if a metric is no longer finite; the last good checkpoint stays.
   """
   began = time.monotonic()
   if jax.config.read("jax_enable_x64"):
@@ -74,7 +74,7 @@ def run(config: Config, workdir: pathlib.Path) -> RunResult:
   parallel.initialize_hosts()
   parallel.local_batch_size(config.train.batch_size)
   check_trainable(config)
-  encoder_file(config.model)  # A missing one is told now, not after minutes of preparing data.
+  encoder_file(config.model)  # A missing one is reported now, not after minutes of preparing data.
   prepare_workdir(workdir, config)
   dataset, store = with_parts(load_dataset(config.data), config)
   if store is not None and jax.process_index() == 0:
@@ -132,7 +132,7 @@ def evaluate_workdir(
     split: "train" or "test".
     dataset: its data, if they are loaded already.
     refine_steps: steps of test-time optimisation, which fits meshes to the predicted silhouettes;
-      by default as the run's config says.
+      by default those of the run's config.
 
   Returns:
     What evaluation.json holds.
@@ -160,10 +160,10 @@ def evaluate_workdir(
 
 
 def final_evaluation(workdir: pathlib.Path) -> dict[str, Any]:
-  """What a run ended with: read from evaluation.json, or made anew where that is another one.
+  """The evaluation of a finished run: read from evaluation.json, or computed where that differs.
 
-  `experiments.evaluate` leaves there what it was asked for, which may be of the training split, or
-  of other steps of refinement; and a run may have gone on since.
+  `experiments.evaluate` writes there what it was asked for, which may be of the training split, or
+  with other steps of refinement; and the run may have been continued since.
 
   Raises:
     FileNotFoundError: if there is no checkpoint in the work directory.
@@ -177,7 +177,7 @@ def final_evaluation(workdir: pathlib.Path) -> dict[str, Any]:
   wanted = {"split": split, "step": snapshot.step, "refine_steps": config.refine.steps}
   if all(found.get(name) == value for name, value in wanted.items()):
     return found
-  logging.info("%s holds no evaluation of the run as it ended: making it.", path)
+  logging.info("%s holds no evaluation of the run's last step: evaluating.", path)
   return evaluate_workdir(workdir, split=split, dataset=dataset)
 
 
@@ -214,7 +214,7 @@ def panel_images(dataset: Dataset, config: Config) -> Batch:
 
   Args:
     dataset: of the run.
-    config: of the run; it says how images are cropped.
+    config: of the run; it determines how images are cropped.
   """
   split = dataset.splits[evaluation_split(dataset)]
   batches = evaluation_batches(
@@ -262,7 +262,7 @@ def prepare_workdir(workdir: pathlib.Path, config: Config) -> None:
 
 
 def _summary(workdir: pathlib.Path, evaluation: dict[str, Any], *, seconds: float) -> str:
-  """The last words of a run."""
+  """The text that a run prints at its end."""
   written = [
     ("report", workdir / "report.html"),
     ("meshes", workdir / "meshes"),

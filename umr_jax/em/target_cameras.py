@@ -40,7 +40,7 @@ def with_target_cameras(
     parts: whether images are compared by their part maps, too.
 
   Source: Goel et al. 2020 (U-CMR), who keep cameras for every image. Departs: the cameras of Li et
-    al. 2020 are predicted alone.
+    al. 2020 come from the network alone.
   """
   shapes = template_vertices(em_state, topology)
   views = host(functions.render_views(shapes, em_state.canonical_uv))

@@ -1,6 +1,6 @@
 """How far predicted viewpoints are from the true ones, and the frame in which both are compared.
 
-Nothing in the images says which way the learned object frame faces, where its origin lies, or how
+Nothing in the images determines which way the learned object frame faces, its origin, or how
 long its unit is. One rotation, translation and scale for the whole category, fixed on the training
 split, settle that before anything is compared; differences between instances stay.
 """
@@ -28,7 +28,7 @@ def camera_errors(
 
   Under weak perspective a left-right symmetric object has the same silhouette from two viewpoints,
   a camera and its twin (`twin_rotations`). An error near 90 degrees may be one that silhouettes
-  cannot see: the second number forgives exactly that.
+  do not show: the second number excludes exactly that.
 
   Args:
     predicted: rotations from the learned object frame to the camera's.

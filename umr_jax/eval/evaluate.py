@@ -42,8 +42,8 @@ def evaluate(
   Returns:
     `mask_iou`, `mask_iou_hard` and `backface_ratio` (means); with true cameras `camera_error_deg`
     and `camera_error_twin_deg` (medians), `camera_within_30` and `camera_within_30_twin` (shares);
-    with true meshes too what `mesh_errors` says (means); with true parts and a canonical map
-    `part_iou` (mean); with keypoints what `keypoint_metrics` says of each way of carrying them.
+    with true meshes too those of `mesh_errors` (means); with true parts and a canonical map
+    `part_iou` (mean); with keypoints those of `keypoint_metrics` for each way of transfer.
     Each KEY has `KEY_ci`, its 95% interval; further `split`, `n`, `seed`, `step` and `protocol`.
 
   Raises:
@@ -87,7 +87,7 @@ def _against_truth(
   protocol: Protocol,
   model: Model,
 ) -> dict[str, np.ndarray]:
-  """What true cameras, meshes and parts say, image by image."""
+  """The measures by true cameras, meshes and parts, image by image."""
   values: dict[str, np.ndarray] = {}
   alignment = fit_alignment(training, dataset.meshes)
   known = predictions.has_camera

@@ -20,12 +20,12 @@ _CHUNK = 1 << 24  # weights held at once
 def draw_pairs(count: int, *, number: int = PAIRS) -> np.ndarray:
   """Pairs of images (source, target), each in both directions: [2 number, 2].
 
-  Two independent draws with replacement, seeded with the number of images: an image may be paired
+  Two independent samples with replacement, seeded with the number of images: an image may be paired
   with itself.
 
   Args:
     count: of the images.
-    number: of the draws.
+    number: of the samples.
 
   Source: Kulkarni et al. 2019 (CSM), whose pairs the released evaluation uses.
   """
@@ -101,7 +101,7 @@ def keypoint_metrics(
 
   Source: Li et al. 2020, section 4.3; Kulkarni et al. 2019 (CSM) for APK.
   """
-  drawn, errors = transfers.pairs, transfers.errors
+  pairs, errors = transfers.pairs, transfers.errors
   counted = transfers.in_source & transfers.in_target
   of_box, of_crop = errors * (1.0 + 2.0 * padding) / 2.0, errors / 2.0
   partner = np.array(flip) != np.arange(len(flip)) if flip else np.zeros(counted.shape[1], bool)
@@ -115,7 +115,7 @@ def keypoint_metrics(
     "pck_unpaired": (of_box < ALPHA, ~partner),
   }
   report: Report = {}
-  weights = _resampled(drawn, transfers.images, _RESAMPLES, seed)
+  weights = _resampled(pairs, transfers.images, _RESAMPLES, seed)
   for kind, (right, which) in kinds.items():
     if not counted[:, which].any():
       continue
@@ -132,9 +132,9 @@ def keypoint_metrics(
 def _resampled(
   pairs: np.ndarray, count: int, resamples: int, seed: int
 ) -> Callable[[], Iterator[np.ndarray]]:
-  """Weights [R, P] of the pairs in test sets drawn from the test set, a chunk at a time.
+  """Weights [R, P] of the pairs in test sets resampled from the test set, a chunk at a time.
 
-  A pair counts as often as its two images were drawn, multiplied; one of an image with itself as
+  A pair counts as often as its two images were sampled, multiplied; one of an image with itself as
   often as that image, or test sets with repetitions would hold more of them.
   """
 
@@ -142,10 +142,10 @@ def _resampled(
     rng = np.random.default_rng(seed)
     rows = max(1, _CHUNK // len(pairs))
     for start in range(0, resamples, rows):
-      drawn = rng.multinomial(count, np.full(count, 1.0 / count), min(rows, resamples - start))
-      drawn = drawn.astype(np.float32)
-      other = np.where(pairs[:, 0] == pairs[:, 1], np.float32(1.0), drawn[:, pairs[:, 1]])
-      yield drawn[:, pairs[:, 0]] * other
+      sampled = rng.multinomial(count, np.full(count, 1.0 / count), min(rows, resamples - start))
+      sampled = sampled.astype(np.float32)
+      other = np.where(pairs[:, 0] == pairs[:, 1], np.float32(1.0), sampled[:, pairs[:, 1]])
+      yield sampled[:, pairs[:, 0]] * other
 
   return chunks
 
@@ -195,10 +195,10 @@ def precision_recall(
 
   Source: Kulkarni et al. 2019 (CSM), evaluation of keypoint transfer by precision and recall.
   """
-  seen, found = np.cumsum(weights, dtype=np.float64), np.cumsum(weights * right, dtype=np.float64)
-  wanted = seen[-1] * np.arange(1, _PREFIXES + 1) / _PREFIXES
-  last = np.minimum(np.searchsorted(seen, wanted - 1e-6 * seen[-1]), len(seen) - 1)
-  return found[last] / np.maximum(seen[last], 1e-12), found[last] / np.sum(weights * positive)
+  total, found = np.cumsum(weights, dtype=np.float64), np.cumsum(weights * right, dtype=np.float64)
+  wanted = total[-1] * np.arange(1, _PREFIXES + 1) / _PREFIXES
+  last = np.minimum(np.searchsorted(total, wanted - 1e-6 * total[-1]), len(total) - 1)
+  return found[last] / np.maximum(total[last], 1e-12), found[last] / np.sum(weights * positive)
 
 
 def average_precision(precision: np.ndarray, recall: np.ndarray) -> float:

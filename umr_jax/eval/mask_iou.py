@@ -107,9 +107,9 @@ def backface_ratio(
 
   Returns:
     One value per image: 0 for every closed surface that does not fold through itself, and where
-    nothing is seen; 1 for one that is turned inside out.
+    nothing is visible; 1 for one that is turned inside out.
   """
-  inside, seen = jnp.zeros(len(vertices)), jnp.zeros(len(vertices))
+  inside, visible = jnp.zeros(len(vertices)), jnp.zeros(len(vertices))
   for view in (cameras, camera.rotate_view(cameras, 180.0)):
     faces = camera.project_faces(vertices, view, topology.outward_faces)
     blank = jnp.zeros((*faces.shape[:2], 1, 1))
@@ -119,5 +119,5 @@ def backface_ratio(
     away = jnp.take_along_axis(depth, jnp.maximum(nearest, 0), axis=1) > 0.0
     covered = nearest >= 0
     inside += jnp.sum(covered & away, axis=1, dtype=inside.dtype)
-    seen += jnp.sum(covered, axis=1, dtype=seen.dtype)
-  return inside / jnp.maximum(seen, 1.0)
+    visible += jnp.sum(covered, axis=1, dtype=visible.dtype)
+  return inside / jnp.maximum(visible, 1.0)

@@ -17,8 +17,8 @@ from umr_jax.eval.summary import summarize
 from umr_jax.geometry.sampling import axis_centers
 from umr_jax.types import checked
 
-# Of the penalty on the regression's slopes, in units of one image: it only keeps parts that never
-# move from making the fit ill-posed.
+# Of the penalty on the regression's coefficients, in units of one image: it only keeps parts that
+# never move from making the fit ill-posed.
 _RIDGE = 1e-2
 
 
@@ -95,7 +95,7 @@ def part_labels(probs: Float[np.ndarray, "N S S P1"]) -> Int[np.ndarray, "N S S"
 def normalized_mutual_information(
   found: Int[np.ndarray, "N S S"], true: Int[np.ndarray, "N S S"]
 ) -> float:
-  """How much found parts say of true ones, where neither is background.
+  """How much information found parts hold of true ones, where neither is background.
 
   Args:
     found: labels, 0 for background.
@@ -175,7 +175,7 @@ def landmark_regression_error(
   Args:
     train_centers: of the images that the map is fitted to.
     train_keypoints: x, y, visible; only visible ones count.
-    test_centers: of the images to judge.
+    test_centers: of the images to evaluate.
     test_keypoints: likewise.
     test_lengths: the longer side of each test object's box, in the keypoints' unit.
 
@@ -210,7 +210,7 @@ def _design(centers: np.ndarray) -> np.ndarray:
 
 
 def part_report(dataset: Dataset, store: PartStore, *, seed: int) -> dict[str, Any]:
-  """Everything that a data set's own parts and keypoints say of discovered parts.
+  """All measures of discovered parts by a data set's own parts and keypoints.
 
   Args:
     dataset: with its own part maps and keypoints, where it has any.

@@ -63,7 +63,7 @@ class Predictions:
   parts: list[tuple[np.ndarray, np.ndarray] | None]  # labels [S, S]: of the canonical map, true
 
   def subsample(self, limit: int) -> "Predictions":
-    """Every so many rows, as `Split.subsample` takes them."""
+    """Evenly spaced rows, as `Split.subsample` takes them."""
     rows = slice(None, None, max(1, -(-len(self.shapes) // limit)))
     return Predictions(
       **{field.name: getattr(self, field.name)[rows] for field in dataclasses.fields(self)}

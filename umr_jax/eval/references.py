@@ -27,7 +27,7 @@ from umr_jax.predict.transfer import SILHOUETTE_SIZE, Correspondence
 from umr_jax.render import soft_silhouette
 from umr_jax.types import Topology
 
-# The medoid is sought among at most so many shapes, evenly spaced over the training split's.
+# The medoid is sought among at most this many shapes, evenly spaced over the training split's.
 _CANDIDATES = 200
 _GRID = 32
 
@@ -123,7 +123,7 @@ def _perfect(transfers: Transfers) -> Transfers:
 def _under_true_cameras(
   split: Split, shapes: Mapping[str, tuple[np.ndarray, np.ndarray]], mesh_of: MeshOf, how: Protocol
 ) -> _Measured:
-  """Renders the meshes that stand for the shapes under the true cameras."""
+  """Renders the meshes that represent the shapes under the true cameras."""
   meshes = {key: mesh_of(key) for key in shapes}
   most = max(len(m.vertices) for m in meshes.values()), max(len(m.faces) for m in meshes.values())
   render = _make_render(how)
@@ -182,7 +182,7 @@ def _correspondence(
 
 
 def _padded(mesh: Mesh, vertices: int, faces: int) -> tuple[np.ndarray, np.ndarray]:
-  """A mesh with as many rows as the largest: the further faces cannot be drawn."""
+  """A mesh with as many rows as the largest: the further faces are never rendered."""
   rows = np.full((vertices + 1, 3), np.nan, np.float32)
   rows[: len(mesh.vertices)] = mesh.vertices
   triangles = np.full((faces, 3), vertices, np.int32)

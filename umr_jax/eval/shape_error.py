@@ -13,7 +13,7 @@ Meshes = Mapping[str, tuple[np.ndarray, np.ndarray]]
 GRID = 32  # voxels per side
 # Points that lie nearer to the other surface, in diagonals of the true mesh's box, are close.
 CLOSE = 0.02
-# Drawn on each surface, evenly by area. They tell surfaces apart that lie more than about 0.002
+# Sampled on each surface, evenly by area. They distinguish surfaces that lie more than about 0.002
 # diagonals from each other.
 POINTS = 10000
 
@@ -68,12 +68,12 @@ def shape_errors(
   """3D IoU and Chamfer distance of predicted meshes, image by image.
 
   Args:
-    predictions: predictions of the split to judge.
+    predictions: predictions of the split to evaluate.
     faces: of the predicted meshes.
     meshes: the true meshes by name.
     alignment: from `fit_alignment`, on the training split.
-    limit: how many images, evenly spaced over the split, are judged at most.
-    seed: of the points drawn for the Chamfer distance.
+    limit: how many images, evenly spaced over the split, are evaluated at most.
+    seed: of the points sampled for the Chamfer distance.
 
   Returns:
     [N] per metric of `mesh_errors`, after the category's alignment. Empty where no true mesh is
@@ -95,7 +95,7 @@ def mesh_errors(predicted: Mesh, true: Mesh, *, seed: int) -> dict[str, float]:
   Args:
     predicted: one mesh.
     true: the other.
-    seed: of the points drawn for the Chamfer distance.
+    seed: of the points sampled for the Chamfer distance.
 
   Returns:
     `iou_3d`, `chamfer_l1` and `f_score` as the meshes lie, and `iou_3d_instance` after aligning box
@@ -113,7 +113,7 @@ def mesh_errors(predicted: Mesh, true: Mesh, *, seed: int) -> dict[str, float]:
 
 
 def spread(count: int, limit: int) -> np.ndarray:
-  """At most so many rows, evenly spaced.
+  """At most a given number of rows, evenly spaced.
 
   Args:
     count: of all rows.
@@ -134,7 +134,7 @@ def surface_errors(*, predicted: Mesh, true: Mesh, seed: int = 0) -> tuple[float
   Args:
     predicted: one mesh.
     true: the other, in the same frame.
-    seed: of the draw. Both surfaces use the same one, so that equal meshes are 0 apart.
+    seed: of the samples. Both surfaces use the same one, so that equal meshes are 0 apart.
 
   Returns:
     Half the sum of the mean distances from each surface's points to the nearest of the other's, in
@@ -157,12 +157,12 @@ def surface_errors(*, predicted: Mesh, true: Mesh, seed: int = 0) -> tuple[float
 
 
 def sample_surface(mesh: Mesh, *, points: int, seed: int) -> np.ndarray:
-  """Draws points uniformly on a surface.
+  """Samples points uniformly on a surface.
 
   Args:
     mesh: at least one of its faces must have area.
     points: how many.
-    seed: of the draw.
+    seed: of the samples.
 
   Returns:
     [points, 3], float64.
@@ -174,9 +174,9 @@ def sample_surface(mesh: Mesh, *, points: int, seed: int) -> np.ndarray:
   sides = corners[:, 1:] - corners[:, :1]
   area = np.cumsum(np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=-1))
   if not area.size or not np.isfinite(area[-1]) or area[-1] <= 0.0:
-    raise ValueError(f"cannot draw points on a mesh of {len(corners)} faces without finite area")
+    raise ValueError(f"cannot sample points on a mesh of {len(corners)} faces without finite area")
   rng = np.random.default_rng(seed)
-  # Evenly spaced quantiles of the area leave less to chance than independent draws.
+  # Evenly spaced quantiles of the area leave less to chance than independent samples.
   quantiles = (np.arange(points) + rng.uniform(size=points)) / points
   chosen = np.minimum(np.searchsorted(area / area[-1], quantiles, side="right"), len(corners) - 1)
   u, v = rng.uniform(size=(2, points))

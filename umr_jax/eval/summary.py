@@ -8,8 +8,8 @@ from scipy import stats
 
 Report = dict[str, Any]  # JSON: numbers, their intervals [low, high], curves and texts
 STATISTICS: dict[str, Callable[..., np.ndarray]] = {"mean": np.mean, "median": np.median}
-_RESAMPLES = 2000  # test sets drawn
-_CHUNK = 1 << 22  # numbers drawn at once: bounds the memory
+_RESAMPLES = 2000  # bootstrap test sets
+_CHUNK = 1 << 22  # numbers sampled at once: bounds the memory
 _MEDIANS = ("camera_error_deg", "camera_error_twin_deg")
 
 
@@ -29,15 +29,15 @@ def summarize(values: dict[str, np.ndarray], *, seed: int) -> Report:
 
 
 def bootstrap_interval(values: np.ndarray, *, statistic: str, seed: int) -> tuple[float, float]:
-  """A 95% interval of a mean or median, by drawing test sets from the test set.
+  """A 95% interval of a mean or median, by resampling the test set with replacement.
 
   Args:
     values: [N], one per image.
     statistic: "mean" or "median".
-    seed: of the draws.
+    seed: of the resampling.
 
   Returns:
-    The 2.5th and the 97.5th percentile of the statistic over the drawn sets.
+    The 2.5th and the 97.5th percentile of the statistic over the resampled sets.
 
   Raises:
     ValueError: for no values, or another statistic.

@@ -19,7 +19,7 @@ def icosphere(level: int) -> tuple[np.ndarray, np.ndarray]:
 
   Returns:
     Vertices [V, 3], float64, of unit length, mirror symmetric to the last bit in each of x, y and
-    z; and faces [F, 3], int32, wound counter-clockwise seen from outside.
+    z; and faces [F, 3], int32, counter-clockwise when viewed from outside.
 
   Raises:
     ValueError: for any other level.

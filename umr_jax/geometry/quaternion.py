@@ -173,7 +173,7 @@ def geodesic_angle(a: Float[Array, "*B 4"], b: Float[Array, "*B 4"]) -> Float[Ar
 
 
 def _where_one(condition: Array, values: Array) -> Array:
-  """`values`, but 1 where `condition` holds: what a quotient or root may safely meet."""
+  """`values`, but 1 where `condition` holds: a safe operand of a quotient or root."""
   return jnp.where(condition, 1.0, values)
 
 

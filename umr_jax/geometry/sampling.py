@@ -1,4 +1,4 @@
-"""Where images, volumes and faces are sampled: pixel centres, texels, linear look-up."""
+"""Where images, voxel grids and faces are sampled: pixel centres, texels, linear look-up."""
 
 import itertools
 import math
@@ -49,17 +49,17 @@ def bilinear_sample(
 def trilinear_sample(
   grid: Float[Array, "X Y Z C"], points: Float[Array, "*N 3"]
 ) -> Float[Array, "*N C"]:
-  """Samples a grid of cells at continuous positions; differentiable in the grid.
+  """Samples a voxel grid at continuous positions; differentiable in the grid.
 
   Args:
     grid: what is read.
-    points: (x, y, z), with [-1, 1] from outer cell face to outer cell face. Finite.
+    points: (x, y, z), with [-1, 1] from outer voxel face to outer voxel face. Finite.
 
   Returns:
-    The values. Beyond the outermost centres they fade to zero over one cell.
+    The values. Beyond the outermost centres they fade to zero over one voxel.
   """
   sizes = grid.shape[:3]
-  cells = grid.reshape(-1, grid.shape[-1])
+  voxels = grid.reshape(-1, grid.shape[-1])
   axes = [_split((points[..., i] + 1.0) * (0.5 * n) - 0.5, n) for i, n in enumerate(sizes)]
   total = jnp.zeros((*points.shape[:-1], grid.shape[-1]), grid.dtype)
   for corner in itertools.product((0, 1), repeat=3):
@@ -70,7 +70,7 @@ def trilinear_sample(
       inside = ((at >= 0) & (at < size)).astype(points.dtype)
       weight *= inside * (rest if next_one else 1.0 - rest)
       index = index * size + jnp.clip(at, 0, size - 1)
-    total += weight[..., None] * jnp.take(cells, index, axis=0, mode="clip")
+    total += weight[..., None] * jnp.take(voxels, index, axis=0, mode="clip")
   return total
 
 
@@ -113,7 +113,7 @@ def axis_centers(size: int) -> Float[np.ndarray, "size"]:
 def texel_barycentrics(texels_per_side: int) -> np.ndarray:
   """The centroid of every texel of a face, in the order in which the renderer reads texels.
 
-  The renderer cuts a face into R * R congruent triangles. With barycentric weights w0, w1 of the
+  The renderer divides a face into R * R congruent triangles. With barycentric weights w0, w1 of the
   first two corners it reads the cell (i, j) = (floor(w0 R), floor(w1 R)): texel j R + i is the
   lower triangle of that cell, and (R - 1 - j) R + (R - 1 - i) the upper one.
 

@@ -120,7 +120,7 @@ def texel_uv(sphere: np.ndarray, faces: np.ndarray, *, texels_per_side: int) -> 
 
 
 def export_layout(topology: Topology) -> ExportLayout:
-  """The mesh as a file wants it: one UV position for each vertex, and no face torn by the seam.
+  """The mesh as files store it: one UV position for each vertex, and no face torn by the seam.
 
   A texture mapped with this layout shows what the renderer shows: every face reads the region of
   the map that its texels read. Vertices are duplicated where faces disagree: along the map's seam,

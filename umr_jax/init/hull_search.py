@@ -2,7 +2,7 @@
 
 The cameras that pose search finds with a crude template are good enough for a visual hull that is
 better than the template, which finds better cameras. Cameras are found by comparison with a grid of
-views and refined by gradient descent; one volume represents the whole category.
+views and refined by gradient descent; one voxel grid represents the whole category.
 """
 
 import dataclasses
@@ -39,10 +39,10 @@ from umr_jax.init.visual_hull import (
 from umr_jax.models.assemble import with_canonical_uv
 from umr_jax.types import Batch, EMState, Template, Topology
 
-# Pixels per side of the maps that the volume is fitted to.
+# Pixels per side of the maps that the visual hull is fitted to.
 _SIZE = 32
-# Steps of each turn. In the last one, after which cameras are not searched again, they converge: at
-# least so many steps, and enough for each image to be visited so often.
+# Steps of each turn. The last one, after which cameras are not searched again, runs to convergence:
+# at least _LAST_STEPS steps, and enough that each image is in _VISITS batches.
 _STEPS, _LAST_STEPS, _VISITS = 60, 120, 16
 # How many images are compared with the views at a time.
 _BATCH = 50
@@ -77,13 +77,13 @@ def fit_hull_and_cameras(
     start: an initial template, with a canonical map where there are part maps.
     topology: of its mesh.
     search: the grid of views.
-    turns: how often cameras are searched, and the volume fitted to them; at least one.
+    turns: how often cameras are searched, and the hull fitted to them; at least one.
     cost: of opaque voxels outside the initial template, by their distance from it: what no image
       constrains (the width of an object seen from the side alone) stays as it is there.
-    key: of the draw of batches.
+    key: of the order of batches.
 
   Returns:
-    The volume, and cameras [N, 7].
+    The visual hull, and cameras [N, 7].
   """
   masks, parts = maps[..., 0], maps[..., 1:]
   small = _resized(np.concatenate([maps[..., :1], parts[..., 1:] * maps[..., :1]], axis=-1))
@@ -137,12 +137,12 @@ def with_hull_template(
     uv_height: rows of the canonical map.
 
   Raises:
-    ValueError: if the volume is empty.
+    ValueError: if the hull is empty.
   """
   some = np.linspace(0, len(masks) - 1, min(len(masks), _LEVEL_IMAGES)).astype(int)
   level = surface_level(volume, cameras[some], _resized(masks[some, ..., None])[..., 0])
   half = shrink_wrap(*surface_points(np.asarray(volume.opacity), level=level), topology)
-  logging.info("The template is the surface of the volume at an opacity of %.1f.", level)
+  logging.info("The template is the surface of the visual hull at an opacity of %.1f.", level)
   state = dataclasses.replace(start, template=Template(half_vertices=half))
   if not volume.parts.shape[-1]:
     return state

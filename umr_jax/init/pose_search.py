@@ -41,8 +41,8 @@ _LEAST = 1.0
 # A view is the right one for about this share of all images at most: its mean score over the best
 # such share is its usual score.
 _FITTING = 0.3
-# Views within so many degrees of the best one are averaged into the camera, with softmax weights of
-# their scores at this temperature.
+# Views within this many degrees of the best one are averaged into the camera, with softmax weights
+# of their scores at this temperature.
 _NEIGHBORS, _TEMPERATURE = 40.0, 0.05
 
 

@@ -1,7 +1,7 @@
-"""The first template: the unit sphere, or the mean silhouette inflated into a solid.
+"""The initial template: the unit sphere, or the mean silhouette inflated into a solid.
 
 All views of a sphere are alike, so that its cameras have no gradient to follow. The mean silhouette
-of a category says which end is which, and which way is up, before any camera is known.
+of a category fixes which end is which, and which way is up, before any camera is known.
 """
 
 import jax.numpy as jnp
@@ -125,7 +125,7 @@ def init_canonical_uv(
     topology: of the mesh.
     uv_height: rows of the map.
 
-  Departs: in the paper the first canonical map is the first M-step's, when cameras and flow have
+  Departs: in the paper the initial canonical map is the first M-step's, when cameras and flow have
     been learned without parts. Averaging over wrong cameras gives no usable map.
   """
   size = parts.shape[0]

@@ -16,7 +16,7 @@ from umr_jax.random import Purpose, run_key
 from umr_jax.train import parallel
 from umr_jax.types import Batch, EMState, Template, Topology
 
-# At most so many images make the mean silhouette and the visual hull; their pixels per side.
+# At most this many images make the mean silhouette and the visual hull; their pixels per side.
 _PROFILE_IMAGES, _HULL_IMAGES, _SIZE = 1000, 4000, 64
 
 

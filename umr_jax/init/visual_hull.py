@@ -5,7 +5,8 @@ where there is none. The opacities of a voxel grid have no such restriction: und
 cameras a few dozen gradient steps find those that explain the silhouettes of all images at once.
 
 Source: Tulsiani et al. 2017, "Multi-view Supervision for Single-view Reconstruction via
-  Differentiable Ray Consistency" (opacities along rays). Departs: one volume for a whole category.
+  Differentiable Ray Consistency" (opacities along rays). Departs: one voxel grid for a
+  whole category.
 """
 
 import functools
@@ -56,7 +57,7 @@ def empty_logits(parts: int) -> Float[Array, "R R R P1"]:
 
 
 def volume_from_logits(logits: Float[Array, "R R R P1"]) -> Volume:
-  """The symmetric volume of unbounded logits: opacity first, then the parts."""
+  """The symmetric visual hull of unbounded logits: opacity first, then the parts."""
   both = 0.5 * (logits + logits[:, ::-1])
   return Volume(_OPAQUE * jax.nn.sigmoid(both[..., 0]), jax.nn.softmax(both[..., 1:], axis=-1))
 
@@ -65,7 +66,7 @@ def volume_from_logits(logits: Float[Array, "R R R P1"]) -> Volume:
 def render_volume(
   volume: Volume, cameras: Float[Array, "B 7"], *, size: int
 ) -> tuple[Float[Array, "B S S"], Float[Array, "B S S P"]]:
-  """Renders silhouettes and parts of a volume by absorption along rays.
+  """Renders silhouettes and parts of a visual hull by absorption along rays.
 
   Args:
     volume: the voxels.
@@ -75,7 +76,7 @@ def render_volume(
   Returns:
     The probability that a ray is absorbed, and that it is absorbed by each part.
   """
-  seen = jnp.concatenate([-jnp.log1p(-volume.opacity)[..., None], volume.parts], axis=-1)
+  values = jnp.concatenate([-jnp.log1p(-volume.opacity)[..., None], volume.parts], axis=-1)
   across = (2.0 * jnp.arange(size, dtype=jnp.float32) + 1.0) / size - 1.0
   depth = _DEPTH * ((2.0 * jnp.arange(_SAMPLES, dtype=jnp.float32) + 1.0) / _SAMPLES - 1.0)
   y, x, z = jnp.meshgrid(across, across, depth, indexing="ij")
@@ -83,7 +84,7 @@ def render_volume(
   def render(view: Float[Array, "7"]) -> tuple[Array, Array]:
     place = jnp.stack([(x - view[1]) / view[0], (y - view[2]) / view[0], z], axis=-1)
     # Rows times R are R^T applied to columns: from the camera's frame to the object's.
-    read = trilinear_sample(seen, place @ camera.rotation(view) / HALF)
+    read = trilinear_sample(values, place @ camera.rotation(view) / HALF)
     before = jnp.cumsum(read[..., 0], axis=-1) - read[..., 0]
     stopped = jnp.exp(-before) * -jnp.expm1(-read[..., 0])
     return jnp.sum(stopped, axis=-1), jnp.einsum("hwn,hwnp->hwp", stopped, read[..., 1:])
@@ -103,11 +104,11 @@ def overlap_loss(
   Returns:
     The sum of both; and both IoU, the second 0 without parts.
   """
-  alpha, drawn = render_volume(volume, cameras, size=masks.shape[-1])
+  alpha, rendered = render_volume(volume, cameras, size=masks.shape[-1])
   both = jnp.sum(alpha * masks, axis=(1, 2))
   outline = jnp.mean(both / (jnp.sum(alpha + masks, axis=(1, 2)) - both))
   shown = (jnp.sum(parts, axis=(1, 2)) > _LEAST).astype(parts.dtype)
-  least, most = (jnp.sum(pick(drawn, parts), axis=(1, 2)) for pick in (jnp.minimum, jnp.maximum))
+  least, most = (jnp.sum(pick(rendered, parts), axis=(1, 2)) for pick in (jnp.minimum, jnp.maximum))
   inner = jnp.sum(shown * least / jnp.maximum(most, 1e-6)) / jnp.maximum(jnp.sum(shown), 1.0)
   loss = 1.0 - outline + (1.0 - inner if parts.shape[-1] else 0.0)
   return loss, jnp.stack([outline, inner])
@@ -124,14 +125,14 @@ def fit_volume(
   key: Array,
   steps: int,
 ) -> tuple[Float[Array, "R R R P1"], Float[Array, "N 7"], Float[Array, "2"]]:
-  """Fits a volume to images, and the images' cameras to the volume.
+  """Fits a visual hull to images, and the images' cameras to the hull.
 
-  Thin structures survive only where many cameras agree to a fraction of a voxel: with cameras as
-  pose search leaves them, wings come out too short.
+  Thin structures survive only where many cameras agree to a fraction of a voxel: with the
+  cameras of pose search alone, wings are reconstructed too short.
 
   Args:
     logits: initial; see `volume_from_logits`.
-    cameras: of the images; right within some ten degrees.
+    cameras: of the images; correct to about ten degrees.
     masks: silhouettes.
     parts: part maps without background, zero outside of the silhouette.
     cost: added to the loss per unit of a voxel's opacity.
@@ -159,12 +160,13 @@ def fit_volume(
   def step(carry: tuple[Array, Array, optax.OptState], row: Int[Array, "B"]) -> tuple[tuple, Array]:
     logits, cameras, state = carry
     given = cameras[row]
-    (gradient, slope), overlap = jax.grad(loss_of, has_aux=True)((logits, given), row)
+    (gradient, camera_gradient), overlap = jax.grad(loss_of, has_aux=True)((logits, given), row)
     update, state = optimizer.update(gradient, state)
-    # The loss is a mean over the batch; a camera's own slope is so many times as steep.
-    slope = size * slope
-    slope /= jnp.maximum(jnp.linalg.norm(slope, axis=-1, keepdims=True), 1.0)
-    moved = given - _CAMERA_STEP * slope
+    # The loss is a mean over the batch: the gradient of a camera's own loss is `size` times it.
+    camera_gradient = size * camera_gradient
+    norm = jnp.linalg.norm(camera_gradient, axis=-1, keepdims=True)
+    camera_gradient /= jnp.maximum(norm, 1.0)
+    moved = given - _CAMERA_STEP * camera_gradient
     moved = jnp.concatenate(
       [jnp.maximum(moved[:, :1], 0.1), moved[:, 1:3], quaternion.normalize(moved[:, 3:])], axis=-1
     )
@@ -177,7 +179,7 @@ def fit_volume(
 
 @jax.jit
 def volume_views(volume: Volume, rotations: Float[Array, "K 4"]) -> Views:
-  """Renders a volume in every view, for `pose_search.score_views`.
+  """Renders a visual hull in every view, for `pose_search.score_views`.
 
   Args:
     volume: the voxels.
@@ -185,18 +187,18 @@ def volume_views(volume: Volume, rotations: Float[Array, "K 4"]) -> Views:
   """
   parted = volume.parts.shape[-1] > 0
 
-  def look(rotation: Float[Array, "4"]) -> tuple[Array, Array, Array]:
+  def render_view(rotation: Float[Array, "4"]) -> tuple[Array, Array, Array]:
     whole = jnp.concatenate([jnp.array([1.0 / HALF, 0.0, 0.0]), rotation])
     alpha, _ = render_volume(volume, whole[None], size=MEASURED)
     center, side = center_and_side((alpha > _STOPPED).astype(jnp.float32))
     center, side = HALF * center[0], HALF * side[0]
     scale = 1.0 / (HALF_FRAME * jnp.maximum(side, 1e-3))
     close = jnp.concatenate([scale[None], -scale * center, rotation])
-    alpha, drawn = render_volume(volume, close[None], size=FRAME)
-    part = jnp.argmax(drawn[0], axis=-1) + 1 if parted else jnp.zeros(alpha.shape[1:], jnp.int32)
+    alpha, rendered = render_volume(volume, close[None], size=FRAME)
+    part = jnp.argmax(rendered[0], axis=-1) + 1 if parted else jnp.zeros(alpha.shape[1:], jnp.int32)
     return jnp.where(alpha[0] > _STOPPED, part, -1).astype(jnp.int8), center, side
 
-  labels, centers, sides = jax.lax.map(look, rotations)
+  labels, centers, sides = jax.lax.map(render_view, rotations)
   return Views(labels[None], centers[None], sides[None], rotations, parted=parted)
 
 
@@ -205,7 +207,7 @@ def surface_level(
   cameras: Float[Array | np.ndarray, "N 7"],
   masks: Float[Array | np.ndarray, "N S S"],
 ) -> float:
-  """The opacity threshold at which the volume's silhouettes fit the images best.
+  """The opacity threshold at which the hull's silhouettes fit the images best.
 
   Args:
     volume: the voxels.

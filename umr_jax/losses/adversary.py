@@ -1,4 +1,4 @@
-"""Adversarial training: renders from random views should look like those from predicted views."""
+"""Adversarial training: renders from random views should resemble those from predicted views."""
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,7 @@ def adversarial_loss(
 ) -> Float[Array, "B"]:
   """Binary cross-entropy of the discriminator; the fakes get the opposite gradient.
 
-  One loss and one step train both: the discriminator to tell the images apart, and whatever made
+  One loss and one step train both: the discriminator to distinguish the images, and whatever made
   `fake` to have it classified as real. Which real image stands beside which fake one does not
   matter to the sum, so that each is compared with all others of its batch.
 

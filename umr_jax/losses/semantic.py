@@ -1,4 +1,4 @@
-"""Semantic consistency: the canonical parts of the category meet the parts of each image."""
+"""Semantic consistency: the canonical parts of the category against the parts of each image."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from umr_jax.models.assemble import part_texels
 from umr_jax.random import per_image_keys
 from umr_jax.types import Batch, EMState, checked
 
-# Points that stand for a part, and how many are sampled before the outermost are left out.
+# Points that represent a part, and how many are sampled before the outermost are left out.
 POINTS, _SAMPLED = 32, 48
 # A part with less than this many pixels is not present.
 _LEAST_PIXELS = 1.0
@@ -93,7 +93,7 @@ def part_vertices_loss(
   parts = present.shape[-1]
   member = (labels[:, None] == jnp.arange(1, parts + 1)[None]).astype(projected.dtype)  # [V, P]
   counts = jnp.sum(member, axis=0)
-  # A vertex meets the points of its own part alone.
+  # A vertex is compared with the points of its own part alone.
   own = jnp.take(points, jnp.maximum(labels - 1, 0), axis=1)  # [B, V, N, 2]
   gaps = jnp.min(_squared(projected[..., None, :], own[:, None]), axis=-1)
   means = jnp.einsum("bkv,vp->bkp", gaps, member) / jnp.maximum(counts, 1.0)[None, None]
@@ -188,7 +188,7 @@ def prepare_semantics(
     em_state: the template, the canonical map and the part of each vertex.
     batch: with part maps.
     cameras: every hypothesis.
-    key: for the points that stand for a part.
+    key: for the points that represent a part.
     mask: silhouettes at the size of the renders.
     spec: of the objective; its weights tell which terms there are.
 

@@ -166,7 +166,7 @@ def orientation_loss(vertices: Float[Array, "*B V 3"]) -> Float[Array, "*B"]:
   Source: training schedule of the released models; not in the text of Li et al. 2020.
   """
   y = vertices[..., 1]
-  # |y| with slope 0 at 0, where `jnp.abs` has slope 1: the centre vertices lie exactly there.
+  # |y| with derivative 0 at 0, where that of `jnp.abs` is 1: the centre vertices lie exactly there.
   return jnp.mean(y * jax.lax.stop_gradient(jnp.sign(y)), axis=-1)
 
 
@@ -185,6 +185,6 @@ def safe_norm(vectors: Float[Array, "*N C"]) -> Float[Array, "*N"]:
   """
   squared = jnp.sum(jnp.square(vectors), axis=-1)
   nonzero = squared > 0.0
-  # The inner `where` keeps the root's infinite slope out of the backward pass; the outer one
+  # The inner `where` keeps the root's infinite derivative out of the backward pass; the outer one
   # restores the value. One alone would leave 0 * inf = NaN.
   return jnp.where(nonzero, jnp.sqrt(jnp.where(nonzero, squared, 1.0)), 0.0)

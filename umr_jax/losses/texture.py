@@ -13,7 +13,7 @@ from umr_jax.types import checked
 # (rendered, alpha, image, mask), all by name, to one distance per image.
 TextureDistance = Callable[..., Float[Array, "*B"]]
 
-# Octaves of the pyramid, and the size below which a further octave says nothing.
+# Octaves of the pyramid, and the size below which a further octave adds nothing.
 LEVELS = 4
 SMALLEST = 8
 # The Charbonnier distance sqrt(d^2 + s^2) - s turns from quadratic to linear at s: a quarter of
@@ -119,7 +119,7 @@ def texture_distance_from(weights: str) -> TextureDistance:
     images black outside their silhouettes.
 
   Raises:
-    FileNotFoundError: where there is no such file; it says where to get one.
+    FileNotFoundError: where there is no such file; the message names its source.
 
   Source: Li et al. 2020, section 3.3.
   """

@@ -1,4 +1,4 @@
-"""Where a prediction meets the template: offsets and flow become a textured mesh."""
+"""A prediction applied to the template: offsets and flow become a textured mesh."""
 
 import dataclasses
 
@@ -50,8 +50,9 @@ def face_flow(flow_map: Float[Array, "B Hu Wu 2"], topology: Topology) -> Float[
 def row_flow(flow_map: Float[Array, "B Hu Wu 2"], topology: Topology) -> Float[Array, "B U T 2"]:
   """`face_flow` for the U rows of texels that differ.
 
-  What is the same for a left face and its right partner (a texel's colour, say) is computed at half
-  the cost for the rows alone, and spread over the faces with `expand_rows` afterwards.
+  What is the same for a left face and its right partner (a texel's colour, for example) is
+  computed at half the cost for the rows alone, and spread over the faces with `expand_rows`
+  afterwards.
 
   Args:
     flow_map: the network's flow.
@@ -114,11 +115,11 @@ def uv_texture(
 
 
 @checked
-def finer_flow(flow_map: Float[Array, "B Hu Wu 2"], height: int) -> Float[Array, "B hu wu 2"]:
+def upsample_flow(flow_map: Float[Array, "B Hu Wu 2"], height: int) -> Float[Array, "B hu wu 2"]:
   """The flow read bilinearly at the pixels of a UV map with `height` rows and twice the columns.
 
-  A flow is smoother than what it points at: its texture deserves more pixels than itself. A map
-  that already has as many is returned as it is.
+  A flow is smoother than the image that it samples: its texture deserves more pixels than the flow
+  has. A map that already has as many is returned as it is.
 
   Args:
     flow_map: the network's flow.

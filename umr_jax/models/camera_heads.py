@@ -97,7 +97,7 @@ class CameraHeads(nn.Module):
 
 @jax.custom_jvp
 def _positive(x: Array) -> Array:
-  """x where it is positive, else 0, with the slope of x everywhere.
+  """x where it is positive, else 0, with the gradient of x everywhere.
 
   A shut ReLU stays shut: once an image's scale had reached 0, no term could bring it back.
   """

@@ -4,7 +4,7 @@ A checkpoint is one folder per step, written by orbax, with three items: `model`
 statistics, frozen weights, the EM state: all that prediction needs), `optimizer`, and `manifest`, a
 JSON with the run's config, the versions that wrote it, and the shape, dtype and CRC-32 of every
 array. Orbax itself notices a missing file but restores a flipped bit without a word: the checksums
-are what tells them apart.
+are what distinguishes them.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ FORMAT, READABLE = 2, (1, 2)
 
 
 class CheckpointError(OSError):
-  """No checkpoint can be read; the message says which were found and what is wrong with each."""
+  """No checkpoint can be read; the message names those found and what is wrong with each."""
 
 
 class Snapshot(NamedTuple):
@@ -255,7 +255,7 @@ def _versions() -> dict[str, str]:
 
 
 class _OrbaxFilter(python_logging.Filter):
-  """Drops what orbax says below the level of an error: progress, and warnings that mean nothing."""
+  """Drops what orbax logs below the level of an error: progress, and warnings that mean nothing."""
 
   def filter(self, record: python_logging.LogRecord) -> bool:
     orbax = f"{os.sep}orbax{os.sep}" in record.pathname

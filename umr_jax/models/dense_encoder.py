@@ -1,4 +1,4 @@
-"""A small network with a feature for every cell of an image, to be trained from scratch."""
+"""A small network with a map of features of an image, to be trained from scratch."""
 
 import math
 
@@ -33,7 +33,7 @@ class DenseEncoder(nn.Module):
 
     Args:
       images: RGB in [0, 1]; sides are multiples of 8.
-      train: of no effect; there to be called like the other networks.
+      train: of no effect; for the signature of the other networks.
 
     Returns:
       The maps.

@@ -20,7 +20,7 @@ DiscriminatorParams = Mapping[str, Mapping[str, Array | np.ndarray]]
 
 
 def _torch_initializer(inputs: int) -> Initializer:
-  """The initialization of a layer with so many inputs in the framework of the released code."""
+  """The initialization of a layer by its number of inputs, as in the released code's framework."""
   return uniform(1.0 / math.sqrt(inputs))
 
 

@@ -38,7 +38,7 @@ _BLOCKS = (
   (3, 1),
 )
 BLOCKS_AT_16 = 11
-# After so many blocks the maps are a 4th, an 8th and a 16th of the image's size.
+# After this many blocks the maps are a 4th, an 8th and a 16th of the image's size.
 _PYRAMID = (3, 5, BLOCKS_AT_16)
 # Of these: (kernel size, channels inside the block, channels after it).
 _CHANNELS = (16, 24, 24, 40, 40, 80, 80, 80, 112, 112, 112)
@@ -74,7 +74,7 @@ def load_efficientnet(path: str | os.PathLike[str]) -> dict[str, Any]:
     every layer {"kernel", "bias"}.
 
   Raises:
-    FileNotFoundError: where there is no such file; it says where to get one.
+    FileNotFoundError: where there is no such file; the message names its source.
     ValueError: for a file that does not hold EfficientNet-Lite0.
   """
   state = read_torch_file(

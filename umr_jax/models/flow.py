@@ -1,4 +1,4 @@
-"""Texture flow that geometry determines: where the camera sees each point, kept on the object."""
+"""Texture flow that geometry determines: where each point projects to, kept on the object."""
 
 import jax
 import jax.numpy as jnp

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 from umr_jax.config.build import from_saved
 from umr_jax.config.settings import Config
 from umr_jax.geometry.topology import build_topology
-from umr_jax.models.assemble import assemble_vertices, finer_flow
+from umr_jax.models.assemble import assemble_vertices, upsample_flow
 from umr_jax.models.checkpoint import Snapshot, read_checkpoint
 from umr_jax.models.flow import camera_flow, clamp_to_mask
 from umr_jax.models.umr_net import UMRNet
@@ -75,7 +75,7 @@ def build_topology_from(config: Config) -> Topology:
 
 
 def build_net(config: Config, *, hypotheses: int) -> UMRNet:
-  """The network that a config asks for, with so many cameras per image."""
+  """The network that a config asks for, with a given number of cameras per image."""
   model = config.model
   return UMRNet(
     num_half=build_topology_from(config).num_half,
@@ -201,10 +201,10 @@ def projected_flow(
     height: rows of the UV map.
   """
   height = max(height, found.flow_map.shape[1])
-  seen = camera_flow(found.vertices, found.camera, topology, uv_height=height)
+  flow = camera_flow(found.vertices, found.camera, topology, uv_height=height)
   if found.optimized:
-    return clamp_to_mask(seen, jnp.asarray(found.mask))
-  return seen + finer_flow(jnp.asarray(found.flow_correction), height)
+    return clamp_to_mask(flow, jnp.asarray(found.mask))
+  return flow + upsample_flow(jnp.asarray(found.flow_correction), height)
 
 
 def with_projected_flow(found: Inference, topology: Topology) -> Inference:
@@ -233,5 +233,5 @@ def upsampled_flow(
     height: rows of the texture.
   """
   if found.flow_correction is None:
-    return finer_flow(found.flow_map, height)
+    return upsample_flow(found.flow_map, height)
   return projected_flow(found, topology, height=height)

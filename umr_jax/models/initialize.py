@@ -1,4 +1,4 @@
-"""Initialization: random parameters, drawn on the host, and published weights where asked."""
+"""Initialization: random parameters, sampled on the host, and published weights where asked."""
 
 import pathlib
 import zlib
@@ -87,16 +87,16 @@ def initialize(
 def draw_variables(
   module: nn.Module, *inputs: jax.ShapeDtypeStruct | Array, seed: int, **options: Any
 ) -> dict[str, Any]:
-  """`module.init`, at a tenth of its time: the module is only traced, and NumPy draws.
+  """`module.init`, at a tenth of its time: the module is only traced, and NumPy samples.
 
-  A parameter's draw depends on the seed and on its own path, so that networks that differ in one
-  head (in the number of cameras, say) start from the same encoder.
+  A parameter's sample depends on the seed and on its own path, so that networks that differ in one
+  head (in the number of cameras, for example) start from the same encoder.
 
   Args:
     module: built from the layers of `models.layers`.
-    *inputs: what the module is called with; shapes are enough.
+    *inputs: the module's arguments; shapes are enough.
     seed: not negative.
-    **options: what else the module is called with.
+    **options: the module's keyword arguments.
 
   Returns:
     The module's variables, as NumPy arrays.

@@ -196,7 +196,7 @@ class BatchNorm(nn.Module):
   the batch by itself.
   """
 
-  channel_axes: int = 1  # how many trailing axes tell channels apart
+  channel_axes: int = 1  # how many trailing axes distinguish channels
   scale_init: Initializer = constant(1.0)
   bias_init: Initializer = constant(0.0)
 
@@ -244,7 +244,7 @@ class GroupNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B H W C"]:
-    """Normalizes; `train` is there to be called like BatchNorm."""
+    """Normalizes; `train` is there for BatchNorm's signature."""
     del train
     channels = x.shape[-1]
     scale = self.param("scale", self.scale_init, (channels,))

@@ -49,7 +49,7 @@ def load_perceptual(path: str | os.PathLike[str]) -> dict[str, dict[str, np.ndar
     {"conv1" .. "conv5": {"kernel", "bias"}}.
 
   Raises:
-    FileNotFoundError: where there is no such file; it says where to get one.
+    FileNotFoundError: where there is no such file; the message names its source.
     ValueError: for a file that does not hold AlexNet.
   """
   state = read_torch_file(path, obtain=ALEXNET_FILE)
@@ -76,7 +76,7 @@ def perceptual_distance(
 
   Args:
     params: from `load_perceptual`.
-    a: RGB in [0, 1]; one image for each of `b`, or K: these are looked at one after the other, so
+    a: RGB in [0, 1]; one image for each of `b`, or K: these are compared one after the other, so
       that the features of one at a time are held, for the gradient, too.
     b: RGB in [0, 1], 32 pixels or more.
 

@@ -252,7 +252,7 @@ def _fill_storage(file: IO[bytes], storage: np.ndarray, what: str) -> None:
 
 
 class _Parameter:
-  """What PyTorch before 0.4 wrapped a state dict's tensors in."""
+  """The container of a state dict's tensors in PyTorch before 0.4."""
 
   data: Any = None
 

@@ -52,7 +52,7 @@ class UMRNet(nn.Module):
       noise: standard normal: the shape's code is sampled with it. None for the mean code.
 
     Returns:
-      What is predicted, before it meets the template.
+      The prediction, before the template is added.
 
     Raises:
       ValueError: for images that are not square or of another size.

@@ -38,7 +38,7 @@ def load_vgg(path: str | os.PathLike[str], *, depth: int) -> dict[str, dict[str,
     {"conv1_1" .. "conv5_4": {"kernel", "bias"}, "input": {"shift", "scale"}}.
 
   Raises:
-    FileNotFoundError: where there is no such file; it says where to get one.
+    FileNotFoundError: where there is no such file; the message names its source.
     ValueError: for a file that does not hold a VGG of this depth.
   """
   obtain = VGG_FILES[depth]

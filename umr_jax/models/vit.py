@@ -57,7 +57,7 @@ def load_vit(path: str | os.PathLike[str]) -> dict[str, Any]:
     every block's tensors along a leading axis}.
 
   Raises:
-    FileNotFoundError: where there is no such file; it says where to get one.
+    FileNotFoundError: where there is no such file; the message names its source.
     ValueError: for a file that does not hold such a network.
   """
   state = read_torch_file(
@@ -101,7 +101,7 @@ def load_vit(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def patch_size(params: ViT) -> int:
-  """The side of the patches that a network cuts images into."""
+  """The side of the patches into which a network divides images."""
   return int(params["patch"]["kernel"].shape[0])
 
 
@@ -147,7 +147,7 @@ def vit_features(params: ViT, images: Float[Array, "B H W 3"]) -> Float[Array, "
 
 
 def _block(x: Array, layer: Mapping[str, Array]) -> tuple[Array, None]:
-  """One block; with the signature that `lax.scan` wants."""
+  """One block; with the signature that `lax.scan` expects."""
   y = _layer_norm(x, layer["norm1.weight"], layer["norm1.bias"])
   y = _row(y @ layer["attn.qkv.weight"], layer["attn.qkv.bias"])
   y = _row(_attention(y) @ layer["attn.proj.weight"], layer["attn.proj.bias"])

@@ -155,8 +155,8 @@ def factor_maps(
 
   Returns:
     Background first. Inside the mask a power of each factor's weight, in units of its mean over the
-    data set, says how much of a pixel is its part: without the units, factors of strong features
-    would swallow the others.
+    data set, is the share of a pixel that is its part: without the units, factors of strong
+    features would suppress the others.
   """
   rows = np.maximum(features - factors.lowest, 0.0).reshape(-1, features.shape[-1])
   weights = factor_weights(rows, factors.basis) / np.maximum(factors.scale, _EPSILON)

@@ -1,4 +1,4 @@
-"""What segmenters are fitted to: crops, cut as the reconstruction's are, and their features.
+"""What segmenters are fitted to: crops like the reconstruction's, and their features.
 
 Features of all images together would fill the memory (of 2000 images VGG's take 6 GB), so they are
 extracted a few images at a time, and callers keep what they need.
@@ -33,7 +33,7 @@ _LARGEST = 256
 
 
 class Crops(NamedTuple):
-  """Crops of the images of a split, cut as the reconstruction's are."""
+  """Crops of the images of a split, the same as the reconstruction's."""
 
   names: tuple[str, ...]
   images: Float[np.ndarray, "N S S 3"]

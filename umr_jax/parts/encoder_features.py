@@ -180,11 +180,12 @@ def _loss(net: DenseEncoder, params: Any, batch: _Folder, key: PRNGKeyArray) -> 
   first, second = jnp.split(found, 2)
   # What left the frame of either view is not compared.
   inside = jnp.all(jnp.abs(places) < 0.95, axis=-1)
-  seen = jnp.logical_and(*jnp.split(inside, 2)).astype(found.dtype)
-  contrast = contrastive_loss(first, second, points, seen)
+  in_both = jnp.logical_and(*jnp.split(inside, 2)).astype(found.dtype)
+  contrast = contrastive_loss(first, second, points, in_both)
   guess = found @ params["place"]["kernel"] + params["place"]["bias"]
   error = jnp.sum(jnp.square(guess - _place_in_mask(both, jnp.concatenate([points, points]))), -1)
-  place = jnp.sum(jnp.concatenate([seen, seen]) * error) / jnp.maximum(2.0 * jnp.sum(seen), 1.0)
+  weights = jnp.concatenate([in_both, in_both])
+  place = jnp.sum(weights * error) / jnp.maximum(2.0 * jnp.sum(in_both), 1.0)
   return _CONTRAST * contrast + _PLACE * place
 
 
@@ -253,8 +254,8 @@ def _render_view(
   grid = jnp.stack(jnp.meshgrid(centers, centers), axis=-1).reshape(1, -1, 2)
   points = jnp.einsum("bij,anj->bni", view.turn, grid) + view.move[:, None]
   planes = jnp.concatenate([batch.images, batch.masks[..., None]], axis=-1)
-  seen = bilinear_sample(planes, points).reshape(count, size, size, 4)
-  image, mask = seen[..., :3], seen[..., 3:]
+  sampled = bilinear_sample(planes, points).reshape(count, size, size, 4)
+  image, mask = sampled[..., :3], sampled[..., 3:]
   draws = draws[:, None, None]
   darker, plain, swapped, saturation = (draws[..., i : i + 1] for i in range(4))
   color, gain, lift = draws[..., 4:7], 2.0 * draws[..., 7:10] - 1.0, 2.0 * draws[..., 10:13] - 1.0

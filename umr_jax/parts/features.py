@@ -58,7 +58,7 @@ def resolve_features(name: str) -> str:
 
 
 def make_features(name: str, *, file: str, size: int, fine: bool = False) -> Features:
-  """Loads a network, and wraps it into a function of images.
+  """Loads a network, and returns it as a function of images.
 
   Args:
     name: one of NAMES but "encoder", or "auto".

@@ -273,7 +273,7 @@ def _check(
     raise ValueError("the semantic loss has a weight, but there are no features; give some")
   if targets is None and not weights.semantic:
     raise ValueError(
-      "nothing says what a part is: give targets and a weight of supervision, or features and a "
+      "nothing defines what a part is: give targets and a weight of supervision, or features and a "
       "weight of the semantic loss"
     )
   if settings.net_weights != "none" and settings.net == "small":

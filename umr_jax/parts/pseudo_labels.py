@@ -18,7 +18,7 @@ from umr_jax.types import Array, Batch, Model, checked
 
 
 @struct.dataclass
-class PseudoParts:
+class BatchPseudoLabels:
   """One row per image of a batch; rows that are not `valid` only pad it."""
 
   index: Array  # [B] in the split
@@ -28,36 +28,36 @@ class PseudoParts:
   vertices: Float[Array, "B"]  # the vertex-based one
 
 
-Look = Callable[[Model, Batch, Array], PseudoParts]
+RenderPseudoLabels = Callable[[Model, Batch, Array], BatchPseudoLabels]
 
 
-def make_look(infer: Infer, *, image_size: int) -> Look:
-  """Draws canonical parts on reconstructions, and tells how well both agree with the images' parts.
+def make_pseudo_labels(infer: Infer, *, image_size: int) -> RenderPseudoLabels:
+  """Renders canonical parts on reconstructions, and measures how well both fit the images' parts.
 
   Args:
     infer: reconstructs images.
-    image_size: of the crops and of the drawings.
+    image_size: of the crops and of the renders.
 
   Returns:
-    `look(model, batch, key)`; the model has a canonical map, and the batch has part maps.
+    `render(model, batch, key)`; the model has a canonical map, and the batch has part maps.
 
   Source: Li et al. 2020, supplementary 1.
   """
 
-  def look(model: Model, batch: Batch, key: Array) -> PseudoParts:
+  def render(model: Model, batch: Batch, key: Array) -> BatchPseudoLabels:
     if model.canonical_uv is None or model.part_vertices is None or batch.parts is None:
       raise ValueError("found no canonical part map, or no part maps to compare it with")
     topology, found = model.topology, infer(model, batch.image)
     faces = camera.project_faces(found.vertices, found.camera, topology.faces)
     texels = part_texels(jnp.asarray(model.canonical_uv), topology)
-    painted = jnp.broadcast_to(texels[None], (len(batch.image), *texels.shape))
-    maps = rasterize(faces, painted, image_size=image_size, aggr_rgb="hard").rgba[..., :-1]
+    textures = jnp.broadcast_to(texels[None], (len(batch.image), *texels.shape))
+    maps = rasterize(faces, textures, image_size=image_size, aggr_rgb="hard").rgba[..., :-1]
     targets = part_targets(batch.parts, batch.mask, batch.index, key)
     half = jnp.asarray(model.template.half_vertices)
     template = symmetrize(half, num_center=topology.num_center)
     spread = jnp.broadcast_to(template[None], (len(batch.image), *template.shape))
     projected = camera.project(spread, found.camera)
-    return PseudoParts(
+    return BatchPseudoLabels(
       index=batch.index,
       valid=batch.valid,
       maps=maps,
@@ -72,7 +72,7 @@ def make_look(infer: Infer, *, image_size: int) -> Look:
       )[:, 0],
     )
 
-  return look
+  return render
 
 
 @checked

@@ -46,12 +46,12 @@ def draw_warps(
     strength of 0.01 is a third of a pixel of the logits; images are also mirrored, so that what
     is left and what is right of an object get the same name.
   """
-  drawn = uniform_per_image(index, key, 5)
-  angle = math.radians(ranges.rotation) * drawn[:, 0]
+  sampled = uniform_per_image(index, key, 5)
+  angle = math.radians(ranges.rotation) * sampled[:, 0]
   low, high = math.log(ranges.smallest), math.log(ranges.largest)
-  size = jnp.exp(0.5 * (low + high) + 0.5 * (high - low) * drawn[:, 1])
-  shift = 2.0 * ranges.shift * drawn[:, 2:4]
-  side = jnp.where(drawn[:, 4] < 2.0 * ranges.mirror - 1.0, -1.0, 1.0)
+  size = jnp.exp(0.5 * (low + high) + 0.5 * (high - low) * sampled[:, 1])
+  shift = 2.0 * ranges.shift * sampled[:, 2:4]
+  side = jnp.where(sampled[:, 4] < 2.0 * ranges.mirror - 1.0, -1.0, 1.0)
   cos, sin = jnp.cos(angle) / size, jnp.sin(angle) / size
   # Forward: turn and scale, shift, and mirror last; so back: mirror, shift, turn.
   turn = jnp.stack([jnp.stack([cos, sin], -1), jnp.stack([-sin, cos], -1)], axis=-2)

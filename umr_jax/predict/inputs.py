@@ -1,6 +1,6 @@
-"""What a user hands in, arrays or files of many kinds, made one: an `Example`.
+"""Conversion of a user's input, arrays or files of many kinds, to an `Example`.
 
-Every complaint about an input is made here, once, and says what was found, what was expected and
+Every input is validated here, once; an error names what was found, what was expected and
 what to do about it.
 """
 
@@ -21,9 +21,9 @@ def as_example(
   box: ArrayLike | None = None,
   name: str = "the image",
 ) -> Example:
-  """Checks one image and says where the object is in it.
+  """Checks one image and determines where the object is in it.
 
-  The mask only says where: the network reads the image as it is.
+  The mask only locates the object: the network reads the image as it is.
 
   Args:
     image: [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]: 8 or 16 bit integers, or floats in [0, 1]. The

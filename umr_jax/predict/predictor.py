@@ -142,7 +142,7 @@ class Predictor:
     squares = [square_box(example.box, padding=padding) for example in examples]
     rows = 1 if alone else self.batch_size
 
-    def cut(pixels: int) -> tuple[np.ndarray, np.ndarray]:
+    def crop_all(pixels: int) -> tuple[np.ndarray, np.ndarray]:
       found = [
         crop(example, square, image_size=pixels)
         for example, square in zip(examples, squares, strict=True)
@@ -150,8 +150,8 @@ class Predictor:
       found += [found[0]] * (rows - len(found))
       return np.stack([one.image for one in found]), np.stack([one.mask for one in found])
 
-    crops, masks = cut(size)
-    sharp = cut(TEXTURE_HEIGHT)[0] if size < TEXTURE_HEIGHT else crops
+    crops, masks = crop_all(size)
+    sharp = crop_all(TEXTURE_HEIGHT)[0] if size < TEXTURE_HEIGHT else crops
     known = [example.has_mask for example in examples] + [False] * (rows - len(examples))
     given = KnownMasks(jnp.asarray(masks), jnp.asarray(known))
     found = jax.device_get(
@@ -205,11 +205,11 @@ def _forward(
     parts = uv_parts_to_texels(jnp.asarray(model.canonical_uv), topology)
     texels = jnp.broadcast_to(parts, (len(images), *parts.shape))
     background = jnp.eye(parts.shape[-1], dtype=jnp.float32)[0]
-    seen = soft_rasterize(
+    rendered = soft_rasterize(
       corners, texels, image_size=image_size, background=background, antialias=2
     )
-    silhouette, alpha = seen[..., -1], seen[..., -1:]
-    probs = jnp.clip(seen[..., :-1], 0.0, 1.0) * alpha
+    silhouette, alpha = rendered[..., -1], rendered[..., -1:]
+    probs = jnp.clip(rendered[..., :-1], 0.0, 1.0) * alpha
     probs = probs + background[None, None, None] * (1.0 - alpha)
     probs = probs / jnp.sum(probs, axis=-1, keepdims=True)
   flow = upsampled_flow(found, topology, height=TEXTURE_HEIGHT)
@@ -226,8 +226,8 @@ def load_predictor(
     path: where; nothing else is needed, the checkpoint holds its own configuration.
     batch_size: images that go through the network at a time in `Predictor.batch`.
     refine_steps: in how many steps of test-time optimisation meshes are fitted to the silhouettes
-      that the network predicts; 0 for one pass of the network alone. By default as the run's config
-      says.
+      that the network predicts; 0 for one pass of the network alone. By default as in the run's
+      config.
 
   Raises:
     FileNotFoundError: if no checkpoint is there.

@@ -88,7 +88,7 @@ def optimize(
     found: with `mask`.
     template: what the offsets are added to.
     topology: of the meshes.
-    config: `refine` says how long; renders are training's.
+    config: `refine` sets the number of steps; renders are training's.
 
   Returns:
     New offsets, vertices, most probable camera and, with model.flow=projected, flow

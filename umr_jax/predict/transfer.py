@@ -35,7 +35,7 @@ SILHOUETTE_SIZE = 256
 # The published protocol renders a keypoint as a Gaussian on a map of 256 x 256 pixels.
 _MAP = 256
 _WIDTH = 3.0  # its standard deviation, in pixels
-_EXTENT = 9  # pixels at which it is cut off
+_EXTENT = 9  # pixels at which it is truncated
 # How far a point may be from its element, and a vertex from the silhouette, before the transfer is
 # in doubt: a twentieth of the crop's side.
 _DOUBT = 0.1
@@ -232,8 +232,9 @@ def flow_scores(
     flow: where each texel of each face samples the image.
 
   Source: Li et al. 2020, section 4.3, and the released evaluation: a keypoint is a Gaussian of 3
-    pixels on a map of 256, peak 1 on the pixel in which it lies, cut off at 3 deviations; the face
-    whose texels read the largest mean wins, of equal ones (as where none reads anything) the first.
+    pixels on a map of 256, peak 1 on the pixel in which it lies, truncated at 3 deviations; the
+    face whose texels read the largest mean wins, of equal ones (as where none reads anything) the
+    first.
     Departs: the map is read with the rule that (0.5, 0.5) is the first pixel's centre.
   """
   readings = np.ones(flow.shape[:-1])

@@ -1,4 +1,4 @@
-"""Pictures of meshes from any side, with smooth edges, for people to look at.
+"""Antialiased renders of meshes from any side, for figures.
 
 A "view" is a rendered mesh as [S, S, 4] floats in [0, 1] with straight alpha: the colour is that of
 the surface alone, not multiplied by the coverage in the fourth channel.
@@ -20,7 +20,7 @@ from umr_jax.types import Topology
 # Towards the light, in the camera's frame: up, to the left, and on the viewer's side.
 _LIGHT = np.array([-0.4, -0.7, -0.8]) / np.linalg.norm([-0.4, -0.7, -0.8])
 _SAMPLES = 3  # of a pixel, each way
-_UPRIGHT = (0.70710678, 0.70710678, 0.0, 0.0)  # a camera that sees object z as up
+_UPRIGHT = (0.70710678, 0.70710678, 0.0, 0.0)  # a camera whose up is object z
 
 
 def render_views(

@@ -1,6 +1,6 @@
 """Which faces can touch which pixels, and what is computed once for each face.
 
-An image is cut into tiles of 4 x 4 pixels and kept as an array [tiles, 16]. A face touches the
+An image is divided into tiles of 4 x 4 pixels and kept as an array [tiles, 16]. A face touches the
 tiles under its bounding box, grown by the blur radius, beyond which SoftRas
 ignores it. Every (face,
 tile) pair is one row of work; `rows` visits them.
@@ -59,7 +59,7 @@ class Bins(NamedTuple):
   Rows are numbered through all faces, modulo 2 ** 32: only differences count.
   """
 
-  shapes: Float[Array, "N1 19"]  # what `face_numbers` says
+  shapes: Float[Array, "N1 19"]  # from `face_numbers`
   # The first tile of the face's image, first column, first row and width of the rectangle, and the
   # number of the face's first row.
   places: Int[Array, "N1 5"]

@@ -53,7 +53,7 @@ class NeedsGradient(NamedTuple):
 
 
 class Pixels(NamedTuple):
-  """What the backward pass knows of each pixel; [tiles, 16] each but `rgba_cotangent`."""
+  """The backward pass's inputs at each pixel; [tiles, 16] each but `rgba_cotangent`."""
 
   inverse_total: Array  # one over the sum of weights, background included
   nearest: Array

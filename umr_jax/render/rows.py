@@ -23,7 +23,7 @@ State = TypeVar("State")
 
 
 class Rows(NamedTuple):
-  """A chunk of rows. Columns [R, 1] meet pixels [1, 16] in [R, 16]."""
+  """A chunk of rows. Columns [R, 1] and pixels [1, 16] broadcast to [R, 16]."""
 
   face: Int[Array, "R"]  # index into all N faces; N for a row that is not used
   tile: Int[Array, "R"]  # index into all tiles; beyond them for a face that touches nothing

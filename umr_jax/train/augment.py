@@ -49,7 +49,7 @@ def color_jitter(
 
   Args:
     images: RGB in [0, 1].
-    index: of each image in the data set; its draw does not depend on the rest of the batch.
+    index: of each image in the data set; its sample does not depend on the rest of the batch.
     key: of the step.
     strength: every factor is exp(u) with u uniform in [-strength, strength].
 
@@ -76,7 +76,7 @@ def rotate_and_stretch(
 
   Args:
     batch: square crops.
-    key: of the step; an image's draw does not depend on the rest of the batch.
+    key: of the step; an image's sample does not depend on the rest of the batch.
     rotation: the largest turn to either side, in degrees.
     stretch: the width grows by exp(u) and the height shrinks by as much, with u uniform in
       [-stretch, stretch].
@@ -144,7 +144,7 @@ def swap_backgrounds(
   Args:
     images: RGB in [0, 1]; the result is for the network's input alone.
     masks: of the objects.
-    index: of each image in the data set. Its draw does not depend on the rest of the batch, its
+    index: of each image in the data set. Its sample does not depend on the rest of the batch, its
       new background does.
     key: of the step.
     share: of the images that change.
@@ -159,7 +159,7 @@ def swap_backgrounds(
       "found one image on a device; data.background needs a larger train.batch_size, or to be 0"
     )
   cover = masks[..., None]
-  # A rim of the object beside its mask would show where it stood.
+  # A rim of the object beside its mask would reveal where it was.
   window = (1, 2 * _RIM + 1, 2 * _RIM + 1, 1)
   gone = jax.lax.reduce_window(cover, -jnp.inf, jax.lax.max, window, (1, 1, 1, 1), "SAME")
   empty = gone * _continued(images, 1.0 - gone) + (1.0 - gone) * images
@@ -212,8 +212,8 @@ def uniform_per_image(index: Int[Array, "B"], key: PRNGKeyArray, count: int) -> 
   """Uniform numbers in [-1, 1] for each image of the data set, under its own key.
 
   Args:
-    index: of each image in the data set; its draw does not depend on the rest of the batch.
-    key: of the step, and of what is drawn.
+    index: of each image in the data set; its sample does not depend on the rest of the batch.
+    key: of the step, and of what is sampled.
     count: numbers for each image.
   """
   keys = per_image_keys(key, index)

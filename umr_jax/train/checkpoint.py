@@ -25,8 +25,8 @@ from umr_jax.models.checkpoint import (
 )
 from umr_jax.types import EMState, TrainState
 
-# What says how the restored optimizer state and parameters are nested: a train state whose leaves
-# may be abstract, the same with an EM state, or a function from the checkpoint's EM state and step
+# How the restored optimizer state and parameters are nested: a train state whose leaves may be
+# abstract, the same with an EM state, or a function from the checkpoint's EM state and step
 # to one, because the network of one round may have other parameters than that of the next.
 Like = TrainState | tuple[TrainState, EMState] | Callable[[EMState, int], TrainState]
 

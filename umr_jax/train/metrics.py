@@ -51,7 +51,7 @@ def _refuse_constant(name: str) -> float:
 
 
 def _records(path: pathlib.Path, resumed_step: int | None) -> dict[str, dict[str, Any]]:
-  """The whole lines of a metrics file up to a step, with what they say."""
+  """The whole lines of a metrics file up to a step, and their contents."""
   kept = {}
   for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
     try:
@@ -145,7 +145,7 @@ class MetricWriter:
       raise ValueError(f"metrics may not be named {sorted(reserved)}: the writer adds those.")
     values = to_floats(metrics)
     record: dict[str, Any] = {"step": int(step), "wall_s": round(time.monotonic() - self._start, 3)}
-    # JSON knows no NaN.
+    # JSON has no NaN.
     record |= {name: value if math.isfinite(value) else None for name, value in values.items()}
     self._file.write(json.dumps(record, allow_nan=False) + "\n")
     if self._events is not None:
@@ -156,7 +156,7 @@ class MetricWriter:
       logging.info("step %d  %s", step, text)
 
   def image(self, step: int, name: str, image: np.ndarray) -> None:
-    """Adds a picture to the TensorBoard events, if there are any.
+    """Adds an image to the TensorBoard events, if there are any.
 
     Args:
       step: that it belongs to.

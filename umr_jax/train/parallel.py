@@ -186,7 +186,7 @@ def parallel_step(
 
   Returns:
     The same function of a replicated train state, a replicated EM state, a sharded batch and one
-    key, which every device receives: rows draw their randomness under their global index. Results
+    key, which every device receives: rows sample their randomness under their global index. Results
     are replicated.
 
   Raises:

@@ -129,7 +129,7 @@ def _mask_of(image: pathlib.Path, masks: pathlib.Path | None) -> pathlib.Path | 
 
 
 def _write_one(out: pathlib.Path, name: str, reconstruction: Reconstruction) -> None:
-  # Joined by hand: `with_suffix` would cut a name like "a.b".
+  # Joined by hand: `with_suffix` would shorten a name like "a.b".
   reconstruction.export(out / f"{name}.glb")
   description = {
     "camera": reconstruction.camera.tolist(),

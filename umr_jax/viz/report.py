@@ -16,7 +16,7 @@ SHOWN = 6  # reconstructions of a report
 
 
 class Round(NamedTuple):
-  """What the report says of one EM round."""
+  """The entry of one EM round in the report."""
 
   number: int
   files: list[str]  # in rounds/NUMBER

@@ -62,7 +62,7 @@ def _points(subjects: Subjects, index: int) -> np.ndarray:
   size = len(crop.mask)
   rows, columns = np.nonzero(crop.mask > 0.5)
   spread = np.linspace(0, len(rows) - 1, 10).round().astype(int)[1:-1]
-  # Every so many pixels of a mask read column by column: from one end of the object to the other.
+  # Evenly spaced pixels of a mask read column by column: from one end of the object to the other.
   order = np.lexsort((rows, columns))[spread]
   return (2.0 * np.stack([columns[order], rows[order]], axis=-1) + 1.0) / size - 1.0
 
