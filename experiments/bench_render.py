@@ -12,7 +12,6 @@ import importlib.util
 import json
 import pathlib
 import sys
-from typing import Any
 
 from absl import flags
 
@@ -28,19 +27,18 @@ _SIGMAS = flags.DEFINE_list("sigmas", ["1e-5", "1e-4"], "Softness of outlines.")
 _MODES = flags.DEFINE_list("modes", list(render_benchmark.MODES), "silhouette, rgb.")
 _REPEATS = flags.DEFINE_integer("repeats", 15, "Rounds of a case.", lower_bound=1)
 _MESH = flags.DEFINE_string("mesh", "", "An .npz of vertices [B, V, 3] and faces [F, 3] to render.")
-_PEER = flags.DEFINE_enum(
-  "peer", "", ["", *render_peers.PEERS], "A library to time in the same rounds."
-)
+_PEER = flags.DEFINE_enum("peer", "", ["", *render_peers.PEERS], "A library to time beside it.")
 _ACCURACY = flags.DEFINE_bool(
   "accuracy", False, "Also compare each case's first image and gradients with float64 (slow)."
 )
 _WORKDIR = flags.DEFINE_string("workdir", "", "Where bench_render.jsonl is written, if anywhere.")
 
 
-def main() -> list[dict[str, Any]] | None:
-  """Runs the cases that the flags name."""
-  if _PEER.value and importlib.util.find_spec(_PEER.value) is None:
-    raise UsageError(f"--peer={_PEER.value}: it is not installed here")
+def main() -> None:
+  """Runs the cases that the flags name; under --json standard output holds their lines alone."""
+  mesh, peer = _MESH.value, _PEER.value
+  if peer and importlib.util.find_spec(peer) is None:
+    raise UsageError(f"--peer={peer}: it is not installed here")
   chosen = render_benchmark.cases(
     image_sizes=[int(value) for value in _SIZES.value],
     faces=[int(value) for value in _FACES.value],
@@ -51,19 +49,13 @@ def main() -> list[dict[str, Any]] | None:
   lines = []
   for case in chosen:
     result = render_benchmark.measure_alone(
-      case,
-      repeats=_REPEATS.value,
-      mesh=_MESH.value,
-      peer=_PEER.value,
-      compare=_ACCURACY.value,
+      case, repeats=_REPEATS.value, mesh=mesh, peer=peer, compare=_ACCURACY.value
     )
     lines.append(json.dumps(result))
     sys.stdout.write(lines[-1] + "\n")
     sys.stdout.flush()
   if _WORKDIR.value:
     write_text(pathlib.Path(_WORKDIR.value) / "bench_render.jsonl", "\n".join(lines) + "\n")
-  # Under --json standard output holds these lines and nothing more.
-  return None
 
 
 if __name__ == "__main__":

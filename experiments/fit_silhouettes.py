@@ -17,7 +17,6 @@ from PIL import Image
 from experiments.studies import silhouette_fitting
 from umr_jax.geometry.icosphere import icosphere
 from umr_jax.launch import launch
-from umr_jax.render import render_mesh
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/fit_silhouettes", "Where the figure is written.")
 _STEPS = flags.DEFINE_integer("steps", 300, "Gradient steps.", lower_bound=1)
@@ -41,20 +40,13 @@ def run(workdir: pathlib.Path, *, steps: int) -> dict[str, Any]:
   after = silhouette_fitting.views_of(fitted, faces, cameras, image_size=_SIZE)
 
   workdir.mkdir(parents=True, exist_ok=True)
-  rows = [_views(mesh, faces, cameras[:_SHOWN]) for mesh in (goal, start, fitted)]
+  rows = [
+    silhouette_fitting.colored_views(mesh, faces, cameras[:_SHOWN])
+    for mesh in (goal, start, fitted)
+  ]
   Image.fromarray(np.uint8(255 * np.concatenate(rows))).save(workdir / "fit.png")
   first, last = (float(silhouette_fitting.silhouette_iou(view, target)) for view in (before, after))
   return {"iou_before": first, "iou_after": last, "picture": str(workdir / "fit.png")}
-
-
-def _views(vertices: jax.Array, faces: np.ndarray, cameras: jax.Array) -> np.ndarray:
-  """Views of a mesh, coloured by where its vertices are, side by side on white."""
-  meshes = jnp.broadcast_to(vertices, (len(cameras), *vertices.shape))
-  colors = jnp.clip(0.5 + 0.5 * meshes, 0.0, 1.0)
-  views = render_mesh(
-    meshes, faces, cameras, image_size=160, vertex_colors=colors, mode="hard", antialias=2
-  )
-  return np.concatenate(list(np.asarray(views[..., :3] * views[..., 3:] + 1 - views[..., 3:])), 1)
 
 
 def main() -> dict[str, Any]:

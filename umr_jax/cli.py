@@ -9,12 +9,12 @@ import json
 import pathlib
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from absl import flags, logging
 
 from umr_jax.errors import UsageError
 from umr_jax.launch import EXIT_USAGE, config_name, define_config, given_config, launch
+from umr_jax.types import Report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Command:
   """A program: what defines its flags, and what reads them, runs and returns the result."""
 
   define: Callable[[], None]
-  main: Callable[[], Any]
+  main: Callable[[], Report]
 
   @property
   def doc(self) -> str:
@@ -43,7 +43,7 @@ def _define_train() -> None:
   flags.DEFINE_string("workdir", "", "Where the run lives; default runs/<config name>.")
 
 
-def _train() -> dict[str, Any]:
+def _train() -> Report:
   """Learns a category from images and silhouettes: parts, rounds, evaluation, report.
 
     umr-jax train                                             # the embedded category
@@ -61,7 +61,7 @@ def _define_parts() -> None:
   flags.DEFINE_string("workdir", "", "Default runs/parts-<config name>.")
 
 
-def _parts() -> dict[str, Any]:
+def _parts() -> Report:
   """Finds parts that all images of a category share, without labels; train does it by itself.
 
     umr-jax parts --config=default --config.data.folder=DIR --workdir=runs/parts
@@ -90,7 +90,7 @@ def _define_improve() -> None:
   )
 
 
-def _improve() -> dict[str, Any]:
+def _improve() -> Report:
   """Learns parts anew from a run's reconstructions, and reconstruction anew from these parts.
 
     umr-jax improve --workdir=runs/mine --turns=1
@@ -127,7 +127,7 @@ def _define_evaluate() -> None:
   _define_refine_steps()
 
 
-def _evaluate() -> dict[str, Any]:
+def _evaluate() -> Report:
   """Every metric that a run's data allows, on one split, into evaluation.json.
 
     umr-jax evaluate --workdir=runs/quickstart --split=test
@@ -157,7 +157,7 @@ def _define_predict() -> None:
   _define_refine_steps()
 
 
-def _predict() -> dict[str, Any]:
+def _predict() -> Report:
   """Photographs to textured meshes, with a trained run.
 
     umr-jax predict --workdir=runs/quickstart --images=photos --out=meshes
@@ -185,7 +185,7 @@ def predict_folder(
   masks: pathlib.Path | None = None,
   batch_size: int = 8,
   refine_steps: int | None = None,
-) -> dict[str, Any]:
+) -> Report:
   """Writes the meshes of all photographs that can be read; returns what was done.
 
   Args:

@@ -5,7 +5,12 @@ import pathlib
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file atomically, making its folder."""
+  """Writes a file atomically, making its folder.
+
+  Args:
+    path: of the file.
+    content: all of it.
+  """
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
   try:
@@ -16,5 +21,10 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 
 
 def write_text(path: pathlib.Path, content: str) -> None:
-  """Writes a UTF-8 file atomically, making its folder."""
+  """Writes a UTF-8 file atomically, making its folder.
+
+  Args:
+    path: of the file.
+    content: all of it.
+  """
   write_bytes(path, content.encode("utf-8"))

@@ -8,7 +8,6 @@ import platform
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 from absl import app, flags, logging
@@ -105,7 +104,7 @@ def _keep_compiled() -> None:
 
 
 def launch(
-  main: Callable[[], Any], *, doc: str | None = None, program_flags: Sequence[str] = ()
+  main: Callable[[], object], *, doc: str | None = None, program_flags: Sequence[str] = ()
 ) -> None:
   """Parses the flags, runs `main`, prints its result under --json, and exits with the right code.
 
@@ -136,7 +135,7 @@ def launch(
   app.run(lambda argv: _guarded(main), flags_parser=_parse)
 
 
-def _guarded(main: Callable[[], Any]) -> None:
+def _guarded(main: Callable[[], object]) -> None:
   """Runs a program whose flags are parsed, and turns what it raises into an exit code."""
   logging.set_verbosity(logging.INFO)
   _keep_compiled()

@@ -1,7 +1,7 @@
 """The data that flows through the package."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import jax
 import numpy as np
@@ -18,6 +18,10 @@ else:
 
 # A network's variables, or a collection of them: nested dicts of arrays, by name.
 Variables = Mapping[str, Any]
+# What is written as JSON: numbers, words, and lists and dicts of these, by name.
+Report = dict[str, Any]
+# A pytree of any structure: what has it as argument and result keeps the structure.
+Tree = TypeVar("Tree")
 
 
 class Network(Protocol):
@@ -28,8 +32,16 @@ class Network(Protocol):
     """What the flow map is: "free", image positions, or "projected", added to the camera's."""
     ...
 
-  def apply(self, variables: Variables, *args: Any, **options: Any) -> Any:
-    """The `Prediction` of images under these variables."""
+  def apply(
+    self, variables: Variables, *args: Any, **options: Any
+  ) -> "Prediction | tuple[Prediction, Variables]":
+    """The `Prediction` of images under these variables; with `mutable`, also what changed.
+
+    Args:
+      variables: the network's collections.
+      *args: the images.
+      **options: of the module and of flax.
+    """
     ...
 
 
@@ -123,16 +135,16 @@ class TrainState:
   """Everything a gradient step changes."""
 
   step: Int[Array, ""]
-  params: Any
-  batch_stats: Any
+  params: Variables
+  batch_stats: Variables
   opt_state: Any
   # The parameters of the discriminator; empty where the config asks for none.
-  discriminator: Any = struct.field(default_factory=dict)
+  discriminator: Variables = struct.field(default_factory=dict)
   # The weights of a published network that is not trained; empty without one.
-  frozen: Any = struct.field(default_factory=dict)
+  frozen: Variables = struct.field(default_factory=dict)
 
   @property
-  def collections(self) -> dict[str, Any]:
+  def collections(self) -> Variables:
     """The network's variables besides its parameters, as flax takes them."""
     return {"batch_stats": self.batch_stats, "frozen": self.frozen}
 
@@ -185,11 +197,15 @@ def network_round(em_state: EMState, step: int) -> int:
   """The round whose network a state of this step holds.
 
   At the boundary between two rounds the M-step has been made, but the next round's network has not.
+
+  Args:
+    em_state: its rounds.
+    step: gradient steps that the state has taken.
   """
   done = int(em_state.round)
   return done if done == 0 or step > int(em_state.round_start) else done - 1
 
 
-def host(tree: Any) -> Any:
+def host(tree: Tree) -> Tree:
   """The pytree with every array on the host, as NumPy."""
   return jax.tree.map(np.asarray, jax.device_get(tree))

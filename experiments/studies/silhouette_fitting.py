@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from umr_jax.checking import checked
 from umr_jax.geometry import camera
-from umr_jax.render.rasterize import soft_silhouette
+from umr_jax.render import render_mesh, soft_silhouette
 
 
 @checked
@@ -95,3 +95,22 @@ def fit_silhouettes(
   with jax.numpy_dtype_promotion("standard"):
     offsets, _ = jax.lax.fori_loop(0, steps, step, (start, optimizer.init(start)))
   return vertices + offsets
+
+
+@checked
+def colored_views(
+  vertices: Float[Array, "V 3"], faces: Int[np.ndarray, "F 3"], cameras: Float[Array, "N 7"]
+) -> Float[np.ndarray, "S W 3"]:
+  """Views of a mesh, coloured by where its vertices are, side by side on white.
+
+  Args:
+    vertices: of the mesh.
+    faces: corners of each face.
+    cameras: of each view.
+  """
+  meshes = jnp.broadcast_to(vertices, (len(cameras), *vertices.shape))
+  colors = jnp.clip(0.5 + 0.5 * meshes, 0.0, 1.0)
+  views = render_mesh(
+    meshes, faces, cameras, image_size=160, vertex_colors=colors, mode="hard", antialias=2
+  )
+  return np.concatenate(list(np.asarray(views[..., :3] * views[..., 3:] + 1 - views[..., 3:])), 1)

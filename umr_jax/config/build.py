@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from umr_jax.config import history
+from umr_jax.config.fields import Settings
 from umr_jax.config.settings import Config, flatten, to_dict
 
 # A run may go on although these differ from the configuration it began with.
 _MAY_DIFFER = ("log.", "checkpoint.", "data.cache")
 
 
-def from_dict(nested: Mapping[str, Any]) -> Config:
+def from_dict(nested: Settings) -> Config:
   """A validated configuration from nested dicts; what is absent takes its default.
 
   A setting that was removed may have a value that means what the code does now.
@@ -29,7 +30,7 @@ def from_dict(nested: Mapping[str, Any]) -> Config:
   return _build(Config, history.with_new_names(nested), "")
 
 
-def from_saved(nested: Mapping[str, Any]) -> Config:
+def from_saved(nested: Settings) -> Config:
   """The configuration of a run that was saved, perhaps by an earlier version of the package.
 
   As `from_dict`, but what is absent is what the run did before there was such a setting.
@@ -40,7 +41,7 @@ def from_saved(nested: Mapping[str, Any]) -> Config:
   return _build(Config, history.with_former_defaults(nested), "")
 
 
-def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
+def with_settings(config: Config, settings: Settings) -> Config:
   """The configuration with other values of some settings.
 
   Args:
@@ -59,7 +60,7 @@ def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
   return from_dict(nested)
 
 
-def _build(cls: type, nested: Mapping[str, Any], prefix: str) -> Any:
+def _build(cls: type, nested: Settings, prefix: str) -> Any:
   hints = typing.get_type_hints(cls)
   known = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
   arguments = {}
@@ -99,7 +100,7 @@ def _convert(value: Any, kind: Any, name: str) -> Any:
   return value
 
 
-def changes(saved: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def changes(saved: Settings, new: Settings) -> dict[str, tuple[object, object]]:
   """The settings that matter to a run's result and differ, by name: was, now.
 
   A setting that was removed is no difference where it is read (`history.REMOVED`).
@@ -123,7 +124,7 @@ def changes(saved: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple
   return found
 
 
-def differences(saved: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def differences(saved: Settings, new: Settings) -> list[str]:
   """What keeps a saved run from going on under new settings, a line each.
 
   Args:
@@ -133,5 +134,5 @@ def differences(saved: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   return [
     f"{name}: {was!r} in the work directory, {now!r} now"
     for name, (was, now) in changes(saved, new).items()
-    if not (name == "train.steps" and isinstance(was, int) and now > was)
+    if not (name == "train.steps" and isinstance(was, int) and isinstance(now, int) and now > was)
   ]

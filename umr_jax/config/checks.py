@@ -3,9 +3,12 @@
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from umr_jax.config.fields import declarations
+
+if TYPE_CHECKING:
+  from umr_jax.config.settings import Config
 
 # Weights that bring more than a term: data, heads, another way of counting.
 _BUILT = (
@@ -18,7 +21,7 @@ _BUILT = (
 )
 
 
-def problems(config: Any) -> Iterator[str]:
+def problems(config: "Config") -> Iterator[str]:
   """Every reason why a run with this configuration is impossible.
 
   Args:
@@ -79,7 +82,7 @@ def problems(config: Any) -> Iterator[str]:
     yield "loss.perceptual_weights is given, but loss.texture is 0: nothing would use them."
 
 
-def check_trainable(config: Any) -> None:
+def check_trainable(config: "Config") -> None:
   """Refuses what can be read from an earlier run, but should not be trained.
 
   Raises:
@@ -152,7 +155,7 @@ def later_weights(settings: tuple[str, ...]) -> dict[str, float]:
   return found
 
 
-def _later_problems(config: Any) -> Iterator[str]:
+def _later_problems(config: "Config") -> Iterator[str]:
   try:
     later = later_weights(config.em.later)
   except ValueError as error:

@@ -9,8 +9,8 @@ that `planes` reads. KT is keypoint transfer, PCK within 0.1. "Ablation" is expe
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+
+from umr_jax.config.fields import Settings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class Extension:
 
   replaces: str  # what the paper has in its place
   brought: str  # what was measured, and where
-  settings: Mapping[str, Any]
+  settings: Settings
 
 
 EXTENSIONS: dict[str, Extension] = {

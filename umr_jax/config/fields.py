@@ -1,9 +1,14 @@
 """How a setting is declared: once, with its default, its range or its choices, and its help."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar, cast
 
 Value = TypeVar("Value", bool, int, float, str, tuple[int, ...], tuple[float, ...], tuple[str, ...])
+
+# Settings by name, or by group and name: values have the types that the settings classes declare.
+Settings = Mapping[str, Any]
+NewSettings = dict[str, Any]  # the same, for a caller to change
 
 
 class Declaration(NamedTuple):
@@ -46,7 +51,7 @@ def weight(default: float, help: str) -> float:
   return setting(default, help, low=0.0)
 
 
-def declarations(group: Any) -> dict[str, Declaration]:
+def declarations(group: object) -> dict[str, Declaration]:
   """The declarations of a settings class, or of an object of one, by name."""
-  fields = dataclasses.fields(group)
+  fields = dataclasses.fields(cast(Any, group))
   return {field.name: field.metadata["setting"] for field in fields if "setting" in field.metadata}

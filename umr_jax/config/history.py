@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from umr_jax.config.fields import NewSettings, Settings
 from umr_jax.config.settings import flatten
 
 # Settings that were removed, with the values that are read: those that mean what the code does now,
@@ -117,12 +118,12 @@ FORMER_DEFAULTS: dict[str, Any] = {
 }
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
   """The value as JSON would give it back."""
   return list(value) if isinstance(value, tuple) else value
 
 
-def is_read(name: str, value: Any) -> bool:
+def is_read(name: str, value: object) -> bool:
   """Whether a removed setting has a value that can be passed over.
 
   Args:
@@ -132,7 +133,7 @@ def is_read(name: str, value: Any) -> bool:
   return plain(value) in [plain(kept) for kept in REMOVED.get(name, ())]
 
 
-def with_new_names(nested: Mapping[str, Any]) -> dict[str, Any]:
+def with_new_names(nested: Settings) -> NewSettings:
   """Nested settings of an earlier version under the names and choices that they have now."""
   # A group without settings stays one.
   new: dict[str, Any] = {name: {} for name, group in nested.items() if isinstance(group, Mapping)}
@@ -147,7 +148,7 @@ def with_new_names(nested: Mapping[str, Any]) -> dict[str, Any]:
   return new
 
 
-def with_former_defaults(nested: Mapping[str, Any]) -> dict[str, Any]:
+def with_former_defaults(nested: Settings) -> NewSettings:
   """A saved run's settings under their new names; what it lacks is what it did without it."""
   new = with_new_names(nested)
   for name, value in FORMER_DEFAULTS.items():

@@ -6,11 +6,12 @@
 import ast
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from umr_jax.config.build import from_dict
 from umr_jax.config.extensions import EXTENSIONS
+from umr_jax.config.fields import NewSettings, Settings
 from umr_jax.config.preset_docs import DOCS
 from umr_jax.config.settings import Config, to_dict
 from umr_jax.errors import UsageError
@@ -56,7 +57,7 @@ class Preset:
   """The paper, some extensions in their order, and at last what the data and the budget ask for."""
 
   extensions: tuple[str, ...] = ()
-  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  settings: Settings = dataclasses.field(default_factory=dict)
 
 
 PRESETS: dict[str, Preset] = {
@@ -170,7 +171,7 @@ def preset_names() -> list[str]:
   return [*PRESETS, *(f"{name}:{category}" for name in _OF_CATEGORIES for category in CATEGORIES)]
 
 
-def preset_settings(name: str) -> dict[str, Any]:
+def preset_settings(name: str) -> NewSettings:
   """A preset's settings, nested, as a config file's `get_config()` may take and change them.
 
   They are validated where they are used: some, such as the folder, only the user knows.

@@ -5,10 +5,10 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from umr_jax.config import checks
-from umr_jax.config.fields import setting
+from umr_jax.config.fields import NewSettings, Settings, setting
 from umr_jax.config.inputs import DataConfig, PartsConfig, PartWeights
 from umr_jax.config.method import (
   EMConfig,
@@ -112,12 +112,12 @@ class Config:
     return self.em.hypotheses[min(round_index, len(self.em.hypotheses) - 1)]
 
 
-def to_dict(config: Any) -> dict[str, Any]:
+def to_dict(config: object) -> NewSettings:
   """The configuration, or a group of it, as nested plain dicts."""
-  return dataclasses.asdict(config)
+  return dataclasses.asdict(cast(Any, config))
 
 
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(nested: Settings, prefix: str = "") -> NewSettings:
   """{"a": {"b": 1}} to {"a.b": 1}.
 
   Args:

@@ -3,10 +3,10 @@
 import json
 import pathlib
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 from scipy import io as scipy_io
+from scipy.io.matlab import mat_struct
 from scipy.spatial.transform import Rotation
 
 from umr_jax.data.example import Json, frame_square
@@ -204,7 +204,7 @@ def pixel_camera(
   return np.array([2.0 * scale / side, tx, ty, w, x, y, z], np.float32)
 
 
-def read_structs(path: pathlib.Path, variable: str) -> list[Any]:
+def read_structs(path: pathlib.Path, variable: str) -> list[mat_struct]:
   """The elements of a struct array in a MATLAB file, one where it is a single struct.
 
   Args:

@@ -36,6 +36,7 @@ from umr_jax.parts.pseudo_labels import confident, inside_mask, make_pseudo_labe
 from umr_jax.parts.segmenter import segment_dataset
 from umr_jax.predict.test_time import make_infer
 from umr_jax.random import Purpose, run_key
+from umr_jax.types import Report
 from umr_jax.viz.contact_sheet import write_parts
 from umr_jax.viz.images import labelled_grid, save_png
 from umr_jax.viz.panels import part_map
@@ -58,7 +59,7 @@ class PseudoLabels(NamedTuple):
 
 def improve(
   workdir: pathlib.Path, out: pathlib.Path, *, turns: int, replace_given: bool = False
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Report]:
   """Improves a run's parts and trains anew with them, repeatedly.
 
   A turn that is finished is not done again.
@@ -119,7 +120,7 @@ def _finished(workdir: pathlib.Path, config: Config) -> bool:
   return rounds >= config.em.rounds and snapshot.step >= config.train.steps
 
 
-def _report(workdir: pathlib.Path, config: Config) -> dict[str, Any]:
+def _report(workdir: pathlib.Path, config: Config) -> Report:
   """A run's evaluation with its parts' measures."""
   evaluation = final_evaluation(workdir)
   store = workdir / "parts" / "parts.npz"

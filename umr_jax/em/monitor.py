@@ -19,7 +19,7 @@ from umr_jax.models.infer import Infer
 from umr_jax.predict import export
 from umr_jax.train.metrics import MetricWriter, Progress, check_finite, read_metrics, to_floats
 from umr_jax.train.step import Metrics
-from umr_jax.types import Batch, EMState, Model, Template, Topology
+from umr_jax.types import Batch, EMState, Model, Report, Template, Topology
 from umr_jax.viz.images import save_png
 from umr_jax.viz.panels import part_map, training_panel
 
@@ -187,7 +187,7 @@ class Monitor:
     return self._writer, self._progress
 
 
-def read_objectives(workdir: pathlib.Path) -> list[dict[str, Any]]:
+def read_objectives(workdir: pathlib.Path) -> list[Report]:
   """The contents of objective.json of each finished round of a run, in order."""
   files = sorted((workdir / "rounds").glob("*/objective.json"), key=lambda f: int(f.parent.name))
   return [json.loads(file.read_text(encoding="utf-8")) for file in files]

@@ -6,7 +6,6 @@ import json
 import pathlib
 import sys
 import time
-from typing import Any
 
 import jax
 from absl import logging
@@ -32,7 +31,7 @@ from umr_jax.parts.prepare import discovered, with_parts
 from umr_jax.predict.test_time import make_infer, with_steps
 from umr_jax.train import parallel
 from umr_jax.train.checkpoint import Checkpointer
-from umr_jax.types import Batch, EMState, TrainState
+from umr_jax.types import Batch, EMState, Report, TrainState
 from umr_jax.viz import report
 from umr_jax.viz.contact_sheet import write_parts
 
@@ -46,9 +45,9 @@ class RunResult:
 
   train_state: TrainState
   em_state: EMState
-  evaluation: dict[str, Any]
+  evaluation: Report
   # For each round its objective, the terms of it, and the change of the template.
-  objectives: list[dict[str, Any]]
+  objectives: list[Report]
 
 
 def run(config: Config, workdir: pathlib.Path) -> RunResult:
@@ -97,7 +96,7 @@ def run(config: Config, workdir: pathlib.Path) -> RunResult:
   return RunResult(train_state, em_state, evaluation, read_objectives(workdir))
 
 
-def discover_parts(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
+def discover_parts(config: Config, workdir: pathlib.Path) -> Report:
   """Discovers the parts of a data set, and measures them where its own annotations allow.
 
   Args:
@@ -124,7 +123,7 @@ def evaluate_workdir(
   split: str,
   dataset: Dataset | None = None,
   refine_steps: int | None = None,
-) -> dict[str, Any]:
+) -> Report:
   """Evaluates a run's last good checkpoint and writes evaluation.json.
 
   Args:
@@ -159,7 +158,7 @@ def evaluate_workdir(
   return evaluation
 
 
-def final_evaluation(workdir: pathlib.Path) -> dict[str, Any]:
+def final_evaluation(workdir: pathlib.Path) -> Report:
   """The evaluation of a finished run: read from evaluation.json, or computed where that differs.
 
   `experiments.evaluate` writes there what it was asked for, which may be of the training split, or
@@ -181,7 +180,7 @@ def final_evaluation(workdir: pathlib.Path) -> dict[str, Any]:
   return evaluate_workdir(workdir, split=split, dataset=dataset)
 
 
-def references_workdir(workdir: pathlib.Path, *, split: str) -> dict[str, Any]:
+def references_workdir(workdir: pathlib.Path, *, split: str) -> Report:
   """What can be reached on a run's data without learning; writes references.json.
 
   Args:
@@ -261,7 +260,7 @@ def prepare_workdir(workdir: pathlib.Path, config: Config) -> None:
     ) from error
 
 
-def _summary(workdir: pathlib.Path, evaluation: dict[str, Any], *, seconds: float) -> str:
+def _summary(workdir: pathlib.Path, evaluation: Report, *, seconds: float) -> str:
   """The text that a run prints at its end."""
   written = [
     ("report", workdir / "report.html"),

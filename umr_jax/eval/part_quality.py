@@ -4,7 +4,6 @@ Parts that were discovered have no names and no order: no measure here depends o
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -15,7 +14,7 @@ from umr_jax.data.part_store import PartStore
 from umr_jax.data.transforms import crop
 from umr_jax.eval.summary import summarize
 from umr_jax.geometry.sampling import axis_centers
-from umr_jax.types import checked
+from umr_jax.types import Report, checked
 
 # Of the penalty on the regression's coefficients, in units of one image: it only keeps parts that
 # never move from making the fit ill-posed.
@@ -209,7 +208,7 @@ def _design(centers: np.ndarray) -> np.ndarray:
   return np.concatenate([np.ones((len(flat), 1)), flat], axis=1)
 
 
-def part_report(dataset: Dataset, store: PartStore, *, seed: int) -> dict[str, Any]:
+def part_report(dataset: Dataset, store: PartStore, *, seed: int) -> Report:
   """All measures of discovered parts by a data set's own parts and keypoints.
 
   Args:
@@ -225,7 +224,7 @@ def part_report(dataset: Dataset, store: PartStore, *, seed: int) -> dict[str, A
   """
   known, tested = (_Annotated(dataset.splits[name], store) for name in ("train", "test"))
   values: dict[str, np.ndarray] = {}
-  report: dict[str, Any] = {}
+  report: Report = {}
   if np.isfinite(store.mirror_agreement):
     report["mirror_agreement"] = store.mirror_agreement
   if tested.rows and dataset.keypoint_names:

@@ -68,7 +68,12 @@ class ViewScores:
 
 
 def template_vertices(em_state: EMState, topology: Topology) -> Float[Array, "1 V 3"]:
-  """The whole template as a batch of one shape."""
+  """The whole template as a batch of one shape.
+
+  Args:
+    em_state: holds the template.
+    topology: the mesh.
+  """
   half = jnp.asarray(em_state.template.half_vertices)
   return symmetrize(half, num_center=topology.num_center)[None]
 

@@ -101,6 +101,12 @@ def overlap_loss(
 ) -> tuple[Float[Array, ""], Float[Array, "2"]]:
   """One minus the IoU of silhouettes, and one minus that of the parts that the images show.
 
+  Args:
+    volume: the hull, with its parts.
+    cameras: of the images.
+    masks: the images' silhouettes.
+    parts: their part maps, without the background; P is 0 where there are none.
+
   Returns:
     The sum of both; and both IoU, the second 0 without parts.
   """

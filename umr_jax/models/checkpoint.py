@@ -24,6 +24,7 @@ from absl import logging
 from flax import traverse_util
 
 import umr_jax
+from umr_jax.config.fields import Settings
 from umr_jax.models.frozen import COLLECTION, WEIGHTS
 from umr_jax.types import EMState, Template, host
 
@@ -53,7 +54,9 @@ class Snapshot(NamedTuple):
     return {"batch_stats": self.batch_stats, "frozen": self.frozen}
 
 
-def save_arguments(step: int, *, model: Any, optimizer: Any, config: Any) -> ocp.args.Composite:
+def save_arguments(
+  step: int, *, model: object, optimizer: object, config: Settings
+) -> ocp.args.Composite:
   """What orbax is to write of one step: two items of host arrays, and the manifest of both.
 
   Args:
@@ -212,7 +215,7 @@ def _verify(found: Mapping[str, Tree], expected: Mapping[str, Tree]) -> None:
     )
 
 
-def flat(tree: Any) -> dict[str, Any]:
+def flat(tree: object) -> dict[str, np.ndarray]:
   """The leaves of a pytree by their paths, as `params/encoder/kernel`."""
 
   def name(key: Any) -> str:
@@ -222,7 +225,7 @@ def flat(tree: Any) -> dict[str, Any]:
   return {"/".join(name(key) for key in path): leaf for path, leaf in leaves}
 
 
-def nested(tree: Any) -> Tree:
+def nested(tree: object) -> Tree:
   """Any pytree as nested dicts, named as in its paths; what is empty is left out."""
   result: Tree = {}
   for name, leaf in flat(tree).items():

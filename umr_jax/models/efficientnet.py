@@ -63,7 +63,7 @@ def efficientnet_file() -> pathlib.Path | None:
   return None
 
 
-def load_efficientnet(path: str | os.PathLike[str]) -> dict[str, Any]:
+def load_efficientnet(path: str | os.PathLike[str]) -> EfficientNet:
   """Reads EfficientNet-Lite0, with BatchNorm folded into the convolutions.
 
   Args:

@@ -18,7 +18,7 @@ from umr_jax.models.efficientnet import (
   load_efficientnet,
 )
 from umr_jax.models.pretrained import weight_file
-from umr_jax.types import checked
+from umr_jax.types import Variables, checked
 
 # Pixels per side of the network's input, whatever the image's size: from 96 its maps of 6 x 6 cells
 # separated views less well than the 12 x 12 of 192, and those of 256 no better.
@@ -82,7 +82,7 @@ def published_file(weights: str, *, asked: str, setting: str, otherwise: str) ->
   return path
 
 
-def frozen_efficientnet(file: pathlib.Path, *, path: tuple[str, ...]) -> dict[str, Any]:
+def frozen_efficientnet(file: pathlib.Path, *, path: tuple[str, ...]) -> Variables:
   """The collection `frozen` of a network with a `FrozenEfficientNet`.
 
   Args:

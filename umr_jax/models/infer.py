@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from typing import Protocol
+from typing import Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,16 @@ from umr_jax.models.assemble import assemble_vertices, upsample_flow
 from umr_jax.models.checkpoint import Snapshot, read_checkpoint
 from umr_jax.models.flow import camera_flow, clamp_to_mask
 from umr_jax.models.umr_net import UMRNet
-from umr_jax.types import EMState, Model, Network, Topology, TrainState, checked, network_round
+from umr_jax.types import (
+  EMState,
+  Model,
+  Network,
+  Prediction,
+  Topology,
+  TrainState,
+  checked,
+  network_round,
+)
 
 
 @struct.dataclass
@@ -166,7 +175,7 @@ def infer(
     masks: of the same crops; the network alone reads none.
   """
   del masks
-  prediction = model.network.apply(model.variables, images, train=False)
+  prediction = cast(Prediction, model.network.apply(model.variables, images, train=False))
   best = jnp.argmax(prediction.camera_logits, axis=-1)
   camera = jnp.take_along_axis(prediction.cameras, best[:, None, None], axis=1)[:, 0]
   vertices = assemble_vertices(prediction.half_offsets, model.template, model.topology)

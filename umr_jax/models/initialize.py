@@ -18,6 +18,7 @@ from umr_jax.models.frozen import COLLECTION, frozen_efficientnet, published_fil
 from umr_jax.models.layers import Initializer
 from umr_jax.models.pretrained import BATCH_NORM, RESNET18_FILES, fill, read_torch_file, weight_file
 from umr_jax.models.umr_net import UMRNet
+from umr_jax.types import Variables
 
 
 def encoder_file(model: ModelConfig) -> pathlib.Path | None:
@@ -39,7 +40,9 @@ def encoder_file(model: ModelConfig) -> pathlib.Path | None:
   )
 
 
-def init_variables(net: UMRNet, config: Config, *, seed: int) -> tuple[Any, Any, Any]:
+def init_variables(
+  net: UMRNet, config: Config, *, seed: int
+) -> tuple[Variables, Variables, Variables]:
   """A network's initial parameters, batch statistics, and weights that stay as published.
 
   Args:
@@ -63,9 +66,7 @@ def init_variables(net: UMRNet, config: Config, *, seed: int) -> tuple[Any, Any,
 Path = tuple[str, ...]
 
 
-def initialize(
-  net: nn.Module, *, image_size: int, seed: int
-) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+def initialize(net: nn.Module, *, image_size: int, seed: int) -> tuple[Variables, Variables]:
   """Samples a network's parameters from the distributions that its layers name.
 
   Args:
@@ -86,7 +87,7 @@ def initialize(
 
 def draw_variables(
   module: nn.Module, *inputs: jax.ShapeDtypeStruct | Array, seed: int, **options: Any
-) -> dict[str, Any]:
+) -> Variables:
   """`module.init`, at a tenth of its time: the module is only traced, and NumPy samples.
 
   A parameter's sample depends on the seed and on its own path, so that networks that differ in one
@@ -133,8 +134,8 @@ def draw_variables(
 
 
 def resnet18_variables(
-  state: Mapping[str, np.ndarray], params: Mapping[str, Any], batch_stats: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+  state: Mapping[str, np.ndarray], params: Variables, batch_stats: Variables
+) -> tuple[Variables, Variables]:
   """Puts a ResNet-18 of torchvision or timm into a `UMRNet`'s encoder.
 
   Args:

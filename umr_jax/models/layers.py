@@ -37,7 +37,12 @@ class Initializer:
     return jnp.asarray(np.broadcast_to(np.array(self.values), shape), dtype)
 
   def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Samples with NumPy: the same distribution, other numbers."""
+    """Samples with NumPy: the same distribution, other numbers.
+
+    Args:
+      rng: the generator; it advances.
+      shape: of the parameter.
+    """
     if self.kind == "normal":
       return rng.standard_normal(shape, np.float32) * np.float32(self.scale)
     if self.kind == "uniform":

@@ -81,7 +81,7 @@ def convolution_kernel(weight: np.ndarray) -> np.ndarray:
 
 
 def fill(
-  tree: dict[tuple[str, ...], Any],
+  tree: dict[tuple[str, ...], np.ndarray],
   path: tuple[str, ...],
   state: Mapping[str, np.ndarray],
   name: str,

@@ -46,7 +46,7 @@ _TENSORS = {
 ViT = Mapping[str, Any]
 
 
-def load_vit(path: str | os.PathLike[str]) -> dict[str, Any]:
+def load_vit(path: str | os.PathLike[str]) -> ViT:
   """Reads a vision transformer; its sizes are those of the tensors.
 
   Args:

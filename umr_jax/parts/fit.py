@@ -19,7 +19,7 @@ from umr_jax.models.pretrained import read_torch_file, weight_file
 from umr_jax.parts.losses import PartBatch, part_objective
 from umr_jax.parts.network import RESNET50_FILES, STRIDE, PartNet, resnet50_variables
 from umr_jax.parts.warp import WarpRanges
-from umr_jax.types import checked, host
+from umr_jax.types import Variables, checked, host
 
 # Of the global norm of the gradients: the published one.
 _CLIP = 5.0
@@ -35,7 +35,7 @@ class FitResult(NamedTuple):
   """A trained part network."""
 
   net: PartNet
-  variables: Any  # params; batch_stats with BatchNorm; frozen weights; basis with features
+  variables: Variables  # params; batch_stats with BatchNorm; frozen weights; basis with features
 
 
 @checked
@@ -140,7 +140,7 @@ def init_variables(
   *,
   image_size: int,
   features: np.ndarray | None,
-) -> dict[str, Any]:
+) -> Variables:
   """Initial variables: published weights, or random ones.
 
   Args:
@@ -150,7 +150,8 @@ def init_variables(
     features: of the semantic loss, whose basis is initialized where there are any.
   """
   params, stats = initialize(net, image_size=image_size, seed=settings.seed)
-  file, held = net_weight_file(settings), {}
+  file = net_weight_file(settings)
+  held: Variables = {}
   if file is not None and settings.net == "efficientnet":
     held = frozen_efficientnet(file, path=("frozen",))
   elif file is not None:

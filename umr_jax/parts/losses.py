@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from umr_jax.config.settings import PartWeights
 from umr_jax.parts.warp import WarpRanges, draw_warps, warp_images, warp_logits, warp_maps
 from umr_jax.train.augment import color_jitter
-from umr_jax.types import checked
+from umr_jax.types import Variables, checked
 
 # Added to every pixel: a part that is nowhere lies in the middle, without a division by zero.
 _LEAST = 1e-3
@@ -208,14 +208,14 @@ class PartBatch:
 
 
 def part_objective(
-  predict: Callable[[Array], tuple[Array, Any]],
+  predict: Callable[[Array], tuple[Array, Variables]],
   batch: PartBatch,
   basis: Float[Array, "P C"] | None,
   key: PRNGKeyArray,
   *,
   weights: PartWeights,
   ranges: WarpRanges,
-) -> tuple[Float[Array, ""], tuple[dict[str, Float[Array, ""]], Any]]:
+) -> tuple[Float[Array, ""], tuple[dict[str, Float[Array, ""]], Variables]]:
   """The weighted sum of the terms, over the images and a warped, recoloured copy of each.
 
   Args:

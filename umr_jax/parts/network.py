@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,7 +14,7 @@ from umr_jax.models.encoder import IMAGENET_MEAN, IMAGENET_STD, BasicBlock
 from umr_jax.models.frozen import FrozenEfficientNet
 from umr_jax.models.layers import BatchNorm, Conv, enlarged, map_norm, max_pool, normal, normed_conv
 from umr_jax.models.pretrained import BATCH_NORM, fill
-from umr_jax.types import checked
+from umr_jax.types import Variables, checked
 
 BLOCKS = (3, 4, 6, 3)
 # Of the stages: how many pixels the first block skips, and how far apart the kernels read.
@@ -221,8 +220,8 @@ RESNET50_FILES = (
 
 
 def resnet50_variables(
-  state: Mapping[str, np.ndarray], params: Mapping[str, Any], batch_stats: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+  state: Mapping[str, np.ndarray], params: Variables, batch_stats: Variables
+) -> tuple[Variables, Variables]:
   """Puts a ResNet-50 of torchvision into a `PartNet`.
 
   Args:

@@ -7,12 +7,13 @@ import dataclasses
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
+from umr_jax.config.fields import Settings
 from umr_jax.models.checkpoint import (
   CheckpointError,
   Tree,
@@ -71,9 +72,7 @@ class Checkpointer:
   def __exit__(self, *_: object) -> None:
     self.close()
 
-  def save(
-    self, step: int, train_state: TrainState, em_state: EMState, config: Mapping[str, Any]
-  ) -> None:
+  def save(self, step: int, train_state: TrainState, em_state: EMState, config: Settings) -> None:
     """Saves one step; a step that exists already is replaced.
 
     Args:

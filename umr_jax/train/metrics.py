@@ -14,11 +14,13 @@ import jax
 import numpy as np
 import tqdm
 from absl import logging
+from jax.typing import ArrayLike
 
 from umr_jax.errors import NonFiniteError
+from umr_jax.types import Report
 
 
-def to_floats(metrics: Mapping[str, Any]) -> dict[str, float]:
+def to_floats(metrics: Mapping[str, ArrayLike]) -> dict[str, float]:
   """Scalar metrics on the host, fetched in one transfer.
 
   Raises:
@@ -31,7 +33,7 @@ def to_floats(metrics: Mapping[str, Any]) -> dict[str, float]:
   return {name: float(np.reshape(value, ())) for name, value in fetched.items()}
 
 
-def check_finite(metrics: Mapping[str, Any], step: int) -> None:
+def check_finite(metrics: Mapping[str, ArrayLike], step: int) -> None:
   """Stops a run whose numbers have gone bad.
 
   Args:
@@ -66,7 +68,7 @@ def _records(path: pathlib.Path, resumed_step: int | None) -> dict[str, dict[str
   return kept
 
 
-def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+def read_metrics(workdir: str | os.PathLike[str]) -> list[Report]:
   """The lines of a run's `metrics.jsonl`, in the order of their steps; none before the first.
 
   Args:
@@ -129,7 +131,7 @@ class MetricWriter:
         purge = None if resumed_step is None else resumed_step + 1
         self._events = tensorboardX.SummaryWriter(str(folder), purge_step=purge)
 
-  def write(self, step: int, metrics: Mapping[str, Any], *, log: bool = True) -> None:
+  def write(self, step: int, metrics: Mapping[str, ArrayLike], *, log: bool = True) -> None:
     """Writes scalars of one step.
 
     Args:

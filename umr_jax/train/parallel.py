@@ -11,13 +11,15 @@ host passes its own rows and its own devices' axis; `mean_over_devices` spans al
 
 import os
 import zlib
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
+
+from umr_jax.checking import Function
+from umr_jax.types import Tree
 
 # How a step is run on all devices.
 Transform = Literal["pmap", "shard_map"]
@@ -98,7 +100,7 @@ def _device_sharding() -> jax.sharding.NamedSharding:
   return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
 
 
-def replicate(tree: Any) -> Any:
+def replicate(tree: Tree) -> Tree:
   """Puts a copy of every array on each device of this host, along a new leading axis."""
   sharding = _device_sharding()
   count = jax.local_device_count()
@@ -115,12 +117,12 @@ def _first(leaf: jax.Array) -> np.ndarray:
   return np.asarray(leaf.addressable_shards[0].data)[0, ...]
 
 
-def unreplicate(tree: Any) -> Any:
+def unreplicate(tree: Tree) -> Tree:
   """The first device's copy of a replicated pytree, on the host as NumPy arrays."""
   return jax.tree.map(_first, tree)
 
 
-def shard_batch(batch: Any) -> Any:
+def shard_batch(batch: Tree) -> Tree:
   """Splits a host batch among this host's devices: [B, ...] becomes [D, B / D, ...].
 
   Args:
@@ -145,7 +147,7 @@ def shard_batch(batch: Any) -> Any:
   return jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), batch)
 
 
-def unshard(tree: Any) -> Any:
+def unshard(tree: Tree) -> Tree:
   """Undoes `shard_batch` on a step's results: [D, B / D, ...] becomes a host array [B, ...]."""
 
   def join(leaf: Any) -> np.ndarray:
@@ -155,7 +157,7 @@ def unshard(tree: Any) -> Any:
   return jax.tree.map(join, tree)
 
 
-def gather_rows(tree: Any) -> Any:
+def gather_rows(tree: Tree) -> Tree:
   """Every host's rows of a host pytree, on every host: [B / hosts, ...] becomes [B, ...].
 
   All hosts must call it with rows of the same shapes.
@@ -165,16 +167,14 @@ def gather_rows(tree: Any) -> Any:
   return multihost_utils.process_allgather(tree, tiled=True)
 
 
-def broadcast_from_host0(tree: Any) -> Any:
+def broadcast_from_host0(tree: Tree) -> Tree:
   """The first host's arrays, on every host. All hosts must call it with the same shapes."""
   if jax.process_count() == 1:
     return tree
   return multihost_utils.broadcast_one_to_all(tree)
 
 
-def parallel_step(
-  function: Callable[..., Any], *, donate: bool, transform: Transform = "pmap"
-) -> Callable[..., Any]:
+def parallel_step(function: Function, *, donate: bool, transform: Transform = "pmap") -> Function:
   """Runs one training step on every device.
 
   Args:
@@ -194,7 +194,8 @@ def parallel_step(
   """
   donated = (0,) if donate else ()
   if transform == "pmap":
-    return jax.pmap(function, axis_name=AXIS, in_axes=(0, 0, 0, None), donate_argnums=donated)
+    mapped = jax.pmap(function, axis_name=AXIS, in_axes=(0, 0, 0, None), donate_argnums=donated)
+    return cast(Function, mapped)
   if jax.process_count() > 1:
     raise ValueError(f"transform {transform!r} runs on one host; found {jax.process_count()}.")
 
@@ -212,10 +213,10 @@ def parallel_step(
     # As under pmap, a gradient is that of the device's own loss.
     check_vma=False,
   )
-  return jax.jit(sharded, donate_argnums=donated)
+  return cast(Function, jax.jit(sharded, donate_argnums=donated))
 
 
-def pmap_map(function: Callable[..., Any]) -> Callable[..., Any]:
+def pmap_map(function: Function) -> Function:
   """Runs a function of replicated state and a sharded batch on every device.
 
   Args:
@@ -226,15 +227,15 @@ def pmap_map(function: Callable[..., Any]) -> Callable[..., Any]:
     The same function with a leading device axis on every argument and result: `replicate` the state
     and `shard_batch` the batch before, `unshard` (or `unreplicate`, after a reduction) afterwards.
   """
-  return jax.pmap(function, axis_name=AXIS)
+  return cast(Function, jax.pmap(function, axis_name=AXIS))
 
 
-def mean_over_devices(tree: Any) -> Any:
+def mean_over_devices(tree: Tree) -> Tree:
   """Mean over all devices of all hosts, inside functions of `parallel_step` and `pmap_map`."""
   return jax.lax.pmean(tree, AXIS)
 
 
-def assert_replicated(tree: Any) -> None:
+def assert_replicated(tree: object) -> None:
   """Checks that every device of every host holds the same bits of a replicated pytree.
 
   Replicas that drift apart keep training without any other sign. Call it where a checkpoint is

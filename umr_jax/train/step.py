@@ -16,20 +16,20 @@ from umr_jax.models.umr_net import UMRNet
 from umr_jax.random import per_image_keys
 from umr_jax.train import parallel
 from umr_jax.train.augment import UNCHANGED, Strengths, augmented
-from umr_jax.types import Batch, EMState, TrainState
+from umr_jax.types import Batch, EMState, TrainState, Variables
 
 Metrics = dict[str, Float[Array, ""]]
 TrainStep = Callable[[TrainState, EMState, Batch, PRNGKeyArray], tuple[TrainState, Metrics]]
 
 
 def new_train_state(
-  params: Any,
-  batch_stats: Any,
+  params: Variables,
+  batch_stats: Variables,
   optimizer: optax.GradientTransformation,
   *,
   step: int,
-  frozen: Any = None,
-  discriminator: Any = None,
+  frozen: Variables | None = None,
+  discriminator: Variables | None = None,
 ) -> TrainState:
   """The state of an untrained network, at a step of the run.
 
