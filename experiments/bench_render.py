@@ -46,12 +46,10 @@ def main() -> None:
     sigmas=[float(value) for value in _SIGMAS.value],
     modes=_MODES.value,
   )
+  options = {"repeats": _REPEATS.value, "mesh": mesh, "peer": peer, "compare": _ACCURACY.value}
   lines = []
   for case in chosen:
-    result = render_benchmark.measure_alone(
-      case, repeats=_REPEATS.value, mesh=mesh, peer=peer, compare=_ACCURACY.value
-    )
-    lines.append(json.dumps(result))
+    lines.append(json.dumps(render_benchmark.measure_alone(case, **options)))
     sys.stdout.write(lines[-1] + "\n")
     sys.stdout.flush()
   if _WORKDIR.value:

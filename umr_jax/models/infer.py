@@ -84,7 +84,12 @@ def build_topology_from(config: Config) -> Topology:
 
 
 def build_net(config: Config, *, hypotheses: int) -> UMRNet:
-  """The network that a config asks for, with a given number of cameras per image."""
+  """The network that a config asks for.
+
+  Args:
+    config: of the run.
+    hypotheses: cameras per image.
+  """
   model = config.model
   return UMRNet(
     num_half=build_topology_from(config).num_half,
