@@ -36,20 +36,20 @@ _WORKDIR = flags.DEFINE_string("workdir", "", "Where bench_render.jsonl is writt
 
 def main() -> None:
   """Runs the cases that the flags name; under --json standard output holds their lines alone."""
-  mesh, peer = _MESH.value, _PEER.value
-  if peer and importlib.util.find_spec(peer) is None:
+  if (peer := _PEER.value) and importlib.util.find_spec(peer) is None:
     raise UsageError(f"--peer={peer}: it is not installed here")
-  chosen = render_benchmark.cases(
+  lines = []
+  for case in render_benchmark.cases(
     image_sizes=[int(value) for value in _SIZES.value],
     faces=[int(value) for value in _FACES.value],
     batches=[int(value) for value in _BATCHES.value],
     sigmas=[float(value) for value in _SIGMAS.value],
     modes=_MODES.value,
-  )
-  options = {"repeats": _REPEATS.value, "mesh": mesh, "peer": peer, "compare": _ACCURACY.value}
-  lines = []
-  for case in chosen:
-    lines.append(json.dumps(render_benchmark.measure_alone(case, **options)))
+  ):
+    result = render_benchmark.measure_alone(
+      case, repeats=_REPEATS.value, mesh=_MESH.value, peer=peer, compare=_ACCURACY.value
+    )
+    lines.append(json.dumps(result))
     sys.stdout.write(lines[-1] + "\n")
     sys.stdout.flush()
   if _WORKDIR.value:
