@@ -28,6 +28,7 @@ from umr_jax.em.monitor import Monitor
 from umr_jax.em.run import panel_images
 from umr_jax.parts.prepare import with_parts
 from umr_jax.train.checkpoint import Checkpointer
+from umr_jax.types import EMState, TrainState
 
 
 class NoPanels(Monitor):
@@ -114,23 +115,26 @@ def checksums(tree: object) -> dict[str, list]:
   return found
 
 
+def train(settings: config.Config, workdir: pathlib.Path) -> tuple[TrainState, EMState]:
+  """Trains from nothing, without panels, evaluation and report."""
+  dataset, _ = with_parts(load_dataset(settings.data), settings)
+  with (
+    Checkpointer(workdir / "checkpoints", keep=1) as checkpointer,
+    NoPanels(settings, workdir, panel_images(dataset, settings)) as monitor,
+  ):
+    return EMLoop(
+      config=settings,
+      train_split=dataset.splits["train"],
+      checkpointer=checkpointer,
+      monitor=monitor,
+    ).run()
+
+
 def result_of(case: str) -> dict[str, object]:
   """Runs a case from nothing, and describes where and as what it ended."""
   with tempfile.TemporaryDirectory() as folder:
     root = pathlib.Path(folder)
-    settings = CASES[case](root / "cache")
-    dataset, _ = with_parts(load_dataset(settings.data), settings)
-    with (
-      Checkpointer(root / "checkpoints", keep=1) as checkpointer,
-      NoPanels(settings, root, panel_images(dataset, settings)) as monitor,
-    ):
-      loop = EMLoop(
-        config=settings,
-        train_split=dataset.splits["train"],
-        checkpointer=checkpointer,
-        monitor=monitor,
-      )
-      train_state, em_state = loop.run()
+    train_state, em_state = train(CASES[case](root / "cache"), root)
   return {
     "machine": machine(),
     "params": checksums(train_state.params),
