@@ -192,5 +192,7 @@ def test_takes_what_a_checkpoint_restores_outside_jit(objective, prediction, map
 
   expected, metrics = jax.jit(evaluate)(prediction, mapped_state)
   found, restored = evaluate(host(prediction), host(mapped_state), on_host=True)
-  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  # Neighbouring faces of nearly one depth mix by exp(depth / gamma): the last bits of depths, which
+  # differ where jit fuses, are 1% of a colour. Measured: 8e-4 of the sum.
+  np.testing.assert_allclose(found, expected, rtol=5e-3)
   assert set(restored) == set(metrics)
