@@ -18,7 +18,7 @@ from tests import frozen_run
 
 ROOT = pathlib.Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden"
-# Of the sum of magnitudes of an array. Chosen, not measured: another instruction set was not at hand.
+# Of the sum of magnitudes of an array. Chosen, not measured: no other instruction set was at hand.
 TOLERANCE = 0.03
 
 
