@@ -4,26 +4,15 @@ import dataclasses
 
 from umr_jax.config import settings as config
 from umr_jax.config.build import with_settings
+from umr_jax.config.history import FORMER_DEFAULTS
 
-# What the paper has and a test on a CPU, without weight files, does without.
+# The defaults of before `Config()` was the paper, which a test on a CPU without weight files can
+# afford; images are smaller, and lengths are the paper's or the test's own.
 PLAIN = {
-  "data.image_size": 64,
-  "model.encoder_weights": "none",
-  "model.texture_stem": "conv",
-  "render.sigma": 1e-4,
-  "render.dist_eps": 1e-4,
-  "render.antialias": 1,
-  "loss.texture_cameras": "one",
-  "loss.edge": 0.0,
-  "loss.deformation_start": 0,
-  "loss.part_probability": 0.0,
-  "loss.part_vertices": 0.0,
-  "loss.adversary": 0.0,
-  "loss.adversary_domain": "mask",
-  "loss.perceptual_weights": "none",
-  "train.schedule": "halving",
-  "em.later": (),
-}
+  name: value
+  for name, value in FORMER_DEFAULTS.items()
+  if name not in ("train.steps", "checkpoint.every", "log.panel_every")
+} | {"data.image_size": 64}
 
 
 def plain(**groups) -> config.Config:
