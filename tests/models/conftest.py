@@ -1,7 +1,9 @@
 """A small network and its parameters, drawn once for all the tests of this folder."""
 
+import jax.numpy as jnp
 import pytest
 
+from tests.models.run_head import D
 from umr_jax.models.initialize import initialize
 from umr_jax.models.umr_net import UMRNet
 
@@ -31,3 +33,8 @@ def small(make_net):
   """A network with four cameras, its parameters and BatchNorm statistics."""
   net = make_net(hypotheses=4)
   return net, *initialize(net, image_size=64, seed=0)
+
+
+@pytest.fixture
+def feature(rng):
+  return jnp.asarray(rng.normal(size=(6, D)), jnp.float32)

@@ -1,36 +1,15 @@
 """Cameras: where hypotheses start, what bounds them, finite gradients."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from tests.models.run_head import apply, run
 from umr_jax.geometry import camera, quaternion
 from umr_jax.models.camera_heads import CameraHeads, _positive, upright_rotation
 from umr_jax.models.initialize import draw_variables
-
-D = 20
-
-
-def run(head, feature, **options):
-  """The head's outputs at its start, and its variables."""
-  variables = draw_variables(head, feature, seed=0, **options)
-  if "train" in options:
-    return apply(head, variables, feature, **options)[0], variables
-  return apply(head, variables, feature), variables
-
-
-@functools.partial(jax.jit, static_argnums=0, static_argnames="train")
-def apply(head, variables, feature, **options):
-  return head.apply(variables, feature, mutable=["batch_stats"] if options else False, **options)
-
-
-@pytest.fixture
-def feature(rng):
-  return jnp.asarray(rng.normal(size=(6, D)), jnp.float32)
 
 
 @pytest.mark.parametrize("hypotheses", [1, 8])

@@ -1,7 +1,5 @@
 """Shape, texture and mask heads: where they start, what they refuse, finite gradients."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +7,7 @@ import optax
 import pytest
 
 from tests.models import numpy_net
+from tests.models.run_head import D, run
 from umr_jax.losses.mask import segmentation_loss
 from umr_jax.models.heads import (
   BLOCK,
@@ -21,26 +20,6 @@ from umr_jax.models.heads import (
   depth_to_space,
 )
 from umr_jax.models.initialize import draw_variables
-
-D = 20
-
-
-def run(head, feature, **options):
-  """The head's outputs at its start, and its variables."""
-  variables = draw_variables(head, feature, seed=0, **options)
-  if "train" in options:
-    return apply(head, variables, feature, **options)[0], variables
-  return apply(head, variables, feature), variables
-
-
-@functools.partial(jax.jit, static_argnums=0, static_argnames="train")
-def apply(head, variables, feature, **options):
-  return head.apply(variables, feature, mutable=["batch_stats"] if options else False, **options)
-
-
-@pytest.fixture
-def feature(rng):
-  return jnp.asarray(rng.normal(size=(6, D)), jnp.float32)
 
 
 def test_shapes_start_at_the_template(feature):
