@@ -44,8 +44,9 @@ autodoc_default_options = {
 autodoc_typehints = "none"  # sphinx_autodoc_typehints writes them, beside the arguments
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-# Names of fields such as x and y are targets in several modules.
-suppress_warnings = ["ref.python", "sphinx_autodoc_typehints.forward_reference"]
+# Names of fields such as x and y are targets in several modules; the formatter below is a function,
+# which Sphinx does not keep between builds.
+suppress_warnings = ["ref.python", "sphinx_autodoc_typehints.forward_reference", "config.cache"]
 
 
 def typehints_formatter(annotation: object, config: object) -> str | None:

@@ -199,7 +199,7 @@ def test_half_a_cluster_is_refused(hosts, environment, message):
 
 
 def _root():
-  return pathlib.Path(parallel.__file__).parents[1]
+  return pathlib.Path(parallel.__file__).parents[2]
 
 
 HOST_SCRIPT = """
