@@ -140,6 +140,14 @@ def test_local_batch_size_is_the_global_one_on_one_host_and_must_divide():
     parallel.local_batch_size(0)
 
 
+def test_one_image_a_device_is_warned_of(caplog):
+  with caplog.at_level("WARNING", logger="absl"):
+    parallel.local_batch_size(8)
+    assert not caplog.text
+    parallel.local_batch_size(4)
+  assert "Use at least 8" in caplog.text
+
+
 def test_replicas_that_differ_are_named():
   same = parallel.replicate({"w": np.ones(3, np.float32)})
   parallel.assert_replicated(same)
