@@ -46,7 +46,7 @@ def run(workdir: pathlib.Path, *, steps: int) -> dict[str, Any]:
   ]
   Image.fromarray(np.uint8(255 * np.concatenate(rows))).save(workdir / "fit.png")
   first, last = (float(silhouette_fitting.silhouette_iou(view, target)) for view in (before, after))
-  return {"iou_before": first, "iou_after": last, "picture": str(workdir / "fit.png")}
+  return {"iou_before": first, "iou_after": last, "image": str(workdir / "fit.png")}
 
 
 def main() -> dict[str, Any]:

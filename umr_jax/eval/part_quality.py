@@ -24,7 +24,7 @@ _RIDGE = 1e-2
 Labels = tuple[np.ndarray, np.ndarray]  # [S, S] each: of the canonical map, true
 
 
-def part_ious(learned: Sequence[Labels | None], judged: Sequence[Labels | None]) -> np.ndarray:
+def part_ious(learned: Sequence[Labels | None], measured: Sequence[Labels | None]) -> np.ndarray:
   """Part IoU of each image whose parts are known.
 
   Canonical parts have no names: each is matched with at most one true part, so that the overlap
@@ -32,12 +32,12 @@ def part_ious(learned: Sequence[Labels | None], judged: Sequence[Labels | None])
 
   Args:
     learned: of the training images that the matching is fixed on.
-    judged: of the images to measure.
+    measured: of the images to measure.
 
   Returns:
     [N], the mean over an image's true parts; empty where no image has parts.
   """
-  first, second = ([pair for pair in pairs if pair is not None] for pairs in (learned, judged))
+  first, second = ([pair for pair in pairs if pair is not None] for pairs in (learned, measured))
   if not first or not second:
     return np.zeros(0)
   parts = max(int(max(a.max(), b.max())) for a, b in [*first, *second])
