@@ -20,15 +20,11 @@ PAGES = [
 ]
 GROUPS = {field.name: getattr(Config(), field.name) for field in dataclasses.fields(Config)}
 
-# Files that branches of the redesign are moving to; to be emptied, with this line, when they land.
-MOVING = {
-  *(f"umr_jax/config/{name}.py" for name in ("extensions", "method")),
-  *(f"umr_jax/losses/{name}.py" for name in ("camera", "extensions", "objective", "renders")),
-  *("umr_jax/losses/shape.py", "umr_jax/em/plan.py"),
-}
-
 _PATH = re.compile(r"(?<![\w./])((?:umr_jax|experiments|tests|docs)/[\w./-]*\w(?:\.\w+)?/?)")
 _MODULE = re.compile(r"\b(umr_jax(?:\.\w+)+|experiments\.\w+)")
+# A name in backticks that begins with a room of the package.
+ROOMS = sorted(path.parent.name for path in (ROOT / "umr_jax").glob("*/__init__.py"))
+_NAME = re.compile(rf"`((?:umr_jax\.)?(?:{'|'.join(ROOMS)})(?:\.\w+)+)`")
 _LINK = re.compile(r"\]\(([^)#:]+\.\w+)(?:#[^)]*)?\)")
 _SETTING = re.compile(rf"(?<![\w./])(?:--config\.)?({'|'.join(GROUPS)})\.([a-z]\w*)\b")
 # What a page calls `data.csv`, or the attribute of an object, is no setting.
@@ -66,7 +62,7 @@ def missing_paths(text: str) -> list[str]:
   return [
     path
     for path in _PATH.findall(text)
-    if not (ROOT / path).exists() and path not in MOVING and not path.startswith("docs/_build")
+    if not (ROOT / path).exists() and not path.startswith("docs/_build")
   ]
 
 
@@ -98,10 +94,28 @@ def test_settings_exist(page: pathlib.Path) -> None:
   assert unknown_settings(page.read_text()) == []
 
 
+def unknown_names(text: str) -> list[str]:
+  """The names in a module's text, such as `losses.mask.mask_iou_loss`, that are nothing."""
+  names = sorted({name.removeprefix("umr_jax.") for name in _NAME.findall(text)})
+  settings = {
+    f"{group}.{field.name}" for group in GROUPS for field in dataclasses.fields(GROUPS[group])
+  }
+  return [name for name in names if name not in settings and not resolves(f"umr_jax.{name}")]
+
+
+def test_docstrings_name_what_exists() -> None:
+  modules = [*(ROOT / "umr_jax").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]
+  unknown = {str(path.relative_to(ROOT)): unknown_names(path.read_text()) for path in modules}
+  assert {path: names for path, names in unknown.items() if names} == {}
+
+
 def test_what_does_not_exist_is_found() -> None:
   assert missing_paths("`umr_jax/em/loop.py` and `umr_jax/em/lop.py`") == ["umr_jax/em/lop.py"]
   assert unknown_settings("`--config.loss.mask=1`, `loss.musk`") == ["loss.musk"]
   assert not resolves("umr_jax.render.soft_silhuette")
+  assert unknown_names("`losses.mask.mask_iou_loss` `geometry.level` `losses.total`") == [
+    "losses.total"
+  ]
   assert resolves("umr_jax.render.soft_silhouette")
   assert _LINK.findall("[a](docs/a.md) [b](https://b.c/d.html)") == ["docs/a.md"]
 

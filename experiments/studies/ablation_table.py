@@ -30,7 +30,7 @@ _BRACKETS = (
   "interval over images), or alone where that was not kept."
 )
 _SHARED = (
-  "Discovered parts and parts by position are found once, with `parts.seed`: all seeds of these "
+  "Discovered parts and parts by position are found once, with one seed: all seeds of these "
   "rows share them, and a range over seeds does not cover another discovery."
 )
 

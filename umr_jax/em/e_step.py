@@ -1,7 +1,7 @@
 """The E-step: gradient steps of the network while template and canonical UV map are held fixed.
 
-It minimises the objective of `losses.total` in the parameters of the network alone; equations 2 and
-3 are its terms that depend on the canonical UV map.
+It minimises `losses.objective.total_loss` in the parameters of the network alone; equations 2 and 3
+are its terms that depend on the canonical UV map.
 
 Source: Li et al. 2020, sections 3.2 and 3.3.
 """

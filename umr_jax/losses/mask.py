@@ -64,7 +64,7 @@ def segmentation_loss(
     The mean over pixels, in nats. Its least value is the entropy of the soft mask, 0 for a binary
     one.
 
-  Departs: not a term of Li et al. 2020; see `models.mask_head`.
+  Departs: not a term of Li et al. 2020; see `models.heads.MaskHead`.
   """
   target = jax.image.resize(mask, logits.shape, "linear")
   return jnp.mean(jax.nn.softplus(logits) - target * logits, axis=(-2, -1))

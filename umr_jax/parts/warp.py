@@ -64,7 +64,7 @@ def draw_warps(
 def warp_images(
   images: Float[Array, "B H W C"], matrix: Float[Array, "B 2 3"]
 ) -> Float[Array, "B H W C"]:
-  """Warped images; what comes in from outside is white, as in `train.augment.slant`.
+  """Warped images; what comes in from outside is white, as in `train.augment.rotate_and_stretch`.
 
   Args:
     images: RGB in [0, 1].
