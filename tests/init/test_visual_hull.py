@@ -39,6 +39,12 @@ def topology():
   return build_topology(3, texels_per_side=2, symmetric_texture=True)
 
 
+@pytest.fixture(scope="module")
+def coarse():
+  """For tests in which the mesh is there to be made: wrapping a fine one takes most of a minute."""
+  return build_topology(2, texels_per_side=2, symmetric_texture=True)
+
+
 @pytest.fixture(autouse=True)
 def standard_promotion():
   """Optax multiplies float32 by int32."""
@@ -176,38 +182,38 @@ def test_a_surface_lies_where_the_opacity_crosses_the_level():
 
 
 @pytest.mark.slow
-def test_cameras_and_volume_find_each_other(shown, topology):
+def test_cameras_and_volume_find_each_other(shown, coarse):
   maps, cameras = shown
   profile = mean_profile(maps)
-  half = inflate(profile[..., 0], topology, width=0.5)
-  uv = init_canonical_uv(profile[..., 1:], half, topology, uv_height=16)
-  start = with_canonical_uv(bare_em_state(half), uv, topology=topology)
+  half = inflate(profile[..., 0], coarse, width=0.5)
+  uv = init_canonical_uv(profile[..., 1:], half, coarse, uv_height=16)
+  start = with_canonical_uv(bare_em_state(half), uv, topology=coarse)
   volume, found = fit_hull_and_cameras(
-    maps, start, topology, search=SEARCH, turns=2, cost=0.0, key=jax.random.key(0)
+    maps, start, coarse, search=SEARCH, turns=2, cost=0.0, key=jax.random.key(0)
   )
   assert np.median(_degrees(found[:, 3:], _facing(found, cameras)[:, 3:])) < 11.0
-  state = with_hull_template(start, volume, found, maps[..., 0], topology, uv_height=16)
+  state = with_hull_template(start, volume, found, maps[..., 0], coarse, uv_height=16)
   assert np.ptp(np.asarray(state.template.half_vertices)[:, 1]) > 0.5
   assert state.canonical_uv.shape == (16, 32, 5)
 
 
 @pytest.mark.slow
-def test_silhouettes_alone_make_a_volume_without_parts(shown, topology):
-  maps, _ = shown
-  half = inflate(mean_profile(maps)[..., 0], topology, width=0.5)
+def test_silhouettes_alone_make_a_volume_without_parts(shown, coarse):
+  maps = shown[0][:8]
+  half = inflate(mean_profile(maps)[..., 0], coarse, width=0.5)
   bare, found = fit_hull_and_cameras(
     maps[..., :1],
     bare_em_state(half),
-    topology,
+    coarse,
     search=SEARCH,
     turns=1,
     cost=0.0,
     key=jax.random.key(0),
   )
-  assert bare.parts.shape[-1] == 0 and found.shape == (64, 7)
+  assert bare.parts.shape[-1] == 0 and found.shape == (8, 7)
   assert (
     with_hull_template(
-      bare_em_state(half), bare, found, maps[..., 0], topology, uv_height=16
+      bare_em_state(half), bare, found, maps[..., 0], coarse, uv_height=16
     ).canonical_uv
     is None
   )
