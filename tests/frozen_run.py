@@ -1,11 +1,12 @@
 """The runs whose results `test_frozen_behaviour.py` holds fixed, and their checksums.
 
-As a script it runs one of them and prints its checksums as JSON:
+As a script it runs one of them and prints its recording, checksums as JSON:
 
     python -m tests.frozen_run best
 
-Redirected to tests/golden/frozen_best.json (likewise paper) this is how a change that is meant to
-change numbers records what they became; its commit says why they had to.
+tests/golden/frozen_best.json (likewise paper) is a list of recordings, one for each kind of machine
+that made one. A change that is meant to change numbers replaces the list by what it prints; its
+commit says why they had to. A machine of another kind adds its own of the same commit.
 """
 
 import dataclasses
