@@ -19,6 +19,7 @@ PAGES = [
   *sorted((ROOT / "docs").glob("*.md")),
 ]
 GROUPS = {field.name: getattr(Config(), field.name) for field in dataclasses.fields(Config)}
+SETTINGS = {f"{name}.{field.name}" for name in GROUPS for field in dataclasses.fields(GROUPS[name])}
 
 _PATH = re.compile(r"(?<![\w./])((?:umr_jax|experiments|tests|docs)/[\w./-]*\w(?:\.\w+)?/?)")
 _MODULE = re.compile(r"\b(umr_jax(?:\.\w+)+|experiments\.\w+)")
@@ -71,9 +72,14 @@ def unknown_settings(text: str) -> list[str]:
   return [
     f"{group}.{name}"
     for group, name in _SETTING.findall(text)
-    if name not in _NO_SETTING
-    and name not in {field.name for field in dataclasses.fields(GROUPS[group])}
+    if name not in _NO_SETTING and f"{group}.{name}" not in SETTINGS
   ]
+
+
+def unknown_names(text: str) -> list[str]:
+  """The names in a module's text, such as `losses.mask.mask_iou_loss`, that are nothing."""
+  names = sorted({name.removeprefix("umr_jax.") for name in _NAME.findall(text)})
+  return [name for name in names if name not in SETTINGS and not resolves(f"umr_jax.{name}")]
 
 
 def test_paths_exist(page: pathlib.Path) -> None:
@@ -92,15 +98,6 @@ def test_links_exist(page: pathlib.Path) -> None:
 
 def test_settings_exist(page: pathlib.Path) -> None:
   assert unknown_settings(page.read_text()) == []
-
-
-def unknown_names(text: str) -> list[str]:
-  """The names in a module's text, such as `losses.mask.mask_iou_loss`, that are nothing."""
-  names = sorted({name.removeprefix("umr_jax.") for name in _NAME.findall(text)})
-  settings = {
-    f"{group}.{field.name}" for group in GROUPS for field in dataclasses.fields(GROUPS[group])
-  }
-  return [name for name in names if name not in settings and not resolves(f"umr_jax.{name}")]
 
 
 def test_docstrings_name_what_exists() -> None:

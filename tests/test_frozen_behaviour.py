@@ -19,7 +19,8 @@ from tests import frozen_run
 
 ROOT = pathlib.Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden"
-# Of the largest difference between recordings, and of the sum of magnitudes, of an array.
+# Of the largest difference between recordings, which is measured, and of the sum of magnitudes, of
+# an array. Both factors are chosen: no third kind of machine was at hand.
 SPREADS, SHARE = 5.0, 0.01
 
 
