@@ -161,7 +161,7 @@ def test_a_clone_goes_on_with_its_committed_rows_and_says_what_they_are(tmp_path
     tables[dataset] = ablate.ablate(study, rows=("semantics",), seeds=(0, 1))
     assert not ablate.run.asked
     assert "1000 steps a run" in tables[dataset] and "loss.mask=3" in tables[dataset]
-    assert "meshes are not refined" in tables[dataset] and "`parts.seed`" in tables[dataset]
+    assert "meshes are not refined" in tables[dataset] and "with one seed" in tables[dataset]
   assert "true part maps (synthetic)" in tables["synthetic"]
   assert "**keypoint-supervised parts: an upper reference, not the method**" in tables["planes"]
   # No line of the aeroplanes' table can be taken for the method, but those without such parts.
