@@ -1,5 +1,7 @@
 """Cameras: golden projection, twins in NumPy, and the views that symmetry relates."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import jaxtyping
@@ -215,6 +217,16 @@ def test_spread_azimuth_takes_bare_quaternions_and_refuses_other_things(cameras)
   assert camera.spread_azimuth(cameras[0, 3:], 3).shape == (3, 4)
   with pytest.raises(ValueError, match="found 3 numbers"):
     camera.spread_azimuth(jnp.zeros((2, 3)), 8)
+
+
+def test_a_camera_is_packed_as_it_was_unpacked(cameras):
+  parts = camera.Camera.unpack(cameras)
+  assert (parts.scale.shape, parts.quaternion.shape) == (cameras.shape[:-1], (len(cameras), 4))
+  np.testing.assert_array_equal(parts.translation, cameras[:, 1:3])
+  np.testing.assert_array_equal(parts.pack(), cameras)
+  turned = jax.jit(lambda part: dataclasses.replace(part, scale=2.0 * part.scale).pack())(parts)
+  np.testing.assert_array_equal(turned[:, 0], 2.0 * cameras[:, 0])
+  np.testing.assert_array_equal(turned[:, 1:], cameras[:, 1:])
 
 
 def test_everything_works_under_jit_and_vmap(cameras):

@@ -13,6 +13,7 @@ from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
 from umr_jax.data.transforms import CropSpec
 from umr_jax.geometry import quaternion
+from umr_jax.geometry.camera import Camera
 from umr_jax.models.infer import Infer
 from umr_jax.types import EMState, Model, Template
 
@@ -42,7 +43,7 @@ def camera_rotations(
   rotations = []
   for batch, _ in evaluation_batches(split.subsample(_IMAGES), spec, batch_size=batch_size):
     found = infer(model, jnp.asarray(batch.image))
-    rotations.append(np.asarray(found.camera)[batch.valid, 3:])
+    rotations.append(np.asarray(Camera.unpack(found.camera).quaternion)[batch.valid])
   return np.concatenate(rotations)
 
 
@@ -86,7 +87,8 @@ def align_to_vertical(em_state: EMState, up: Float[np.ndarray, "3"]) -> EMState:
   cameras = em_state.target_cameras
   if cameras is not None:
     back = jnp.broadcast_to(quaternion.conjugate(turn), (len(cameras), 4))
-    turned = quaternion.multiply(jnp.asarray(cameras[:, 3:]), back)
-    cameras = np.concatenate([cameras[:, :3], np.asarray(turned)], axis=-1)
+    found = Camera.unpack(jnp.asarray(cameras))
+    turned = dataclasses.replace(found, quaternion=quaternion.multiply(found.quaternion, back))
+    cameras = np.asarray(turned.pack())
   template = Template(half_vertices=np.asarray(jax.device_get(half)))
   return dataclasses.replace(em_state, template=template, target_cameras=cameras)

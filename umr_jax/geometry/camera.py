@@ -1,10 +1,13 @@
 """Weak-perspective cameras: projection, and the views that a symmetric object relates.
 
-A camera is [scale, tx, ty, qw, qx, qy, qz]. It turns object space into the camera's frame by its
-quaternion, then scales and shifts it into image space, x right and y down, [-1, 1] to the outer
-pixel edges. z points into the scene, so that the smaller depth is the nearer one.
+A camera travels as one array [..., 7], [scale, tx, ty, qw, qx, qy, qz], so that batches, files and
+networks hold arrays alone; `Camera` names its parts where they are computed with. It turns object
+space into the camera's frame by its quaternion, then scales and shifts it into image space, x right
+and y down, [-1, 1] to the outer pixel edges. z points into the scene, so that the smaller depth is
+the nearer one.
 """
 
+import dataclasses
 import math
 
 import jax
@@ -20,6 +23,35 @@ DEPTH_OFFSET = 5.0
 # The rasterizer's default near plane, and how far from the object's origin points may lie, in
 # object units, to stay behind it at any scale. The unit is the initial sphere's radius.
 _NEAR, _OBJECT_RADIUS = 1.0, 2.0
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Camera:
+  """The parts of weak-perspective cameras, of any leading dimensions; a JAX pytree.
+
+  Attributes:
+    scale: image units for each object unit.
+    translation: of the object's origin, in image units, x right and y down.
+    quaternion: (w, x, y, z), the rotation from object space to the camera's frame.
+  """
+
+  scale: Float[Array, "*B"]
+  translation: Float[Array, "*B 2"]
+  quaternion: Float[Array, "*B 4"]
+
+  @classmethod
+  def unpack(cls, cameras: Float[Array, "*B 7"]) -> "Camera":
+    """The parts of packed cameras.
+
+    Args:
+      cameras: [scale, tx, ty, qw, qx, qy, qz] of each.
+    """
+    return cls(cameras[..., 0], cameras[..., 1:3], cameras[..., 3:])
+
+  def pack(self) -> Float[Array, "*B 7"]:
+    """The cameras as one array, [scale, tx, ty, qw, qx, qy, qz] of each."""
+    return jnp.concatenate([self.scale[..., None], self.translation, self.quaternion], axis=-1)
 
 
 @checked
@@ -42,9 +74,10 @@ def project(
 
   Source: Kanazawa et al. 2018, section 3.1 (weak perspective). y is down here, and needs no flip.
   """
-  rotated = quaternion.rotate(vertices, cameras[..., 3:])
-  shift = jnp.concatenate([cameras[..., 1:3], depth_offset(cameras)[..., None]], axis=-1)
-  return cameras[..., None, :1] * rotated + shift[..., None, :]
+  camera = Camera.unpack(cameras)
+  rotated = quaternion.rotate(vertices, camera.quaternion)
+  shift = jnp.concatenate([camera.translation, depth_offset(cameras)[..., None]], axis=-1)
+  return camera.scale[..., None, None] * rotated + shift[..., None, :]
 
 
 @checked
@@ -62,7 +95,7 @@ def depth_offset(cameras: Float[Array, "*B 7"]) -> Float[Array, "*B"]:
     max(5, 1 + 2 s), held fixed under differentiation: points up to 2 units away from the object's
     origin stay beyond the near plane at any scale s.
   """
-  scale = jax.lax.stop_gradient(cameras[..., 0])
+  scale = jax.lax.stop_gradient(Camera.unpack(cameras).scale)
   return jnp.maximum(_NEAR + _OBJECT_RADIUS * scale, DEPTH_OFFSET)
 
 
@@ -104,7 +137,7 @@ def project_faces(
 @checked
 def rotation(cameras: Float[Array, "*B 7"]) -> Float[Array, "*B 3 3"]:
   """The rotation matrices from object space to the cameras' frames."""
-  return quaternion.to_matrix(cameras[..., 3:])
+  return quaternion.to_matrix(Camera.unpack(cameras).quaternion)
 
 
 @checked
@@ -141,7 +174,7 @@ def mirror(cameras: Float[Array, "*B 7"]) -> Float[Array, "*B 7"]:
   Departs: the released code's (qw, qx, -qy, -qz) is M_x R M_x, which holds for an object whose
     mirror plane is x = 0.
   """
-  s, tx, ty, qw, qx, qy, qz = _components(cameras)
+  s, tx, ty, qw, qx, qy, qz = jnp.moveaxis(cameras, -1, 0)
   return jnp.stack([s, -tx, ty, qz, -qy, -qx, qw], axis=-1)
 
 
@@ -165,7 +198,9 @@ def rotate_view(
   half = half * (math.pi / 360.0)
   zero = jnp.zeros_like(half)
   turn = jnp.stack([jnp.cos(half), zero, jnp.sin(half), zero], axis=-1)
-  return jnp.concatenate([cameras[..., :3], quaternion.multiply(turn, cameras[..., 3:])], axis=-1)
+  camera = Camera.unpack(cameras)
+  turned = quaternion.multiply(turn, camera.quaternion)
+  return dataclasses.replace(camera, quaternion=turned).pack()
 
 
 @checked
@@ -212,8 +247,3 @@ def spread_azimuth(cameras: Float[Array, "*B D"], count: int) -> Float[Array, "*
   )
   turned = quaternion.multiply(copies[..., -4:], turns)
   return jnp.concatenate([copies[..., :-4], turned], axis=-1)
-
-
-def _components(cameras: Array) -> Array:
-  """The seven numbers of the cameras, first axis first, to be unpacked."""
-  return jnp.moveaxis(cameras, -1, 0)

@@ -93,10 +93,8 @@ def make_views(
     silhouette, in every view.
   """
   rotations = view_rotations(elevation, roll)
-  centered = jnp.concatenate(
-    [jnp.ones((len(rotations), 1)), jnp.zeros((len(rotations), 2))], axis=-1
-  )
-  cameras = jnp.concatenate([centered, rotations], axis=-1)
+  count = len(rotations)
+  cameras = camera.Camera(jnp.ones(count), jnp.zeros((count, 2)), rotations).pack()
 
   def views(shapes: Float[Array, "M V 3"], canonical_uv: Float[Array, "Hu Wu P1"] | None) -> Views:
     part = jnp.zeros(len(topology.faces), jnp.int32)

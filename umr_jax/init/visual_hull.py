@@ -194,12 +194,12 @@ def volume_views(volume: Volume, rotations: Float[Array, "K 4"]) -> Views:
   parted = volume.parts.shape[-1] > 0
 
   def render_view(rotation: Float[Array, "4"]) -> tuple[Array, Array, Array]:
-    whole = jnp.concatenate([jnp.array([1.0 / HALF, 0.0, 0.0]), rotation])
+    whole = camera.Camera(jnp.float32(1.0 / HALF), jnp.zeros(2), rotation).pack()
     alpha, _ = render_volume(volume, whole[None], size=MEASURED)
     center, side = center_and_side((alpha > _STOPPED).astype(jnp.float32))
     center, side = HALF * center[0], HALF * side[0]
     scale = 1.0 / (HALF_FRAME * jnp.maximum(side, 1e-3))
-    close = jnp.concatenate([scale[None], -scale * center, rotation])
+    close = camera.Camera(scale, -scale * center, rotation).pack()
     alpha, rendered = render_volume(volume, close[None], size=FRAME)
     part = jnp.argmax(rendered[0], axis=-1) + 1 if parted else jnp.zeros(alpha.shape[1:], jnp.int32)
     return jnp.where(alpha[0] > _STOPPED, part, -1).astype(jnp.int8), center, side

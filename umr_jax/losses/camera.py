@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from umr_jax.geometry.camera import Camera
 from umr_jax.random import per_image_keys
 from umr_jax.types import checked
 
@@ -107,8 +108,8 @@ def target_camera_loss(
 
   Departs: the cameras of Li et al. 2020 get the mask and semantic terms alone.
   """
-  dot = jnp.einsum("bkc,bc->bk", cameras[..., 3:], target[:, 3:])
-  size = target[:, None, 0]
-  growth = jnp.square((cameras[..., 0] - size) / size)
-  shift = jnp.sum(jnp.square(cameras[..., 1:3] - target[:, None, 1:3]), axis=-1)
+  found, wanted = Camera.unpack(cameras), Camera.unpack(target[:, None])
+  dot = jnp.einsum("bkc,bc->bk", found.quaternion, wanted.quaternion[:, 0])
+  growth = jnp.square((found.scale - wanted.scale) / wanted.scale)
+  shift = jnp.sum(jnp.square(found.translation - wanted.translation), axis=-1)
   return 1.0 - jnp.square(dot) + 0.25 * growth + shift

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from umr_jax.config.settings import LossConfig
+from umr_jax.geometry.camera import Camera
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.losses.camera import camera_posterior_loss, responsibilities, target_camera_loss
 from umr_jax.losses.mask import segmentation_loss
@@ -97,7 +98,9 @@ def extend(
   cameras, logits, target, target_loss = prediction.cameras, prediction.camera_logits, None, None
   if batch.target_camera is not None:
     # Pose search has compared all sides: no other hypothesis is rendered.
-    target = nearest_hypothesis(batch.target_camera[:, 3:], hypotheses=cameras.shape[1])
+    target = nearest_hypothesis(
+      Camera.unpack(batch.target_camera).quaternion, hypotheses=cameras.shape[1]
+    )
     cameras = choose_rows(cameras, target)[:, None]
     target_loss = target_camera_loss(cameras=cameras, target=batch.target_camera)[:, 0]
     logits = jnp.zeros_like(logits[:, :1])

@@ -76,7 +76,7 @@ class CameraHeads(nn.Module):
     if self.spread:
       turns = camera.azimuth_turns(self.hypotheses)
       turn = quaternion.multiply(turn, jnp.broadcast_to(turns[None], turn.shape))
-    cameras = jnp.concatenate([scale, translation, turn], axis=-1)
+    cameras = camera.Camera(scale[..., 0], translation, turn).pack()
     if self.hypotheses == 1:
       return cameras, jnp.zeros((batch, 1), feature.dtype)
     logits = Dense(1, stacked=True, kernel_init=constant(0.0), name="logit")(x)

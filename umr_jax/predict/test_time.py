@@ -162,9 +162,12 @@ def moved_camera(before: Float[Array, "B 7"], changes: Changes) -> Float[Array, 
     before: the network's.
     changes: "scale", a logarithm, "translation" and "quaternion", both added.
   """
-  scale = before[:, :1] * jnp.exp(changes["scale"])
-  turned = quaternion.normalize(before[:, 3:] + changes["quaternion"])
-  return jnp.concatenate([scale, before[:, 1:3] + changes["translation"], turned], axis=-1)
+  found = camera.Camera.unpack(before)
+  return camera.Camera(
+    scale=found.scale * jnp.exp(changes["scale"][:, 0]),
+    translation=found.translation + changes["translation"],
+    quaternion=quaternion.normalize(found.quaternion + changes["quaternion"]),
+  ).pack()
 
 
 def _descend(

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from umr_jax.geometry import quaternion
+from umr_jax.geometry.camera import Camera
 from umr_jax.geometry.sampling import affine_sample
 from umr_jax.random import per_image_keys
 from umr_jax.types import Batch, checked
@@ -121,10 +122,13 @@ def _rotated_camera(cameras: Float[Array, "B 7"], angle: Float[Array, "B"]) -> F
   cos, sin = jnp.cos(angle), jnp.sin(angle)
   zero = jnp.zeros_like(angle)
   turn = jnp.stack([jnp.cos(0.5 * angle), zero, zero, jnp.sin(0.5 * angle)], axis=-1)
-  tx, ty = cameras[:, 1], cameras[:, 2]
-  translation = jnp.stack([cos * tx - sin * ty, sin * tx + cos * ty], axis=-1)
-  rotation = quaternion.multiply(turn, cameras[:, 3:])
-  return jnp.concatenate([cameras[:, :1], translation, rotation], axis=-1)
+  before = Camera.unpack(cameras)
+  tx, ty = before.translation[:, 0], before.translation[:, 1]
+  return Camera(
+    scale=before.scale,
+    translation=jnp.stack([cos * tx - sin * ty, sin * tx + cos * ty], axis=-1),
+    quaternion=quaternion.multiply(turn, before.quaternion),
+  ).pack()
 
 
 @checked
