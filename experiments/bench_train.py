@@ -16,6 +16,7 @@ from absl import flags
 
 from experiments.studies.train_benchmark import measure_step, with_random_weights
 from umr_jax.errors import UsageError
+from umr_jax.files import write_text
 from umr_jax.launch import define_config, given_config, launch
 
 define_config()
@@ -23,6 +24,7 @@ _ROUND = flags.DEFINE_integer("round", 0, "The round whose network is timed.", l
 _RANDOM = flags.DEFINE_bool(
   "random_weights", False, "Random numbers in the place of published weight files."
 )
+_WORKDIR = flags.DEFINE_string("workdir", "", "Where bench_train.jsonl is written, if anywhere.")
 _REPEATS = flags.DEFINE_integer("repeats", 15, "Times that each stage runs.", lower_bound=1)
 
 
@@ -35,7 +37,10 @@ def main() -> None:
     if _RANDOM.value:
       config = with_random_weights(config, pathlib.Path(folder))
     result = measure_step(config, round_index=_ROUND.value, repeats=_REPEATS.value)
-  sys.stdout.write(json.dumps(result) + "\n")
+  line = json.dumps(result) + "\n"
+  sys.stdout.write(line)
+  if _WORKDIR.value:
+    write_text(pathlib.Path(_WORKDIR.value) / "bench_train.jsonl", line)
 
 
 if __name__ == "__main__":

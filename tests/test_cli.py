@@ -1,15 +1,9 @@
 """The console script: one command of many, the same as the launcher of a clone."""
 
-import subprocess
-import sys
-
 import pytest
 
+from tests.commands import command
 from umr_jax.cli import COMMANDS
-
-
-def command(*words):
-  return subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False)
 
 
 def test_without_a_command_it_says_which_there_are():
@@ -21,7 +15,6 @@ def test_without_a_command_it_says_which_there_are():
     assert done.returncode == 2 and said in done.stderr and helped.stdout in done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
   ("launcher", "name"),
   [
@@ -44,10 +37,13 @@ def test_a_command_and_its_launcher_have_the_same_flags(launcher, name):
   assert COMMANDS[name].doc.splitlines()[0] in script.stdout
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
   ("words", "code", "message"),
   [
+    (("train", "--config=nothing"), 2, "neither a file nor a preset"),
+    (("train", "--config.train.stepz=3"), 2, "stepz"),
+    (("train", "stray"), 2, "unexpected arguments"),
+    (("train", "--config=default", "--config.data.folder=/nowhere"), 1, "/nowhere"),
     (("train", "--config=parts"), 2, "use --config=default in its place"),
     (("train", "--config=default"), 1, "data.folder is empty"),
     (("train", "--config.train.steps=0"), 1, "train.steps is 0; it must lie in"),
@@ -56,12 +52,14 @@ def test_a_command_and_its_launcher_have_the_same_flags(launcher, name):
     (("evaluate", "--workdir=/nowhere"), 1, "/nowhere"),
   ],
 )
-def test_a_wrong_command_gets_one_sentence_and_its_exit_code(words, code, message):
+def test_a_wrong_command_gets_one_sentence_and_its_exit_code(
+  tmp_path, monkeypatch, words, code, message
+):
+  monkeypatch.chdir(tmp_path)
   done = command("umr_jax.cli", *words)
   assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.slow
 def test_a_config_file_may_start_from_a_preset(tmp_path):
   mine = tmp_path / "mine.py"
   mine.write_text(

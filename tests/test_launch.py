@@ -1,11 +1,9 @@
 """Launchers: their caches, their help, and what they say of a broken config file."""
 
-import subprocess
-import sys
-
 import jax
 import pytest
 
+from tests.commands import command
 from umr_jax import launch
 
 
@@ -36,24 +34,17 @@ def test_the_users_own_setting_comes_first(monkeypatch, tmp_path):
   assert jax.config.jax_compilation_cache_dir == before
 
 
-def command(*words):
-  return subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
-  "name", ["train", "evaluate", "predict", "train_scops", "improve_scops", "ablate", "bench_train"]
+  "name", ["ablate", "bench_render", "bench_train", "fuzz_render", "make_figures", "reproduce"]
 )
 def test_help_is_about_the_command_and_no_error(name):
   done = command(f"experiments.{name}", "--help")
   assert done.returncode == 0
-  wanted = "--config" if name == "bench_train" else "--workdir"
-  for flag in (wanted, "--json"):
+  for flag in ("--workdir", "--json"):
     assert flag in done.stdout.replace("[no]", "")
   assert "--pdb" not in done.stdout
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
   ("text", "message"),
   [

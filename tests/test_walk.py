@@ -285,24 +285,6 @@ def test_kill_9_in_the_middle_loses_nothing_but_time(cache, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-  ("arguments", "code", "message"),
-  [
-    (["--config=nothing"], 2, "neither a file nor a preset"),
-    (["--config.train.stepz=3"], 2, "stepz"),
-    (["--config.train.steps=0"], 1, "train.steps is 0"),
-    (["stray"], 2, "unexpected arguments"),
-    (["--config.data.source=folder", "--config.data.folder=/nowhere"], 1, "/nowhere"),
-  ],
-)
-def test_a_wrong_command_gets_one_sentence_and_its_exit_code(tmp_path, arguments, code, message):
-  process = launch([f"--workdir={tmp_path / 'run'}", *arguments])
-  _, told = process.communicate(timeout=120)
-  assert process.returncode == code, told
-  assert message in told and "Traceback" not in told
-
-
-@pytest.mark.slow
 def test_the_notebook_runs(unbroken, tmp_path, monkeypatch):
   """experiments/colab.ipynb, cell by cell, on a tiny run; the first cell installs the package."""
   workdir, _ = unbroken
