@@ -10,9 +10,10 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from umr_jax.render import derivative
-from umr_jax.render.aggregate import Settings
 from umr_jax.render.arguments import ArrayLike, check_shapes, read_array
 from umr_jax.render.binning import Grid
+from umr_jax.render.pairs import Settings
+from umr_jax.render.silhouette import silhouette
 from umr_jax.render.visibility import visible_faces
 
 Scalar = float | int | np.floating | Float[Array | np.ndarray, ""]
@@ -99,7 +100,7 @@ class RenderSettings:
       dist_eps=self.dist_eps,
       aggr_alpha=self.aggr_alpha,
     )
-    alpha = derivative.silhouette(settings, faces, jnp.asarray(self.sigma, jnp.float32))
+    alpha = silhouette(settings, faces, jnp.asarray(self.sigma, jnp.float32))
     return _pool(alpha, self.antialias).reshape(image)
 
   def soft_rasterize(
