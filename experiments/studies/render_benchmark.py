@@ -23,9 +23,9 @@ import numpy as np
 
 from experiments.studies import render_accuracy
 from umr_jax.geometry.icosphere import icosphere
-from umr_jax.render import aggregate, soft_rasterize, soft_silhouette
-from umr_jax.render.aggregate import Settings
+from umr_jax.render import soft_rasterize, soft_silhouette
 from umr_jax.render.binning import Grid, bin_faces
+from umr_jax.render.pairs import Settings, blur_radius, pairs_of
 from umr_jax.render.rows import Rows, over_rows
 
 MODES = ("silhouette", "rgb")
@@ -276,11 +276,11 @@ def _count_pairs(corners: jax.Array, case: Case) -> float:
   @jax.jit
   def count(corners: jax.Array) -> jax.Array:
     sigma = jnp.float32(case.sigma)
-    radius = aggregate.blur_radius(sigma, settings.dist_eps)
+    radius = blur_radius(sigma, settings.dist_eps)
     bins = bin_faces(corners, radius, settings.grid)
 
     def body(rows: Rows, total: jax.Array) -> jax.Array:
-      return total + jnp.sum(aggregate.pairs_of(rows, settings, sigma, radius).in_support)
+      return total + jnp.sum(pairs_of(rows, settings, sigma, radius).in_support)
 
     return over_rows(bins, settings.grid, 16384, body, jnp.zeros((), jnp.int32))
 

@@ -5,22 +5,23 @@ import numpy as np
 from tests.tiny import tiny_config
 from umr_jax.config.settings import EMConfig
 from umr_jax.data.dataset import load_dataset
-from umr_jax.em.round import make_round
 from umr_jax.em.target_cameras import with_target_cameras
+from umr_jax.init.pose_search import PoseSearch
 from umr_jax.init.state import init_em_state
+from umr_jax.models.infer import build_topology_from
 
 
 def searched(folder):
   """The training set and its state after a search."""
   config = tiny_config(folder)
   split = load_dataset(config.data).splits["train"]
-  now = make_round(config, index=0)
-  em_state = init_em_state(config, now.topology, split)
+  topology = build_topology_from(config)
+  em_state = init_em_state(config, topology, split)
   return split, with_target_cameras(
     em_state,
     split,
-    now.topology,
-    functions=now.pose_search,
+    topology,
+    search=PoseSearch.from_config(config),
     padding=config.data.padding,
     batch_size=4 * config.train.batch_size,
     parts=config.semantic,

@@ -13,6 +13,8 @@ from umr_jax.geometry.topology import build_topology
 from umr_jax.geometry.uv import uv_directions
 from umr_jax.init.pose_search import (
   Views,
+  ViewScores,
+  find_cameras,
   make_views,
   score_views,
   select_cameras,
@@ -72,16 +74,15 @@ def views(em_state, topology, azimuth, elevation):
 
 @pytest.fixture(scope="module")
 def find(topology):
-  """The cameras that a search with the template, or with other shapes, finds."""
+  """The cameras that a search with the template finds."""
   draw = jax.jit(make_views(topology, elevation=(-10.0, 40.0), roll=20.0))
-  score, choose = jax.jit(score_views), jax.jit(select_cameras, static_argnames="evenness")
+  score = jax.jit(score_views)
 
-  def found(em_state, batch, shapes=None, *, evenness=0.0):
-    shapes = template_vertices(em_state, topology) if shapes is None else shapes
-    drawn = draw(shapes, em_state.canonical_uv)
+  def found(em_state, batch):
+    drawn = draw(template_vertices(em_state, topology), em_state.canonical_uv)
     scores = score(drawn, batch)
     np.testing.assert_array_equal(scores.index, batch.index)
-    return choose(scores.values, scores.scale_shift, drawn.rotations, evenness=evenness)
+    return find_cameras([scores], drawn.rotations, count=len(batch.index), evenness=0.0)
 
   return found
 
@@ -115,33 +116,6 @@ def test_without_parts_silhouettes_are_compared(em_state, topology, find):
   np.testing.assert_allclose(find(em_state, some)[:3, 3:], found[:3], atol=1e-6)
 
 
-def test_the_shape_that_an_image_shows_is_found_among_others(em_state, topology, find):
-  batch, cameras = views(em_state, topology, AZIMUTH, np.full(12, 10.0, np.float32))
-  own = template_vertices(em_state, topology)
-  # Discs and needles twice as large: what is laid onto an egg's box by their size is half as large.
-  others = [
-    2.0 * own * jnp.array(stretch)[None, None] for stretch in ([0.5, 2.0, 0.2], [1.0, 0.2, 0.2])
-  ]
-  alone = find(em_state, batch, shapes=others[0])
-  among = find(em_state, batch, shapes=jnp.concatenate([*others, own]))
-  np.testing.assert_allclose(among[:, 0], 0.7, rtol=0.15)
-  assert np.median(abs(alone[:, 0] / 0.7 - 1.0)) > 0.1
-  angle, wrong = (_degrees(f[:, 3:], cameras[:, 3:]) for f in (among, alone))
-  assert np.median(angle) < 16.0 < np.median(wrong)
-
-
-def test_all_shapes_have_the_same_say(em_state, topology, find):
-  batch, _ = views(em_state, topology, AZIMUTH, np.full(12, 10.0, np.float32))
-  own, ball = template_vertices(em_state, topology), 0.5 * jnp.asarray(topology.sphere)[None]
-  expected = find(em_state, batch)[:, 3:]
-  thrice = find(em_state, batch, shapes=jnp.concatenate([own, own, own]))
-  np.testing.assert_allclose(thrice[:, 3:], expected, atol=1e-6)
-  mixed = find(em_state, batch, shapes=jnp.concatenate([ball, own]))[:, 3:]
-  flipped = find(em_state, batch, shapes=jnp.concatenate([own, ball]))[:, 3:]
-  np.testing.assert_allclose(mixed, flipped, atol=1e-6)
-  assert 0.0 < np.mean(_degrees(mixed, expected)) < 30.0
-
-
 def test_of_views_with_the_same_parts_the_one_with_the_silhouette_scores_higher():
   """A square whose upper half is the only part; one view has half of the rest, and one has it."""
   mask = np.zeros((1, SIZE, SIZE), np.float32)
@@ -162,9 +136,9 @@ def test_of_views_with_the_same_parts_the_one_with_the_silhouette_scores_higher(
   whole = np.where(upper, 1, np.where(square, 0, -1))
   less = np.where(square & ~upper & (np.arange(SIZE) < 24)[None], -1, whole)
   seen = Views(
-    labels=jnp.asarray(np.stack([whole, less])[None], jnp.int8),
-    centers=jnp.zeros((1, 2, 2)),
-    sides=jnp.ones((1, 2)),
+    labels=jnp.asarray(np.stack([whole, less]), jnp.int8),
+    centers=jnp.zeros((2, 2)),
+    sides=jnp.ones(2),
     rotations=view_rotations((0.0, 40.0), 0.0)[:2],
     parted=True,
   )
@@ -180,7 +154,7 @@ def test_silhouettes_meet_in_their_centres_and_areas(em_state, topology, find):
   batch, _ = views(em_state, topology, AZIMUTH[:2], np.zeros(2, np.float32))
   batch = dataclasses.replace(batch, mask=jnp.asarray(masks), parts=None)
   cameras = find(em_state, batch)
-  vertices = jnp.repeat(template_vertices(em_state, topology), 2, axis=0)
+  vertices = jnp.tile(template_vertices(em_state, topology)[None], (2, 1, 1))
   faces = camera.face_vertices(camera.project(vertices, cameras), topology.faces)
   alpha = np.asarray(soft_silhouette(faces, image_size=96, sigma=1e-6))
   where = (2.0 * np.arange(96) + 1.0) / 96 - 1.0
@@ -281,3 +255,23 @@ def test_one_image_alone_has_a_camera(evenness):
   values = jnp.zeros((1, len(ROTATIONS))).at[0, 7].set(1.0)
   camera = select_cameras(values, places_of(values), ROTATIONS, evenness=evenness)
   assert camera.shape == (1, 7) and np.isfinite(camera).all()
+
+
+def test_batches_of_any_order_and_padding_give_the_cameras_of_all_images_at_once(rng):
+  _, values = scored(rng, count=10)
+  scale_shift = places_of(values)
+  expected = select_cameras(values, scale_shift, ROTATIONS, evenness=0.5)
+  order = rng.permutation(10)
+  batches = [
+    ViewScores(
+      index=jnp.asarray(rows, jnp.int32),
+      valid=jnp.arange(len(rows)) < valid,
+      values=values[rows],
+      scale_shift=scale_shift[rows],
+    )
+    for rows, valid in ((order[:6], 6), (np.append(order[6:], order[:2]), 4))
+  ]
+  # What pads a batch is not read.
+  batches[1] = dataclasses.replace(batches[1], values=batches[1].values.at[4:].set(9.0))
+  found = find_cameras(batches, ROTATIONS, count=10, evenness=0.5)
+  np.testing.assert_array_equal(found, expected)

@@ -9,8 +9,8 @@ from scipy import ndimage
 from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.geometry.topology import build_topology
-from umr_jax.init.hull_search import PoseSearch, fit_hull_and_cameras, with_hull_template
-from umr_jax.init.pose_search import score_views, view_rotations
+from umr_jax.init.hull_search import fit_hull_and_cameras, with_hull_template
+from umr_jax.init.pose_search import PoseSearch, score_views, view_rotations
 from umr_jax.init.shrink_wrap import hull_canonical_uv, shrink_wrap, surface_points
 from umr_jax.init.silhouettes import inflate, init_canonical_uv, mean_profile
 from umr_jax.init.state import bare_em_state
@@ -18,6 +18,7 @@ from umr_jax.init.visual_hull import (
   HALF,
   RESOLUTION,
   Volume,
+  batch_rows,
   empty_logits,
   fit_volume,
   render_volume,
@@ -112,6 +113,15 @@ def test_what_is_in_front_hides_what_is_behind(plane):
   # The nose is seen from one end alone, the tail from the other.
   assert sorted([front[0, 0] > 5.0, front[1, 0] > 5.0]) == [False, True]
   assert (front[0, 0] > front[1, 0]) == (front[0, 3] < front[1, 3])
+
+
+@pytest.mark.parametrize(("count", "size"), [(5, 5), (32, 32), (50, 32), (100, 32)])
+def test_no_batch_holds_an_image_twice(count, size):
+  rows = np.asarray(batch_rows(count, key=jax.random.key(0), steps=60))
+  assert rows.shape == (60, size)
+  assert (np.diff(np.sort(rows, axis=1), axis=1) > 0).all()
+  times = np.bincount(rows.ravel(), minlength=count)
+  assert times.shape == (count,) and times.min() > 0.5 * times.mean()
 
 
 @pytest.mark.slow

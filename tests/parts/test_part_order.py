@@ -79,15 +79,15 @@ def test_the_vertex_term(rng):
 
 def test_the_search_for_views(maps, rng):
   mask = 1.0 - maps[..., 0]
-  labels = rng.integers(-1, PARTS + 1, (2, 3, FRAME // 8, FRAME // 8)).repeat(8, 2).repeat(8, 3)
+  labels = rng.integers(-1, PARTS + 1, (3, FRAME // 8, FRAME // 8)).repeat(8, 1).repeat(8, 2)
 
   score = jax.jit(score_views)
 
   def scored(labels, maps):
     views = Views(
       labels=jnp.asarray(labels, jnp.int8),
-      centers=jnp.zeros((2, 3, 2)),
-      sides=jnp.ones((2, 3)),
+      centers=jnp.zeros((3, 2)),
+      sides=jnp.ones(3),
       rotations=view_rotations((0.0, 40.0), 5.0)[:3],
       parted=True,
     )

@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from umr_jax.render.binning import face_numbers
+from umr_jax.render.rows import rows_from
+
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden" / "softras.npz"
 NUM_GOLDEN = 9
 _FLIP = np.array([1.0, -1.0, 1.0], np.float32)
@@ -101,3 +104,17 @@ def in_support(corners, points, radius):
     squared = np.minimum(squared, np.square(to - along[..., None] * edge).sum(-1))
   inside = np.all(np.array(signs) > 0, axis=0) | np.all(np.array(signs) < 0, axis=0)
   return inside | (squared < radius**2)
+
+
+def rows_of(faces, pixels):
+  """One row per face; the tile is a single pixel."""
+  x, y, z = (tuple(jnp.asarray(faces[:, i, axis]) for i in range(3)) for axis in range(3))
+  index = jnp.arange(len(faces))
+  return rows_from(
+    index,
+    jnp.zeros_like(index),
+    jnp.stack(face_numbers(x, y, z), axis=-1)[:, None],
+    jnp.asarray(pixels[:, 0:1]),
+    jnp.asarray(pixels[:, 1:2]),
+    jnp.ones((len(faces), 1), bool),
+  )

@@ -6,7 +6,6 @@ import pytest
 
 from tests.render import render_scenes as scenes
 from tests.render.render_scenes import compiled, in_support
-from umr_jax.render.aggregate import Settings, rows_in_support
 from umr_jax.render.binning import (
   TALL,
   WIDE,
@@ -17,6 +16,7 @@ from umr_jax.render.binning import (
   tiles_at,
   untile_image,
 )
+from umr_jax.render.pairs import Settings, rows_in_support
 from umr_jax.render.rows import over_kept_rows, over_rows
 
 GRID = Grid(height=21, width=34)

@@ -145,3 +145,29 @@ def test_colours_without_meaning_are_refused(given, message):
   options = {name: values.get(name, value) for name, value in given.items()}
   with pytest.raises(ValueError, match=message):
     render_mesh(vertices, faces, jnp.asarray(IDENTITY), image_size=8, **options)
+
+
+@pytest.mark.parametrize(
+  ("faces", "vertex"), [([[0, 1, 99]], 99), ([[1, 2, -1]], -1), ([[1, 2, 3], [1, 3, 4]], 4)]
+)
+def test_faces_of_vertices_that_do_not_exist_are_refused(faces, vertex):
+  vertices, _, _ = plane()
+  options = dict(image_size=8, vertex_colors=jnp.ones((4, 3)))
+  message = f"faces name vertex {vertex} of 4; indices begin at 0"
+  with pytest.raises(ValueError, match=message):
+    render_mesh(vertices, faces, IDENTITY, **options)
+
+  def total(vertices):
+    return jnp.sum(render_mesh(vertices, faces, IDENTITY, **options))
+
+  # Faces that are not traced themselves are still known.
+  with pytest.raises(ValueError, match=message):
+    jax.jit(total)(vertices)
+
+
+def test_traced_faces_are_rendered():
+  vertices, faces, _ = plane()
+  options = dict(image_size=8, vertex_colors=jnp.ones((4, 3)))
+  expected = render_mesh(vertices, faces, IDENTITY, **options)
+  found = jax.jit(lambda f: render_mesh(vertices, f, IDENTITY, **options))(faces)
+  np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -8,7 +8,7 @@ from tests.render.render_scenes import in_support
 from umr_jax.config.settings import GeometryConfig
 from umr_jax.geometry.icosphere import icosphere
 from umr_jax.render import rasterize, soft_silhouette
-from umr_jax.render.aggregate import blur_radius
+from umr_jax.render.pairs import blur_radius
 
 # 256 pixels, each of 2 x 2 samples.
 SAMPLES, SIGMA, DIST_EPS = 512, 1e-5, 1e-10

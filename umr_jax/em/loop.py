@@ -25,6 +25,7 @@ from umr_jax.em.plan import Event, Intervals, Stop, e_step_plan, stops_ahead
 from umr_jax.em.round import Round, make_round
 from umr_jax.em.target_cameras import with_target_cameras
 from umr_jax.errors import Preempted
+from umr_jax.init.pose_search import PoseSearch
 from umr_jax.init.state import init_em_state
 from umr_jax.models.assemble import read_uv_pixels
 from umr_jax.models.infer import make_model
@@ -259,7 +260,7 @@ class EMLoop:
       em_state,
       self.train_split,
       now.topology,
-      functions=now.pose_search,
+      search=PoseSearch.from_config(self.config),
       padding=self.config.data.padding,
       # Small crops: a batch of four times as many pays for going through all views once.
       batch_size=4 * self.config.train.batch_size,

@@ -1,18 +1,14 @@
 """The compiled functions of a round. The config is read here and in `em.loop`, nowhere below."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float
 
 from umr_jax.config.settings import Config
 from umr_jax.em.image_statistics import ComputeStatistics, make_image_statistics
-from umr_jax.init.pose_search import Views, ViewScores, make_views, score_views, select_cameras
 from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.models.discriminator import Discriminator
 from umr_jax.models.infer import Infer, build_net, build_topology_from, infer
@@ -24,18 +20,7 @@ from umr_jax.train import parallel
 from umr_jax.train.augment import Strengths
 from umr_jax.train.optimizer import make_optimizer
 from umr_jax.train.step import TrainStep, make_train_step, new_train_state
-from umr_jax.types import Batch, Topology, TrainState, host
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class PoseSearchFunctions:
-  """How every training image is compared with a grid of views of the template."""
-
-  # shapes [M, V, 3], canonical map
-  render_views: Callable[[Float[Array, "M V 3"], Float[Array, "Hu Wu P1"] | None], Views]
-  score_views: Callable[[Views, Batch], ViewScores]  # replicated views, sharded batch
-  # values [N, K], scales and shifts [N, K, 3], and rotations [K, 4]: cameras [N, 7]
-  select_cameras: Callable[[ArrayLike, ArrayLike, ArrayLike], Array]
+from umr_jax.types import Topology, TrainState, host
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,7 +34,6 @@ class Round:
   image_statistics: ComputeStatistics  # replicated model, sharded batch
   infer: Infer  # host model, whole batch
   infer_refined: Infer  # the same with test-time optimisation, where the config asks for it
-  pose_search: PoseSearchFunctions
 
 
 def make_round(config: Config, *, index: int) -> Round:
@@ -102,16 +86,6 @@ def make_round(config: Config, *, index: int) -> Round:
     image_statistics=parallel.pmap_map(image_statistics),
     infer=jax.jit(infer),
     infer_refined=jax.jit(make_infer(config)),
-    pose_search=_pose_search(config, topology),
-  )
-
-
-def _pose_search(config: Config, topology: Topology) -> PoseSearchFunctions:
-  elevation, roll = config.model.camera_elevation, config.model.camera_roll
-  return PoseSearchFunctions(
-    render_views=jax.jit(make_views(topology, elevation=elevation, roll=roll)),
-    score_views=parallel.pmap_map(score_views),
-    select_cameras=jax.jit(functools.partial(select_cameras, evenness=config.em.view_evenness)),
   )
 
 

@@ -6,7 +6,7 @@ views and refined by gradient descent; one voxel grid represents the whole categ
 """
 
 import dataclasses
-import functools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,12 @@ from scipy import ndimage
 
 from umr_jax.geometry.voxels import Mesh, occupancy
 from umr_jax.init.pose_search import (
+  PoseSearch,
   Views,
+  ViewScores,
+  find_cameras,
   make_views,
   score_views,
-  select_cameras,
   template_vertices,
   view_rotations,
 )
@@ -48,15 +50,6 @@ _STEPS, _LAST_STEPS, _VISITS = 60, 120, 16
 _BATCH = 50
 # How many images determine the opacity of the surface.
 _LEVEL_IMAGES = 100
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class PoseSearch:
-  """The grid of views and how they are weighted; the same as in training."""
-
-  elevation: tuple[float, ...]
-  roll: float
-  evenness: float
 
 
 def fit_hull_and_cameras(
@@ -98,7 +91,9 @@ def fit_hull_and_cameras(
       if turn
       else render_views(template_vertices(start, topology), start.canonical_uv)
     )
-    cameras = _search(views, masks, parts, evenness=search.evenness)
+    cameras = find_cameras(
+      _scores(views, masks, parts), rotations, count=len(maps), evenness=search.evenness
+    )
     logits, cameras, overlaps = fit_volume(
       logits,
       cameras,
@@ -152,7 +147,7 @@ def with_hull_template(
 
 def _distances(start: EMState, topology: Topology) -> np.ndarray:
   """[R, R, R] float32: the distance of each voxel from the initial template's inside."""
-  mesh = Mesh(np.asarray(template_vertices(start, topology)[0]), np.asarray(topology.faces))
+  mesh = Mesh(np.asarray(template_vertices(start, topology)), np.asarray(topology.faces))
   voxel = 2.0 * HALF / RESOLUTION
   solid = occupancy(mesh, origin=np.full(3, -HALF), voxel=voxel, resolution=RESOLUTION)
   return (voxel * ndimage.distance_transform_edt(~solid)).astype(np.float32)
@@ -162,28 +157,23 @@ def _resized(maps: np.ndarray) -> jax.Array:
   return jax.image.resize(maps, (len(maps), _SIZE, _SIZE, maps.shape[-1]), "linear")
 
 
-def _search(views: Views, masks: np.ndarray, parts: np.ndarray, *, evenness: float) -> jax.Array:
-  """The camera of each image: `EMLoop` does the same for a whole training set in its batches."""
-  values, scale_shift = [], []
+def _scores(views: Views, masks: np.ndarray, parts: np.ndarray) -> Iterator[ViewScores]:
+  """The scores of all images, a batch at a time."""
   for start in range(0, len(masks), _BATCH):
-    rows = slice(start, start + _BATCH)
-    found = _scored(views, masks[rows], parts[rows] if parts.shape[-1] else None)
-    values.append(found[0])
-    scale_shift.append(found[1])
-  choose = jax.jit(functools.partial(select_cameras, evenness=evenness))
-  return choose(jnp.concatenate(values), jnp.concatenate(scale_shift), views.rotations)
+    index = np.arange(len(masks), dtype=np.int32)[start : start + _BATCH]
+    yield _scored(views, index, masks[index], parts[index] if parts.shape[-1] else None)
 
 
 @jax.jit
-def _scored(views: Views, masks: jax.Array, parts: jax.Array | None) -> tuple[jax.Array, ...]:
-  count = len(masks)
+def _scored(
+  views: Views, index: jax.Array, masks: jax.Array, parts: jax.Array | None
+) -> ViewScores:
   batch = Batch(
     image=jnp.zeros((*masks.shape, 3)),
     mask=masks,
     barrier=jnp.zeros(masks.shape),
-    index=jnp.arange(count, dtype=jnp.int32),
-    valid=jnp.ones(count, bool),
+    index=index,
+    valid=jnp.ones(index.shape, bool),
     parts=parts,
   )
-  scores = score_views(views, batch)
-  return scores.values, scores.scale_shift
+  return score_views(views, batch)

@@ -9,7 +9,9 @@ Source: Goel et al. 2020 (U-CMR) keep a set of cameras for every image. Departs:
   are found by gradient descent alone.
 """
 
-from collections.abc import Callable
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +19,9 @@ import numpy as np
 from flax import struct
 from jaxtyping import Bool, Float, Int
 
+from umr_jax.config.settings import Config
 from umr_jax.geometry import camera, quaternion
-from umr_jax.geometry.sampling import bilinear_sample
+from umr_jax.geometry.sampling import axis_centers, bilinear_sample, pixel_centers
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.losses.renders import choose_rows
 from umr_jax.models.assemble import uv_parts_to_texels
@@ -46,13 +49,31 @@ _FITTING = 0.3
 _NEIGHBORS, _TEMPERATURE = 40.0, 0.05
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PoseSearch:
+  """The grid of views and how they are weighted."""
+
+  elevation: tuple[float, ...]  # lowest and highest, in degrees
+  roll: float  # the largest, in degrees
+  evenness: float  # see `select_cameras`
+
+  @classmethod
+  def from_config(cls, config: Config) -> "PoseSearch":
+    """The search that a run's configuration asks for."""
+    return cls(
+      elevation=config.model.camera_elevation,
+      roll=config.model.camera_roll,
+      evenness=config.em.view_evenness,
+    )
+
+
 @struct.dataclass
 class Views:
-  """Renders of shapes from every view, in a frame around their centres of mass."""
+  """Renders of a shape from every view, in a frame around its centre of mass."""
 
-  labels: Int[Array, "M K S S"]  # the part, from 1; 0: on the object, no part; -1: background
-  centers: Float[Array, "M K 2"]  # of mass, under a camera of scale 1 at the centre
-  sides: Float[Array, "M K"]  # the square roots of the silhouettes' areas
+  labels: Int[Array, "K S S"]  # the part, from 1; 0: on the object, no part; -1: background
+  centers: Float[Array, "K 2"]  # of mass, under a camera of scale 1 at the centre
+  sides: Float[Array, "K"]  # the square roots of the silhouettes' areas
   rotations: Float[Array, "K 4"]
   parted: bool = struct.field(pytree_node=False)  # whether labels distinguish parts
 
@@ -67,20 +88,20 @@ class ViewScores:
   scale_shift: Float[Array, "B K 3"]  # the camera's scale and translation, if it were this view
 
 
-def template_vertices(em_state: EMState, topology: Topology) -> Float[Array, "1 V 3"]:
-  """The whole template as a batch of one shape.
+def template_vertices(em_state: EMState, topology: Topology) -> Float[Array, "V 3"]:
+  """The vertices of the whole template.
 
   Args:
     em_state: holds the template.
     topology: the mesh.
   """
   half = jnp.asarray(em_state.template.half_vertices)
-  return symmetrize(half, num_center=topology.num_center)[None]
+  return symmetrize(half, num_center=topology.num_center)
 
 
 def make_views(
   topology: Topology, *, elevation: tuple[float, ...], roll: float
-) -> Callable[[Float[Array, "M V 3"], Float[Array, "Hu Wu P1"] | None], Views]:
+) -> Callable[[Float[Array, "V 3"], Float[Array, "Hu Wu P1"] | None], Views]:
   """Builds the function that renders all views.
 
   Args:
@@ -89,14 +110,14 @@ def make_views(
     roll: the largest, in degrees.
 
   Returns:
-    views(shapes, canonical_uv): the part labels of each shape, or without a canonical map its
+    views(vertices, canonical_uv): the part labels of a shape, or without a canonical map its
     silhouette, in every view.
   """
   rotations = view_rotations(elevation, roll)
   count = len(rotations)
   cameras = camera.Camera(jnp.ones(count), jnp.zeros((count, 2)), rotations).pack()
 
-  def views(shapes: Float[Array, "M V 3"], canonical_uv: Float[Array, "Hu Wu P1"] | None) -> Views:
+  def views(vertices: Float[Array, "V 3"], canonical_uv: Float[Array, "Hu Wu P1"] | None) -> Views:
     part = jnp.zeros(len(topology.faces), jnp.int32)
     if canonical_uv is not None:
       texels = uv_parts_to_texels(jnp.asarray(canonical_uv), topology)
@@ -116,19 +137,16 @@ def make_views(
       nothing = jnp.zeros((*faces.shape[:2], 1, 1))
       return rasterize(faces, nothing, image_size=size, aggr_rgb="hard").face_ids
 
-    def render_shape(vertices: Float[Array, "V 3"]) -> tuple[Array, Array, Array]:
-      spread = jnp.broadcast_to(vertices[None], (len(cameras), *vertices.shape))
-      projected = camera.project(spread, cameras)
-      low, high = jnp.min(projected[..., :2], axis=1), jnp.max(projected[..., :2], axis=1)
-      middle, half = 0.5 * (low + high), 0.5 * jnp.max(high - low, axis=-1)
-      inside = face_ids(projected, middle, half, MEASURED) >= 0
-      center, side = center_and_side(inside.astype(jnp.float32))
-      center, side = middle + half[:, None] * center, half * side
-      ids = face_ids(projected, center, HALF_FRAME * side, FRAME)
-      return jnp.where(ids >= 0, part[jnp.maximum(ids, 0)], -1).astype(jnp.int8), center, side
-
-    labels, centers, sides = jax.lax.map(render_shape, shapes)
-    return Views(labels, centers, sides, rotations, parted=canonical_uv is not None)
+    spread = jnp.broadcast_to(vertices[None], (count, *vertices.shape))
+    projected = camera.project(spread, cameras)
+    low, high = jnp.min(projected[..., :2], axis=1), jnp.max(projected[..., :2], axis=1)
+    middle, half = 0.5 * (low + high), 0.5 * jnp.max(high - low, axis=-1)
+    inside = face_ids(projected, middle, half, MEASURED) >= 0
+    center, side = center_and_side(inside.astype(jnp.float32))
+    center, side = middle + half[:, None] * center, half * side
+    ids = face_ids(projected, center, HALF_FRAME * side, FRAME)
+    labels = jnp.where(ids >= 0, part[jnp.maximum(ids, 0)], -1).astype(jnp.int8)
+    return Views(labels, center, side, rotations, parted=canonical_uv is not None)
 
   return views
 
@@ -137,11 +155,10 @@ def score_views(views: Views, batch: Batch) -> ViewScores:
   """Scores every view against every image of a batch.
 
   A view's score is the logarithm of the mean IoU over the parts visible in the image, plus a
-  fraction of that of the silhouettes' IoU; without parts, the latter alone. Scores are averaged
-  over the shapes; scale and translation are those of the shape that overlaps most.
+  fraction of that of the silhouettes' IoU; without parts, the latter alone.
 
   Args:
-    views: renders of the category's shapes.
+    views: renders of the category's shape.
     batch: images with masks and, where known, part maps.
   """
   center, side = center_and_side(batch.mask)
@@ -150,24 +167,40 @@ def score_views(views: Views, batch: Batch) -> ViewScores:
   if batch.parts is not None and views.parted:
     parts = _normalized(batch.parts[..., 1:] * batch.mask[..., None], center, side)
 
-  def overlaps(labels: Int[Array, "K S S"]) -> tuple[Float[Array, "B K"], Float[Array, "B K"]]:
-    whole = _overlap((labels >= 0).astype(labels.dtype), mask)
-    if parts is None:
-      return whole, whole
+  whole = _overlap((views.labels >= 0).astype(views.labels.dtype), mask)
+  shown = whole
+  if parts is not None:
     known = jnp.any(parts > 0.0, axis=(1, 2, 3))[:, None]
-    return jnp.where(known, _overlap(labels, parts), whole), whole
-
-  shown, whole = jax.lax.map(overlaps, views.labels)  # [M, B, K] each
-  values, outline = (jnp.log(jnp.mean(iou, axis=0) + _FLOOR) for iou in (shown, whole))
-  values += _SILHOUETTE * outline
-  best = jnp.argmax(shown, axis=0)
-  scale = side[:, None] / jnp.take_along_axis(views.sides, best, axis=0)
-  centers = jnp.take_along_axis(views.centers, best[..., None], axis=0)
-  shift = center[:, None] - scale[..., None] * centers
+    shown = jnp.where(known, _overlap(views.labels, parts), whole)
+  values = jnp.log(shown + _FLOOR) + _SILHOUETTE * jnp.log(whole + _FLOOR)
+  scale = side[:, None] / views.sides[None]
+  shift = center[:, None] - scale[..., None] * views.centers[None]
   scale_shift = jnp.concatenate([scale[..., None], shift], axis=-1)
   return ViewScores(index=batch.index, valid=batch.valid, values=values, scale_shift=scale_shift)
 
 
+def find_cameras(
+  scores: Iterable[ViewScores], rotations: Float[Array, "K 4"], *, count: int, evenness: float
+) -> Float[Array, "N 7"]:
+  """The camera of each image, from the scores of all batches.
+
+  Args:
+    scores: of batches of images that together hold every index from 0 to `count` - 1.
+    rotations: quaternions of the views.
+    count: the number of images.
+    evenness: see `select_cameras`.
+  """
+  size = (count, len(rotations))
+  values, scale_shift = np.zeros(size, np.float32), np.zeros((*size, 3), np.float32)
+  for batch in scores:
+    found = jax.device_get(batch)
+    rows = found.index[found.valid]
+    values[rows] = found.values[found.valid]
+    scale_shift[rows] = found.scale_shift[found.valid]
+  return select_cameras(values, scale_shift, rotations, evenness=evenness)
+
+
+@functools.partial(jax.jit, static_argnames="evenness")
 @checked
 def select_cameras(
   values: Float[Array, "N K"],
@@ -225,8 +258,7 @@ def center_and_side(
 ) -> tuple[Float[Array, "N 2"], Float[Array, "N"]]:
   """The centre of mass of silhouettes, and the side of the square of their area, in image space."""
   height, width = masks.shape[1:]
-  x = (2.0 * np.arange(width, dtype=np.float32) + 1.0) / width - 1.0
-  y = (2.0 * np.arange(height, dtype=np.float32) + 1.0) / height - 1.0
+  x, y = (axis_centers(size).astype(np.float32) for size in (width, height))
   mass = jnp.maximum(jnp.sum(masks, axis=(1, 2)), 1.0)
   center = jnp.stack([jnp.sum(masks, axis=1) @ x, jnp.sum(masks, axis=2) @ y], axis=-1)
   return center / mass[:, None], jnp.sqrt(mass * (4.0 / (height * width)))
@@ -237,8 +269,7 @@ def _normalized(
   maps: Float[Array, "B H W C"], center: Float[Array, "B 2"], side: Float[Array, "B"]
 ) -> Float[Array, "B S S C"]:
   """Maps resampled in the frame around their silhouettes' centres of mass."""
-  row, column = (np.mgrid[:FRAME, :FRAME].astype(np.float32) + 0.5) * (2.0 / FRAME) - 1.0
-  place = jnp.asarray(np.stack([column.ravel(), row.ravel()], axis=-1))
+  place = pixel_centers(FRAME, FRAME).reshape(-1, 2)
   points = center[:, None] + HALF_FRAME * side[:, None, None] * place[None]
   return bilinear_sample(maps, points).reshape(len(maps), FRAME, FRAME, -1)
 

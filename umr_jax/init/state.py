@@ -9,7 +9,8 @@ from umr_jax.config.settings import Config
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
 from umr_jax.data.transforms import CropSpec
-from umr_jax.init.hull_search import PoseSearch, fit_hull_and_cameras, with_hull_template
+from umr_jax.init.hull_search import fit_hull_and_cameras, with_hull_template
+from umr_jax.init.pose_search import PoseSearch
 from umr_jax.init.silhouettes import inflate, init_canonical_uv, mean_profile, unit_sphere
 from umr_jax.models.assemble import with_canonical_uv
 from umr_jax.random import Purpose, run_key
@@ -47,16 +48,11 @@ def init_em_state(config: Config, topology: Topology, split: Split) -> EMState:
     canonical_uv = init_canonical_uv(profile[..., 1:], half, topology, uv_height=geometry.uv_height)
     em_state = with_canonical_uv(em_state, canonical_uv, topology=topology)
   if is_hull:
-    search = PoseSearch(
-      elevation=config.model.camera_elevation,
-      roll=config.model.camera_roll,
-      evenness=config.em.view_evenness,
-    )
     volume, cameras = fit_hull_and_cameras(
       maps,
       em_state,
       topology,
-      search=search,
+      search=PoseSearch.from_config(config),
       turns=geometry.hull_turns,
       cost=geometry.hull_cost,
       key=run_key(config.train.seed, Purpose.VISUAL_HULL),

@@ -19,7 +19,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from umr_jax.geometry import camera, quaternion
-from umr_jax.geometry.sampling import trilinear_sample
+from umr_jax.geometry.sampling import axis_centers, pixel_centers, trilinear_sample
 from umr_jax.init.pose_search import FRAME, HALF_FRAME, MEASURED, Views, center_and_side
 from umr_jax.types import checked
 
@@ -77,12 +77,14 @@ def render_volume(
     The probability that a ray is absorbed, and that it is absorbed by each part.
   """
   values = jnp.concatenate([-jnp.log1p(-volume.opacity)[..., None], volume.parts], axis=-1)
-  across = (2.0 * jnp.arange(size, dtype=jnp.float32) + 1.0) / size - 1.0
-  depth = _DEPTH * ((2.0 * jnp.arange(_SAMPLES, dtype=jnp.float32) + 1.0) / _SAMPLES - 1.0)
-  y, x, z = jnp.meshgrid(across, across, depth, indexing="ij")
+  pixels = pixel_centers(size, size)[:, :, None]
+  depth = jnp.asarray(_DEPTH * axis_centers(_SAMPLES), jnp.float32)
+  depth = jnp.broadcast_to(depth[:, None], (size, size, _SAMPLES, 1))
 
   def render(view: Float[Array, "7"]) -> tuple[Array, Array]:
-    place = jnp.stack([(x - view[1]) / view[0], (y - view[2]) / view[0], z], axis=-1)
+    placed = camera.Camera.unpack(view)
+    flat = (pixels - placed.translation[None, None, None]) / placed.scale
+    place = jnp.concatenate([jnp.broadcast_to(flat, (*depth.shape[:3], 2)), depth], axis=-1)
     # Rows times R are R^T applied to columns: from the camera's frame to the object's.
     read = trilinear_sample(values, place @ camera.rotation(view) / HALF)
     before = jnp.cumsum(read[..., 0], axis=-1) - read[..., 0]
@@ -120,6 +122,25 @@ def overlap_loss(
   return loss, jnp.stack([outline, inner])
 
 
+def batch_rows(count: int, *, key: Array, steps: int) -> Int[Array, "steps B"]:
+  """The images of each step's batch, no image twice: a step moves a camera once.
+
+  A permutation is cut into whole batches. What is left of it is too few for another one.
+
+  Args:
+    count: the number of images.
+    key: of the permutations.
+    steps: the number of batches.
+  """
+  size = min(FIT_BATCH, count)
+  whole = count // size
+  order = [
+    jax.random.permutation(k, count)[: whole * size].reshape(whole, size)
+    for k in jax.random.split(key, 1 + steps // whole)
+  ]
+  return jnp.concatenate(order)[:steps]
+
+
 @functools.partial(jax.jit, static_argnames=("steps",))
 def fit_volume(
   logits: Float[Array, "R R R P1"],
@@ -150,13 +171,7 @@ def fit_volume(
     of the steps.
   """
   optimizer = optax.adam(_LEARNING_RATE)
-  size = min(FIT_BATCH, len(cameras))
-  # Every image as often as any other, but for the last round.
-  order = [
-    jax.random.permutation(k, len(cameras))
-    for k in jax.random.split(key, 1 + steps * size // len(cameras))
-  ]
-  rows = jnp.concatenate(order)[: steps * size].reshape(steps, size)
+  rows = batch_rows(len(cameras), key=key, steps=steps)
 
   def loss_of(state: tuple[Array, Array], row: Int[Array, "B"]) -> tuple[Array, Array]:
     volume = volume_from_logits(state[0])
@@ -168,14 +183,15 @@ def fit_volume(
     given = cameras[row]
     (gradient, camera_gradient), overlap = jax.grad(loss_of, has_aux=True)((logits, given), row)
     update, state = optimizer.update(gradient, state)
-    # The loss is a mean over the batch: the gradient of a camera's own loss is `size` times it.
-    camera_gradient = size * camera_gradient
+    # The loss is a mean over the batch: a camera's own loss has as many times that gradient.
+    camera_gradient = len(row) * camera_gradient
     norm = jnp.linalg.norm(camera_gradient, axis=-1, keepdims=True)
     camera_gradient /= jnp.maximum(norm, 1.0)
     moved = given - _CAMERA_STEP * camera_gradient
-    moved = jnp.concatenate(
-      [jnp.maximum(moved[:, :1], 0.1), moved[:, 1:3], quaternion.normalize(moved[:, 3:])], axis=-1
-    )
+    view = camera.Camera.unpack(moved)
+    moved = camera.Camera(
+      jnp.maximum(view.scale, 0.1), view.translation, quaternion.normalize(view.quaternion)
+    ).pack()
     return (logits + update, cameras.at[row].set(moved), state), overlap
 
   begin = (logits, cameras, optimizer.init(logits))
@@ -205,7 +221,7 @@ def volume_views(volume: Volume, rotations: Float[Array, "K 4"]) -> Views:
     return jnp.where(alpha[0] > _STOPPED, part, -1).astype(jnp.int8), center, side
 
   labels, centers, sides = jax.lax.map(render_view, rotations)
-  return Views(labels[None], centers[None], sides[None], rotations, parted=parted)
+  return Views(labels, centers, sides, rotations, parted=parted)
 
 
 def surface_level(

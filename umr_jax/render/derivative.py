@@ -1,4 +1,4 @@
-"""The passes put together into images, and the derivative of the images.
+"""The passes put together into images of colour and alpha, and the images' derivative.
 
 The derivative is written out (`jax.custom_vjp`), for two reasons: SoftRas defines one that
 automatic differentiation of the image would not give, and the backward pass recomputes its way
@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from umr_jax.render import aggregate, visibility
-from umr_jax.render.aggregate import BlendParams, Settings
 from umr_jax.render.binning import bin_faces, tile_image, untile_image
 from umr_jax.render.folding import foldable, sequential
+from umr_jax.render.pairs import BlendParams, Settings, blur_radius
 from umr_jax.render.partials import (
   NeedsGradient,
   Pixels,
@@ -25,9 +25,7 @@ from umr_jax.render.partials import (
   geometry_dot,
   zero_partials,
 )
-
-# At a smaller transmittance alpha has no gradient that float32 could add to anything.
-_SATURATED = 1e-12
+from umr_jax.render.silhouette import alpha_of, corner_gradient, pair_cotangent
 
 
 class Rendered(NamedTuple):
@@ -37,105 +35,6 @@ class Rendered(NamedTuple):
   face_ids: Int[Array, "B H W"] | None  # counted within each image; -1 for none
   face_depth: Float[Array, "B H W"] | None  # of that face; infinite where there is none
   projected_centroids: Float[Array, "B F 2"] | None
-
-
-def _tiles(settings: Settings, batch: int) -> int:
-  return batch * settings.grid.tiles
-
-
-# --- silhouette ---
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def silhouette(
-  settings: Settings, face_vertices: Float[Array, "B F 3 3"], sigma: Float[Array, ""]
-) -> Float[Array, "B H W"]:
-  """Alpha alone, differentiable in the corners' x and y and in sigma.
-
-  Args:
-    settings: of the rasterizer.
-    face_vertices: corners in image space.
-    sigma: softness of outlines.
-  """
-  transmittance = _transmittance(settings, face_vertices, sigma)
-  return untile_image(_alpha(settings, transmittance, face_vertices.shape[1]), settings.grid)
-
-
-def _alpha(settings: Settings, transmittance: Array, faces: int) -> Array:
-  return transmittance / faces if settings.aggr_alpha == "sum" else 1.0 - transmittance
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _transmittance(settings: Settings, face_vertices: Array, sigma: Array) -> Array:
-  function = functools.partial(_batch_transmittance, settings)
-  return foldable(function, shared=1)(face_vertices, sigma)
-
-
-def _batch_transmittance(settings: Settings, face_vertices: Array, sigma: Array) -> Array:
-  radius = aggregate.blur_radius(sigma, settings.dist_eps)
-  bins = bin_faces(face_vertices, radius, settings.grid)
-  tiles = _tiles(settings, face_vertices.shape[0])
-  return aggregate.transmittance(bins, settings, sigma, tiles)
-
-
-def _silhouette_forward(settings: Settings, face_vertices: Any, sigma: Any) -> tuple[Array, Any]:
-  needs = NeedsGradient(geometry=face_vertices.perturbed, sigma=sigma.perturbed)
-  transmittance = _transmittance(settings, face_vertices.value, sigma.value)
-  image = untile_image(_alpha(settings, transmittance, face_vertices.value.shape[1]), settings.grid)
-  return image, (face_vertices.value, sigma.value, transmittance, needs)
-
-
-def _silhouette_backward(settings: Settings, saved: Any, cotangent: Any) -> tuple[Any, Any]:
-  face_vertices, sigma, transmittance, needs = saved
-  if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
-    return None, None
-  return _silhouette_vjp(settings, needs, face_vertices, transmittance, cotangent, sigma)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _silhouette_vjp(
-  settings: Settings,
-  needs: NeedsGradient,
-  face_vertices: Array,
-  transmittance: Array,
-  cotangent: Array,
-  sigma: Array,
-) -> tuple[Array, Array | None]:
-  vjp = functools.partial(_batch_silhouette_vjp, settings, needs)
-  # The gradient on sigma has no batch, so the batches of a vmap cannot become one.
-  mapped = sequential(vjp) if needs.sigma else foldable(vjp, shared=1)
-  return mapped(face_vertices, transmittance, cotangent, sigma)
-
-
-def _batch_silhouette_vjp(
-  settings: Settings,
-  needs: NeedsGradient,
-  face_vertices: Array,
-  transmittance: Array,
-  cotangent: Array,
-  sigma: Array,
-) -> tuple[Array, Array | None]:
-  radius = aggregate.blur_radius(sigma, settings.dist_eps)
-  bins = bin_faces(face_vertices, radius, settings.grid)
-  cotangent = tile_image(cotangent, settings.grid)
-  alpha_cotangent = _pair_cotangent(settings, cotangent, transmittance, face_vertices.shape[1])
-  corners, sigma_partial = alpha_vjp(bins, settings, sigma, alpha_cotangent, needs, in_range=False)
-  depths = jnp.zeros((corners.shape[0], 3), jnp.float32)
-  return _corner_gradient(corners, depths, face_vertices), sigma_partial if needs.sigma else None
-
-
-def _pair_cotangent(settings: Settings, on_alpha: Array, transmittance: Array, faces: int) -> Array:
-  """A pixel's gradient on alpha as a factor of that on each of its pairs' distances."""
-  if settings.aggr_alpha == "sum":
-    return on_alpha / faces
-  # Tiles where all of it is zero are skipped.
-  return jnp.where(transmittance > _SATURATED, on_alpha * transmittance, 0.0)
-
-
-silhouette.defvjp(_silhouette_forward, _silhouette_backward, symbolic_zeros=True)
-
-
-# --- colour ---
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -192,8 +91,8 @@ def _batch_render(
 ) -> tuple[Rendered, _Saved]:
   sigma, gamma, background = blend
   batch, faces = face_vertices.shape[:2]
-  tiles = _tiles(settings, batch)
-  bins = bin_faces(face_vertices, aggregate.blur_radius(sigma, settings.dist_eps), settings.grid)
+  tiles = batch * settings.grid.tiles
+  bins = bin_faces(face_vertices, blur_radius(sigma, settings.dist_eps), settings.grid)
   flat = textures.reshape(batch * faces, *textures.shape[2:])
   nearest_face: Any = None
   depth: Any = None
@@ -222,7 +121,7 @@ def _batch_render(
     nearest_face = jnp.where(
       nearest_face < 0, -1, nearest_face - _first_faces(settings, batch, faces)
     )
-  rgba = jnp.concatenate([color, _alpha(settings, transmittance, faces)[..., None]], axis=-1)
+  rgba = jnp.concatenate([color, alpha_of(settings, transmittance, faces)[..., None]], axis=-1)
   fragments = _fragments(settings, nearest_face, depth, sums, (batch, faces))
   rgba = untile_image(rgba, settings.grid)
   rendered = Rendered(rgba, *fragments)
@@ -284,10 +183,10 @@ def _batch_render_vjp(
 ) -> tuple[Array | None, ...]:
   sigma, gamma, background = blend
   batch, faces = face_vertices.shape[:2]
-  bins = bin_faces(face_vertices, aggregate.blur_radius(sigma, settings.dist_eps), settings.grid)
+  bins = bin_faces(face_vertices, blur_radius(sigma, settings.dist_eps), settings.grid)
   flat = textures.reshape(batch * faces, *textures.shape[2:])
   on_alpha = tile_image(on_rgba[..., -1], settings.grid)
-  alpha_cotangent = _pair_cotangent(settings, on_alpha, saved.transmittance, faces)
+  alpha_cotangent = pair_cotangent(settings, on_alpha, saved.transmittance, faces)
   corners, sigma_partial = alpha_vjp(bins, settings, sigma, alpha_cotangent, needs, in_range=True)
   if settings.aggr_rgb == "hard":
     partials = zero_partials(bins, flat)
@@ -315,8 +214,8 @@ def _batch_render_vjp(
       visibility.hard_colors, bins, nearest_face=nearest_face, settings=settings
     )
     (on_textures,) = jax.vjp(colors, flat)[1](tile_image(on_rgba[..., :-1], settings.grid))
-  on_faces = _corner_gradient(corners, jnp.zeros_like(partials.depths), face_vertices)
-  by_color = _corner_gradient(partials.corners, partials.depths, face_vertices)
+  on_faces = corner_gradient(corners, jnp.zeros_like(partials.depths), face_vertices)
+  by_color = corner_gradient(partials.corners, partials.depths, face_vertices)
   return (
     on_faces if needs.geometry else None,
     by_color if needs.color_geometry else None,
@@ -325,12 +224,6 @@ def _batch_render_vjp(
     partials.gamma + gamma_partial if needs.gamma else None,
     jnp.sum(on_background, axis=(0, 1, 2)) if needs.background else None,
   )
-
-
-def _corner_gradient(corners: Array, depths: Array, face_vertices: Array) -> Array:
-  """Sums over rows, of all faces and the one for unused rows, as a gradient [B, F, 3, 3]."""
-  gradient = jnp.concatenate([corners.reshape(-1, 3, 2), depths[..., None]], axis=-1)
-  return gradient[:-1].reshape(face_vertices.shape)
 
 
 render.defvjp(_render_forward, _render_backward, symbolic_zeros=True)

@@ -1,4 +1,4 @@
-"""The formulae of SoftRas for one (pixel, face) pair, on rows of (face, tile).
+"""The distance of SoftRas for one (pixel, face) pair, on rows of (face, tile).
 
 Everything is computed from the tile's corner relative to the face's corners, never from absolute
 positions: the signed distance is a difference of products, and dividing it by sigma multiplies
@@ -6,30 +6,25 @@ rounding errors by up to 1 / sigma.
 
 On speed: XLA fuses cheap operations into all of their consumers, which then repeat them, but it
 computes a division or an exponential once and stores it. What many consumers need is therefore
-made to pass through one, masks included (`locate_nearest`, and `Pairs` in `aggregate`).
+made to pass through one, masks included (`locate_nearest`, and `Pairs` in `pairs`).
 
-Source: Liu et al. 2019, "Soft Rasterizer", sections 3.2 and 3.3; with the clipping of barycentric
-weights of the kernel that UMR was trained with.
+Source: Liu et al. 2019, "Soft Rasterizer", section 3.2.
 """
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
-from umr_jax.render.rows import Rows
+from umr_jax.render.barycentric import barycentric
+from umr_jax.render.rows import Rows, Triple
 
 # Of a float32 computation with a few steps, relative to its largest number.
 _ROUNDING = 1e-6
 # Lengths are not divided by below this.
 _SHORTEST = 1e-10
-# Barycentric weights are clipped to [_CLIP, 1 - _CLIP]: at 0 and 1 a texel look-up ties or leaves
-# the face.
-_CLIP = 1e-5
 
-Triple = tuple[Array, ...]  # one of each corner or edge
 Offsets = Array | np.ndarray  # [1, 16]
 
 
@@ -180,48 +175,6 @@ def may_intersect(
     # The line through an edge of no length is none.
     result = result & ((most >= -(radius + rounding)) | (rows.length[i] == 0.0) | sliver)
   return result
-
-
-def barycentric(distances: Triple, rows: Rows) -> Triple:
-  """The pixel's affine weights of the three corners, unclipped.
-
-  Args:
-    distances: from the lines of the three edges.
-    rows: the faces and tiles.
-  """
-  inverse = jnp.abs(rows.inverse_determinant)
-  return tuple(distances[i] * (rows.length[i] * inverse) for i in (1, 2, 0))
-
-
-def clipped(weights: Triple) -> tuple[Triple, Float[Array, "R 16"]]:
-  """Weights clipped to the triangle, and their sum, by which they are still to be divided."""
-  w = tuple(jnp.clip(value, _CLIP, 1.0 - _CLIP) for value in weights)
-  return w, w[0] + w[1] + w[2]
-
-
-def depth_at(weights: Triple, total: Array, rows: Rows) -> Float[Array, "R 16"]:
-  """The depth of the face at each pixel, interpolated perspectively with `clipped` weights.
-
-  Args:
-    weights: clipped barycentric weights.
-    total: the sum of the weights.
-    rows: the faces and tiles.
-  """
-  a, b, c = (w * inverse for w, inverse in zip(weights, rows.inverse_depth, strict=True))
-  return total / (a + b + c)
-
-
-def as_integers(depth: Float[Array, "*N"]) -> Int[Array, "*N"]:
-  """The bits of depths, which compare as the depths do, since none is negative.
-
-  The minimum of integers costs a third: that of floats has to hand on what is not a number.
-  """
-  return lax.bitcast_convert_type(depth, jnp.int32)
-
-
-def as_floats(bits: Int[Array, "*N"]) -> Float[Array, "*N"]:
-  """The inverse of `as_integers`."""
-  return lax.bitcast_convert_type(bits, jnp.float32)
 
 
 def signed_distance(

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -64,11 +65,13 @@ def render_mesh(
 
   Raises:
     ValueError: unless exactly one of `vertex_colors` and `uv_texture` is given, the latter with
-      `uv`; or when an option has no meaning or an array another shape.
+      `uv`; or when an option has no meaning, an array another shape, or `faces` a vertex that does
+      not exist (of traced indices that is not known: they are clipped).
   """
   vertices, camera = read_array("vertices", vertices), read_array("camera", camera)
   corner_ids = read_indices("faces", faces)
   check_shapes(vertices=(vertices, "V 3"), camera=(camera, "7"), faces=(corner_ids, "=F 3"))
+  _check_faces(faces, vertices.shape[-2])
   textures, texture_type = _mesh_textures(
     vertices, corner_ids, vertex_colors, uv_texture, uv, texels_per_side
   )
@@ -144,6 +147,16 @@ def hard_rasterize(
   color = light / jnp.maximum(alpha, 0.5 / antialias**2)
   behind = jnp.broadcast_to(settings.background_color(channels - 1), color.shape)
   return jnp.concatenate([jnp.where(alpha > 0.0, color, behind), alpha], axis=-1)
+
+
+def _check_faces(faces: ArrayLike, num_vertices: int) -> None:
+  """Raises for faces, as they were given, with a corner that is not a vertex."""
+  if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(faces)):
+    return
+  indices = np.asarray(faces)
+  wrong = indices[(indices < 0) | (indices >= num_vertices)]
+  if wrong.size:
+    raise ValueError(f"faces name vertex {wrong[0]} of {num_vertices}; indices begin at 0")
 
 
 def _mesh_textures(

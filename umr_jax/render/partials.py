@@ -17,27 +17,22 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from umr_jax.render import distance
-from umr_jax.render.aggregate import (
-  ALPHA_CHUNK,
-  COLOR_CHUNK,
+from umr_jax.render.aggregate import ALPHA_CHUNK, COLOR_CHUNK, softmax_weights, visible_rows
+from umr_jax.render.binning import Bins, pixel_offsets, tile_image, tiles_at
+from umr_jax.render.pairs import (
   Pairs,
   Settings,
   blur_radius,
-  colors_of,
   coverage,
   inverse_odds,
   pairs_of,
   rows_in_support,
-  softmax_weights,
-  texel_index,
-  visible_rows,
 )
-from umr_jax.render.binning import Bins, pixel_offsets, tile_image, tiles_at
 from umr_jax.render.rows import Rows, default_chunk, over_kept_rows, over_rows
+from umr_jax.render.textures import add_texel_gradients, colors_of
 
 
 @jax.tree_util.register_static
@@ -247,7 +242,7 @@ def _add_color(
   """Adds the gradients on texels and depths; returns k of the module's text, too."""
   if needs.textures:
     partials = partials._replace(
-      textures=_add_texels(
+      textures=add_texel_gradients(
         partials.textures, rows, pairs, weights, at.rgba_cotangent[..., :-1], settings
       )
     )
@@ -294,27 +289,3 @@ def _add_depths(depths: Array, rows: Rows, pairs: Pairs, k: Array) -> Array:
     for weight, inverse in zip(pairs.weights, rows.inverse_depth, strict=True)
   ]
   return depths.at[rows.face].add(jnp.concatenate(sums, axis=-1), mode="promise_in_bounds")
-
-
-def _add_texels(
-  textures: Array,
-  rows: Rows,
-  pairs: Pairs,
-  weights: Array,
-  color_cotangent: Array,
-  settings: Settings,
-) -> Array:
-  """Adds each pixel's gradient on colour, times its weight, to the texel that it read."""
-  faces, texels, channels = textures.shape
-  face = jnp.minimum(rows.face, faces - 1)
-  scaled = weights[..., None] * color_cotangent
-  if settings.texture_type == "vertex":
-    sums = jnp.stack([jnp.sum(w[..., None] * scaled, axis=1) for w in pairs.weights], axis=1)
-    return textures.at[face].add(sums, mode="promise_in_bounds")
-  if texels == 1:
-    return textures.at[face, 0].add(jnp.sum(scaled, axis=1), mode="promise_in_bounds")
-  index = face[:, None] * texels + texel_index(pairs.weights, round(np.sqrt(texels)))
-  # Most pairs weigh nothing; out of bounds they are skipped, at half the cost of adding zero.
-  index = jnp.where(weights > 0.0, index, faces * texels)
-  flat = textures.reshape(-1, channels).at[index].add(scaled, mode="drop")
-  return flat.reshape(textures.shape)

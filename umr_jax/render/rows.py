@@ -20,6 +20,7 @@ _NO_TILE = np.int32(1 << 30)
 _SEARCH_CHUNK = 16384
 
 State = TypeVar("State")
+Triple = tuple[Array, ...]  # one of each corner or edge
 
 
 class Rows(NamedTuple):

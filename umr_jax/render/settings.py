@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, cast, get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +10,10 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from umr_jax.render import derivative
-from umr_jax.render.aggregate import Settings
 from umr_jax.render.arguments import ArrayLike, check_shapes, read_array
 from umr_jax.render.binning import Grid
+from umr_jax.render.pairs import Settings
+from umr_jax.render.silhouette import silhouette
 from umr_jax.render.visibility import visible_faces
 
 Scalar = float | int | np.floating | Float[Array | np.ndarray, ""]
@@ -22,6 +23,13 @@ DistanceFunction = Literal["euclidean", "barycentric"]
 ColorAggregation = Literal["softmax", "hard"]
 AlphaAggregation = Literal["prod", "sum"]
 TextureType = Literal["surface", "vertex"]
+# The options that are words, and which words they may be.
+_WORDS: dict[str, tuple[str, ...]] = {
+  "dist_func": get_args(DistanceFunction),
+  "aggr_rgb": get_args(ColorAggregation),
+  "aggr_alpha": get_args(AlphaAggregation),
+  "texture_type": get_args(TextureType),
+}
 
 
 class Fragments(NamedTuple):
@@ -67,9 +75,19 @@ class RenderSettings:
   geometry_channels: tuple[bool, ...] | None = None
 
   def __post_init__(self) -> None:
-    height, width = self.height_and_width
-    sizes = (("image_size", height), ("image_size", width), ("antialias", self.antialias))
-    for name, size in sizes:
+    for name, words in _WORDS.items():
+      if getattr(self, name) not in words:
+        allowed = " or ".join(repr(word) for word in words)
+        raise ValueError(f"{name} must be {allowed}, found {getattr(self, name)!r}")
+    sides = self.image_size if isinstance(self.image_size, tuple) else (self.image_size,) * 2
+    if len(sides) != 2 or not all(map(_is_whole, sides)):
+      raise ValueError(
+        "image_size must be a whole number of pixels, or two of them as (height, width), found "
+        f"{self.image_size!r}"
+      )
+    if not _is_whole(self.antialias):
+      raise ValueError(f"antialias must be a whole number, found {self.antialias!r}")
+    for name, size in (("image_size", min(sides)), ("antialias", self.antialias)):
       if size < 1:
         raise ValueError(f"{name} must be positive, found {size}")
     for name, value in (("sigma", self.sigma), ("gamma", self.gamma)):
@@ -79,12 +97,14 @@ class RenderSettings:
       raise ValueError(f"dist_eps must lie in [1e-30, 0.5), found {self.dist_eps}")
     if not 0.0 < self.near < self.far:
       raise ValueError(f"expected 0 < near < far, found {self.near} and {self.far}")
+    if not 0.0 <= self.eps < 1.0:
+      raise ValueError(f"eps must lie in [0, 1), found {self.eps}")
 
   @property
   def height_and_width(self) -> tuple[int, int]:
     """Of the image, in pixels."""
     size = self.image_size
-    return (size, size) if isinstance(size, int) else size
+    return size if isinstance(size, tuple) else (size, size)
 
   def soft_silhouette(self, face_vertices: ArrayLike) -> Float[Array, "*B H W"]:
     """Alpha alone; see `render.soft_silhouette`. What concerns colour has no effect."""
@@ -99,7 +119,7 @@ class RenderSettings:
       dist_eps=self.dist_eps,
       aggr_alpha=self.aggr_alpha,
     )
-    alpha = derivative.silhouette(settings, faces, jnp.asarray(self.sigma, jnp.float32))
+    alpha = silhouette(settings, faces, jnp.asarray(self.sigma, jnp.float32))
     return _pool(alpha, self.antialias).reshape(image)
 
   def soft_rasterize(
@@ -215,6 +235,10 @@ class RenderSettings:
     if background.shape not in ((), (channels,)):
       raise ValueError(f"background: found shape {background.shape}; expected () or ({channels},)")
     return jnp.broadcast_to(background, (channels,))
+
+
+def _is_whole(value: object) -> bool:
+  return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _empty_render(

@@ -8,9 +8,19 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from umr_jax.checking import checked
-from umr_jax.render import aggregate, distance
+from umr_jax.render import distance
+from umr_jax.render.aggregate import softmax_weights, visible_rows
+from umr_jax.render.barycentric import as_floats, as_integers, barycentric, clip_weights
 from umr_jax.render.binning import PIXELS, Bins, pixel_offsets
+from umr_jax.render.pairs import (
+  Settings,
+  blur_radius,
+  inverse_odds,
+  pairs_of,
+  rows_in_support,
+)
 from umr_jax.render.rows import Rows, default_chunk, over_kept_rows, rows_at_pixels
+from umr_jax.render.textures import colors_at
 
 _CHUNK = 8192
 # Beside a triangle by less than this a pixel may, by rounding, still be on its border.
@@ -18,7 +28,7 @@ _BORDER_RADIUS = 1e-4
 
 
 def nearest_faces(
-  bins: Bins, settings: aggregate.Settings, sigma: Array, tiles: int
+  bins: Bins, settings: Settings, sigma: Array, tiles: int
 ) -> tuple[Int[Array, "tiles 16"], Float[Array, "tiles 16"]]:
   """The face of smallest depth among those on which the pixel's centre lies, and the depth.
 
@@ -31,15 +41,15 @@ def nearest_faces(
     sigma: softness of outlines.
     tiles: how many, of all images.
   """
-  radius = aggregate.blur_radius(sigma, settings.dist_eps)
+  radius = blur_radius(sigma, settings.dist_eps)
   no_face, infinite = bins.num_faces, np.float32(np.inf).view(np.int32)
 
   def body(rows: Rows, state: tuple[Array, Array]) -> tuple[Array, Array]:
     depth, nearest_face = state
-    pairs = aggregate.pairs_of(rows, settings, sigma, radius)
+    pairs = pairs_of(rows, settings, sigma, radius)
     # The same numbers must reach the minimum and the comparison with it, not two evaluations: a
     # division, mask included, is computed once.
-    mine = distance.as_integers(1.0 / jnp.where(pairs.hit, 1.0 / pairs.depth, 0.0))
+    mine = as_integers(1.0 / jnp.where(pairs.hit, 1.0 / pairs.depth, 0.0))
     before = depth.at[rows.tile].get(mode="clip")
     depth = depth.at[rows.tile].min(mine, mode="drop")
     after = depth.at[rows.tile].get(mode="clip")
@@ -57,16 +67,16 @@ def nearest_faces(
   )
   chunk = default_chunk(bins.num_faces, _CHUNK)
   # Only what lies on the triangle itself can hit.
-  keep = aggregate.rows_in_support(settings, jnp.minimum(radius, _BORDER_RADIUS))
+  keep = rows_in_support(settings, jnp.minimum(radius, _BORDER_RADIUS))
   depth, nearest_face = over_kept_rows(bins, settings.grid, chunk, keep, body, state)
-  return jnp.where(nearest_face == no_face, -1, nearest_face), distance.as_floats(depth)
+  return jnp.where(nearest_face == no_face, -1, nearest_face), as_floats(depth)
 
 
 def hard_colors(
   bins: Bins,
   textures: Float[Array, "N T C"],
   nearest_face: Int[Array, "tiles 16"],
-  settings: aggregate.Settings,
+  settings: Settings,
 ) -> Float[Array, "tiles 16 C"]:
   """The colour of the nearest face at each pixel, zero without one; linear in the textures.
 
@@ -79,11 +89,11 @@ def hard_colors(
   rows = rows_at_pixels(bins, settings.grid, nearest_face)
   edges = distance.edges_of(rows)
   zero = jnp.zeros((1, 1), jnp.float32)
-  raw = distance.barycentric(distance.edge_distances(rows, edges, zero, zero), rows)
-  clipped, total = distance.clipped(raw)
+  raw = barycentric(distance.edge_distances(rows, edges, zero, zero), rows)
+  clipped, total = clip_weights(raw)
   weights = tuple(value / total for value in clipped)
   face = jnp.maximum(nearest_face, 0)
-  colors = aggregate.colors_at(face, weights, textures, settings)
+  colors = colors_at(face, weights, textures, settings)
   return jnp.where((nearest_face >= 0)[..., None], colors, 0.0)
 
 
@@ -91,7 +101,7 @@ def soft_centroid_sums(
   bins: Bins,
   nearest: Float[Array, "tiles 16"],
   inverse_total: Float[Array, "tiles 16"],
-  settings: aggregate.Settings,
+  settings: Settings,
   sigma: Array,
   gamma: Array,
 ) -> Float[Array, "N1 3"]:
@@ -105,19 +115,15 @@ def soft_centroid_sums(
     sigma: softness of outlines.
     gamma: softness of occlusion.
   """
-  radius = aggregate.blur_radius(sigma, settings.dist_eps)
+  radius = blur_radius(sigma, settings.dist_eps)
   dx, dy = pixel_offsets(settings.grid)
 
   def body(rows: Rows, sums: Array) -> Array:
-    pairs = aggregate.pairs_of(rows, settings, sigma, radius)
+    pairs = pairs_of(rows, settings, sigma, radius)
     depth = nearest.at[rows.tile].get(mode="clip")
     inverse = inverse_total.at[rows.tile].get(mode="clip")
-    inv_odds = aggregate.inverse_odds(pairs, pairs.blended)
-    share = (
-      inverse
-      * aggregate.softmax_weights(pairs, inv_odds, depth, settings, gamma)
-      / (1.0 + inv_odds)
-    )
+    inv_odds = inverse_odds(pairs, pairs.blended)
+    share = inverse * softmax_weights(pairs, inv_odds, depth, settings, gamma) / (1.0 + inv_odds)
     total = jnp.sum(share, axis=-1, keepdims=True)
     x = rows.left * total + jnp.sum(share * dx, axis=-1, keepdims=True)
     y = rows.top * total + jnp.sum(share * dy, axis=-1, keepdims=True)
@@ -126,12 +132,12 @@ def soft_centroid_sums(
 
   chunk = default_chunk(bins.num_faces, _CHUNK)
   start = jnp.zeros((bins.num_faces + 1, 3), jnp.float32)
-  keep = aggregate.visible_rows(nearest, settings, radius, gamma)
+  keep = visible_rows(nearest, settings, radius, gamma)
   return over_kept_rows(bins, settings.grid, chunk, keep, body, start)
 
 
 def hard_centroid_sums(
-  nearest_face: Int[Array, "tiles 16"], bins: Bins, settings: aggregate.Settings
+  nearest_face: Int[Array, "tiles 16"], bins: Bins, settings: Settings
 ) -> Float[Array, "N1 3"]:
   """`soft_centroid_sums` where each pixel belongs wholly to its nearest face.
 
