@@ -108,8 +108,8 @@ EXTENSIONS: dict[str, Extension] = {
   ),
   "settled_shapes": Extension(
     replaces="the orientation prior and a strong deformation penalty from step 2000 on",
-    brought="Shapes that are held equal for 300 steps, while cameras settle, and no pancake of the "
-    "orientation prior (3D IoU 0.143, birds). Free shapes from the first step with pose search: "
+    brought="Shapes that are held equal for 300 steps, while cameras settle, and no shapes that the "
+    "orientation prior flattened (3D IoU 0.143, birds). Free shapes from the first step with pose search: "
     "the same within seeds (ablation [1]).",
     settings={
       "loss.laplacian": 0.07,
@@ -161,7 +161,7 @@ EXTENSIONS: dict[str, Extension] = {
     ),
   ),
   "pose_search": Extension(
-    replaces="cameras that are learned from hypotheses alone, by responsibility",
+    replaces="cameras that are learned from hypotheses alone; measured against responsibilities",
     brought="A camera for every training image, found by comparing silhouettes and parts: cameras "
     "40.4 -> 18.4 degrees and 3D IoU 0.438 -> 0.537 (birds), 37.5 -> 16.6 and 0.350 -> 0.381 "
     "(aeroplanes; ablation [2 and 3]). It hides what L_sv is worth.",
