@@ -108,9 +108,9 @@ EXTENSIONS: dict[str, Extension] = {
   ),
   "settled_shapes": Extension(
     replaces="the orientation prior and a strong deformation penalty from step 2000 on",
-    brought="Shapes that are held equal for 300 steps, while cameras settle, and no shapes that the "
-    "orientation prior flattened (3D IoU 0.143, birds). Free shapes from the first step with pose search: "
-    "the same within seeds (ablation [1]).",
+    brought="Shapes are held equal for 300 steps, while cameras settle; the orientation prior had "
+    "flattened them (3D IoU 0.143, birds). Free shapes from the first step with pose search: the "
+    "same within seeds (ablation [1]).",
     settings={
       "loss.laplacian": 0.07,
       "loss.deformation": 0.05,
@@ -151,8 +151,8 @@ EXTENSIONS: dict[str, Extension] = {
     replaces="the sphere as initial template; measured against the silhouettes' mean",
     brought="Wings, and cameras before training. Not isolated: from 0.287 to 0.381 in 3D IoU and "
     "24.2 to 16.6 degrees (aeroplanes, [1 and 3]), from 0.525 to 0.537 and 21.8 to 18.4 (birds, "
-    "[1 and 3]), but the runs without it also searched cameras anew every 500 steps "
-    "(em.bank_every, since removed). experiments/results has no row for it.",
+    "[1 and 3]), but the runs without it also searched cameras anew every 500 steps, "
+    "for which there is no setting any more. experiments/results has no row for it.",
     settings={"geometry.init": "visual_hull", "loss.smooth_offsets": True},
     files=(
       "umr_jax/init/hull_search.py",
