@@ -61,7 +61,7 @@ def typehints_formatter(annotation: object, config: object) -> str | None:
 
 
 # The dimension letters and frames stand in the package's own docstring.
-ROOMS = (
+PACKAGES = (
   "config",
   "geometry",
   "render",
@@ -78,13 +78,13 @@ ROOMS = (
 )
 
 
-def modules_of(room: str) -> list[str]:
-  """The dotted names of a room: the package first, then its modules."""
-  found = importlib.util.find_spec(f"umr_jax.{room}")
+def modules_of(package: str) -> list[str]:
+  """The dotted names of a package below umr_jax: its own first, then its modules'."""
+  found = importlib.util.find_spec(f"umr_jax.{package}")
   if found is None or found.submodule_search_locations is None:
-    raise FileNotFoundError(f"umr_jax.{room} is not a package")
+    raise FileNotFoundError(f"umr_jax.{package} is not a package")
   names = sorted(module.name for module in pkgutil.iter_modules(found.submodule_search_locations))
-  return [f"umr_jax.{room}", *(f"umr_jax.{room}.{name}" for name in names)]
+  return [f"umr_jax.{package}", *(f"umr_jax.{package}.{name}" for name in names)]
 
 
 def section(module: str, *, members: bool) -> str:
@@ -94,11 +94,18 @@ def section(module: str, *, members: bool) -> str:
 
 
 def write_api(app: Sphinx) -> None:
-  """Writes a page for each room and one that lists them, so that no module can be forgotten."""
+  """Writes a page for each package and one that lists them.
+
+  Raises:
+    ValueError: if `PACKAGES` lacks a package, so that no module can be forgotten.
+  """
   folder = pathlib.Path(app.srcdir) / "api"
   folder.mkdir(exist_ok=True)
-  base = ["umr_jax", "umr_jax.types", "umr_jax.errors"]
-  pages = {"base": base, **{room: modules_of(room) for room in ROOMS}}
+  found = list(pkgutil.iter_modules(umr_jax.__path__))
+  if missing := {module.name for module in found if module.ispkg} - set(PACKAGES):
+    raise ValueError(f"PACKAGES lacks {', '.join(sorted(missing))}")
+  base = ["umr_jax", *(f"umr_jax.{module.name}" for module in found if not module.ispkg)]
+  pages = {"base": base, **{package: modules_of(package) for package in PACKAGES}}
   for stale in set(folder.glob("*.rst")) - {folder / f"{name}.rst" for name in pages}:
     stale.unlink()
   for page, modules in pages.items():
@@ -108,7 +115,7 @@ def write_api(app: Sphinx) -> None:
       section(name, members=name != f"umr_jax.{page}" and name != "umr_jax") for name in modules
     ]
     (folder / f"{page}.rst").write_text("\n".join(parts))
-  lines = ["API", "===", "", "From the docstrings, one page a room, in import order.", ""]
+  lines = ["API", "===", "", "From the docstrings, one page a package, in import order.", ""]
   lines += [".. toctree::", "   :maxdepth: 1", "", *(f"   {page}" for page in pages), ""]
   (folder / "index.rst").write_text("\n".join(lines))
 

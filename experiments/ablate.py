@@ -7,8 +7,8 @@ Every row is the preset `best` with one part more or less, at the same steps, wi
 run takes 4 to 10 minutes with the small budget; all rows with three seeds take a day.
 
 Writes a JSON file a row, table.md and table.csv; rows that are finished are skipped, so that the
-command may be stopped and given again. In a clone they lie in
-experiments/results/ablate-<dataset>-<budget>, and the command goes on with the rows that are
+same command resumes a table that was interrupted. In a clone they lie in
+experiments/results/ablate-<dataset>-<budget>, and the command adds to the rows that are
 committed; --out names another folder, to start afresh. The runs, and unseen_views.png of those that
 are there, lie in runs/ablate-<dataset>-<budget>.
 """

@@ -4,8 +4,8 @@
   python -m experiments.reproduce --dataset=cub --set=data.folder=DIR
   python -m experiments.reproduce --dataset=planes --workdir=runs/planes --notrain
 
-Writes results.json, table.md, table.csv and precision_recall.png into the work directory. A run
-that was interrupted goes on.
+Writes results.json, table.md, table.csv and precision_recall.png into the work directory. The same
+command resumes an interrupted run.
 """
 
 import pathlib
@@ -21,7 +21,7 @@ from umr_jax.launch import launch
 
 _DATASET = flags.DEFINE_enum("dataset", "synthetic", list(DATASETS), "Which data.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "The run; default runs/reproduce-<dataset>.")
-_TRAIN = flags.DEFINE_bool("train", True, "Train, or go on; without, the run is taken as it is.")
+_TRAIN = flags.DEFINE_bool("train", True, "Train, or resume; without, the run is taken as it is.")
 _ABLATION = flags.DEFINE_string("ablation", "", "A folder of experiments.ablate's rows to show.")
 _SET = flags.DEFINE_multi_string("set", [], "A setting to change, such as data.folder=DIR.")
 

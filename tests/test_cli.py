@@ -10,7 +10,7 @@ def test_without_a_command_it_says_which_there_are():
   helped = command("umr_jax.cli", "--help")
   assert helped.returncode == 0
   assert all(f"\n  {name} " in helped.stdout for name in COMMANDS)
-  for words, said in (((), "a command is missing"), (("fly",), "'fly' is no command")):
+  for words, said in (((), "a command is missing"), (("fly",), "'fly' is not a command")):
     done = command("umr_jax.cli", *words)
     assert done.returncode == 2 and said in done.stderr and helped.stdout in done.stderr
 

@@ -1,4 +1,8 @@
-"""README and docs/ name files, modules and settings that exist, and build without warnings."""
+"""README and docs/ name files, modules and settings that exist, and build without warnings.
+
+The table of extensions in docs/method.md is that of the code; `python -m tests.test_docs` writes it
+anew.
+"""
 
 import dataclasses
 import importlib
@@ -10,6 +14,9 @@ import sys
 
 import pytest
 
+from umr_jax.config.extensions import EXTENSIONS
+from umr_jax.config.preset_docs import DOCS
+from umr_jax.config.presets import PRESETS
 from umr_jax.config.settings import Config
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -18,6 +25,7 @@ PAGES = [
   ROOT / "experiments" / "colab.ipynb",
   *sorted((ROOT / "docs").glob("*.md")),
 ]
+METHOD = ROOT / "docs" / "method.md"
 GROUPS = {field.name: getattr(Config(), field.name) for field in dataclasses.fields(Config)}
 SETTINGS = {f"{name}.{field.name}" for name in GROUPS for field in dataclasses.fields(GROUPS[name])}
 
@@ -28,7 +36,7 @@ ROOMS = sorted(path.parent.name for path in (ROOT / "umr_jax").glob("*/__init__.
 _NAME = re.compile(rf"`((?:umr_jax\.)?(?:{'|'.join(ROOMS)})(?:\.\w+)+)`")
 _LINK = re.compile(r"\]\(([^)#:]+\.\w+)(?:#[^)]*)?\)")
 _SETTING = re.compile(rf"(?<![\w./])(?:--config\.)?({'|'.join(GROUPS)})\.([a-z]\w*)\b")
-# What a page calls `data.csv`, or the attribute of an object, is no setting.
+# What a page calls `data.csv`, or the attribute of an object, is not a setting.
 _NO_SETTING = {"json", "npz", "npy", "png", "jpg", "md", "py", "html", "ckpt"}
 
 
@@ -117,6 +125,49 @@ def test_what_does_not_exist_is_found() -> None:
   assert _LINK.findall("[a](docs/a.md) [b](https://b.c/d.html)") == ["docs/a.md"]
 
 
+def extension_table() -> str:
+  """The table of all extensions, in Markdown."""
+  lines = ["| extension, files | presets | replaces | measured |", "|---|---|---|---|"]
+  for name, extension in EXTENSIONS.items():
+    what = ", ".join(f"`{word}`" for word in (name, *extension.files))
+    users = ", ".join(f"`{user}`" for user, preset in PRESETS.items() if name in preset.extensions)
+    lines.append(f"| {what} | {users} | {extension.replaces} | {extension.brought} |")
+  return "\n".join(lines) + "\n"
+
+
+def with_extension_table(page: str) -> str:
+  """The method's page with the table of now between its two comments."""
+  head, begun, rest = page.partition("writes it. -->\n")
+  _, ended, tail = rest.partition("<!-- end of the table -->")
+  assert begun and ended
+  return f"{head}{begun}\n{extension_table()}\n{ended}{tail}"
+
+
+def test_the_table_of_extensions_is_that_of_the_code() -> None:
+  page = METHOD.read_text()
+  assert page == with_extension_table(page), "python -m tests.test_docs writes it anew"
+
+
+def test_an_extension_is_documented_with_files_that_exist() -> None:
+  for name, extension in EXTENSIONS.items():
+    assert missing_paths(" ".join(extension.files)) == [], name
+    assert "|" not in extension.replaces + extension.brought, name
+
+
+@pytest.mark.parametrize("preset", [name for name in PRESETS if PRESETS[name].extensions])
+def test_what_to_expect_of_a_preset_is_what_was_measured(preset: str) -> None:
+  """README's row, without its intervals, in the preset's own text; with them in BUILD_NOTES."""
+  command = "no flag" if preset == "quickstart" else f"`--config={preset}`"
+  row = next(x for x in (ROOT / "README.md").read_text().splitlines() if f": {command} (" in x)
+  mask_iou, camera, solid_iou = (cell.strip() for cell in row.split("|")[2:5])
+  notes = (ROOT / "BUILD_NOTES.md").read_text().replace("**", "")
+  expected = DOCS[preset].split("Expected:")[1]
+  for metric, cell in (("mask IoU", mask_iou), ("cameras", camera), ("3D IoU", solid_iou)):
+    if cell != "no truth":
+      assert f"{metric} {cell.split()[0]}" in expected
+      assert cell.split(" (")[0].removesuffix(" degrees") in notes
+
+
 def test_lengths() -> None:
   assert len((ROOT / "README.md").read_text().splitlines()) <= 100
   assert len((ROOT / "BUILD_NOTES.md").read_text().splitlines()) < 500
@@ -134,3 +185,7 @@ def test_docs_build_without_warnings(tmp_path: pathlib.Path) -> None:
   )
   assert built.returncode == 0, built.stderr
   assert (tmp_path / "html" / "api" / "render.html").exists()
+
+
+if __name__ == "__main__":
+  METHOD.write_text(with_extension_table(METHOD.read_text()))

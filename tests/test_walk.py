@@ -277,7 +277,7 @@ def test_kill_9_in_the_middle_loses_nothing_but_time(cache, tmp_path):
   process = launch(broken)
   resumed, told = process.communicate(timeout=240)
   assert process.returncode == 0, told
-  assert "Going on from the checkpoint" in told
+  assert "Resuming from the checkpoint" in told
   process = launch([*arguments, f"--workdir={tmp_path / 'unbroken'}"])
   unbroken, told = process.communicate(timeout=240)
   assert process.returncode == 0, told

@@ -49,7 +49,7 @@ def _train() -> Report:
     umr-jax train                                             # the embedded category
     umr-jax train --config=default --config.data.folder=DIR --workdir=runs/mine
 
-  The same command, given again, goes on where an interrupted run stopped.
+  The same command resumes an interrupted run.
   """
   from umr_jax.em.run import run
 
@@ -241,7 +241,7 @@ def main() -> None:
   if words and words[0] in ("--help", "-help", "-h"):
     sys.stdout.write(text)
     sys.exit(0)
-  found = f"{words[0]!r} is no command" if words else "a command is missing"
+  found = f"{words[0]!r} is not a command" if words else "a command is missing"
   sys.stderr.write(f"error: {found}\n{text}")
   sys.exit(EXIT_USAGE)
 

@@ -3,8 +3,8 @@
 import math
 
 
-class Preempted(Exception):  # noqa: N818 (it is no error)
-  """The run was asked to stop, saved itself, and goes on when the same command is given again."""
+class Preempted(Exception):  # noqa: N818 (it is not an error)
+  """The run was asked to stop and saved itself; the same command resumes it."""
 
 
 class UsageError(Exception):

@@ -18,7 +18,8 @@ class Row(NamedTuple):
 
 # What is made of keypoints bounds what parts without labels can be worth, and is quoted as that.
 _KEYPOINTS = "keypoint-supervised parts: "
-_NO_BANK = {"loss.target_camera": 0.0}
+# Without target cameras all hypotheses are rendered, and count by responsibility.
+_NO_BANK = {"loss.target_camera": 0.0, "loss.camera_temperature": 0.01}
 _NO_PARTS = {
   **_NO_BANK,
   "loss.part_vertices": 0.0,
@@ -43,7 +44,7 @@ ROWS: dict[str, Row] = {
   ),
   "template": Row("(b) with template", _NO_PARTS),
   "semantics": Row("(c) with template and semantics", {}),
-  "adversary": Row("(c) and adversary", {"loss.adversary": 1.0}),
+  "adversary": Row("(c) and adversary", {"loss.adversary": 1.0, "loss.adversary_domain": "mask"}),
   "no_vertex_term": Row("(c) without L_sv", {"loss.part_vertices": 0.0}),
   "no_probability_term": Row("(c) without L_sp", {"loss.part_probability": 0.0}),
   "no_bank": Row("(c) without target cameras", _NO_BANK),
@@ -80,9 +81,7 @@ ROWS: dict[str, Row] = {
     },
   ),
   # How the network learns: one switch at a time.
-  "resnet": Row(
-    "(c) with a ResNet from nothing", {"model.encoder": "resnet18", "loss.segmentation": 1.0}
-  ),
+  "resnet": Row("(c) with a ResNet from nothing", {"model.encoder": "resnet18"}),
   "no_freeze": Row("(c) with free shapes from the first step", _FREE_SHAPES),
   "no_clipping": Row("(c) without gradient clipping", {"train.clip_norm": 0.0}),
   "no_warmup": Row("(c) without warm-up", {"train.warmup_steps": 0}),

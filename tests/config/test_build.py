@@ -34,5 +34,5 @@ def test_some_settings_are_changed_by_name():
   assert (config.train.steps, config.loss.mask) == (7, 2.0)
   assert with_settings(config, {"train.steps": 60_000, "loss.mask": 3.0}) == Config()
   for name in ("train.stepz", "steps", "train"):
-    with pytest.raises(ValueError, match=f"{name} is no setting"):
+    with pytest.raises(ValueError, match=f"{name} is not a setting"):
       with_settings(Config(), {name: 1})

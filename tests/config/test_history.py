@@ -79,6 +79,20 @@ def test_a_checkpoint_of_before_is_read_or_refused_by_name(name, kept, other):
   assert len(differences(saved, to_dict(Config()))) == 1
 
 
+@pytest.mark.parametrize(
+  ("beside", "same"),
+  [({"target_camera": 5.0}, True), ({"target_camera": 0.0}, False)],
+)
+def test_what_nothing_reads_is_no_change(beside, same):
+  def saved(temperature, **more):
+    loss = {"camera_temperature": temperature, "camera_posterior": 2.0, **beside, **more}
+    return to_dict(from_dict({"loss": loss}))
+
+  assert (not differences(saved(0.01), saved(0.02))) == same
+  # It matters where one of the two runs reads it.
+  assert "loss.camera_temperature" in changes(saved(0.01), saved(0.02, target_camera=0.0))
+
+
 def test_removed_settings_belong_to_groups_that_exist():
   groups = {field.name for field in dataclasses.fields(Config)}
   assert {name.split(".")[0] for name in history.REMOVED} <= groups

@@ -3,8 +3,12 @@
 import dataclasses
 import json
 
-from umr_jax.config.build import from_dict
+import pytest
+
+from umr_jax.config.build import differences, from_dict
+from umr_jax.config.extensions import EXTENSIONS
 from umr_jax.config.fields import declarations
+from umr_jax.config.presets import PRESETS, preset_settings
 from umr_jax.config.settings import Config, EMConfig, TrainConfig, flatten, to_dict
 
 # Numbers of any sign.
@@ -50,6 +54,32 @@ def test_the_default_is_the_paper():
   assert (config.em.rounds, config.em.template_every, config.em.parts_every) == (2, 0, 0)
   assert (config.train.learning_rate, config.train.schedule) == (1e-4, "inverse")
   assert not config.refine.steps and not config.loss.target_camera
+
+
+@pytest.mark.parametrize("group", ["geometry", "model", "loss", "em"])
+def test_what_extensions_add_stands_below_the_paper_and_is_off_in_it(group):
+  helps = [
+    d.help.startswith("Extension: ") for d in declarations(getattr(Config(), group)).values()
+  ]
+  assert helps == sorted(helps) and any(helps) and not all(helps)
+  added = {
+    f"{group}.{name}"
+    for name, declaration in declarations(getattr(Config(), group)).items()
+    if declaration.help.startswith("Extension: ")
+  }
+  extended = [preset.settings for preset in PRESETS.values() if preset.extensions]
+  extended += [extension.settings for extension in EXTENSIONS.values()]
+  assert added <= {setting for settings in extended for setting in settings}
+  paper, defaults = flatten(preset_settings("paper")), flatten(to_dict(Config()))
+  released = flatten(preset_settings("released"))
+  for name in added:
+    assert paper[name] == released[name] == defaults[name], name
+
+
+def test_the_order_of_settings_in_a_saved_file_means_nothing():
+  saved = to_dict(Config())
+  turned = {group: dict(reversed(settings.items())) for group, settings in reversed(saved.items())}
+  assert from_dict(turned) == Config() and not differences(turned, saved)
 
 
 def test_rounds_divide_the_steps():

@@ -176,7 +176,7 @@ def test_a_link_in_an_archive_is_refused(tmp_path):
     link = tarfile.TarInfo("birds/wings")
     link.type, link.linkname = tarfile.SYMTYPE, "/tmp"
     tar.addfile(link)
-  with pytest.raises(ValueError, match="birds/wings is no regular file"):
+  with pytest.raises(ValueError, match="birds/wings is not a regular file"):
     unpack(_trusting(archive, tmp_path / archive.name), tmp_path)
   assert _left(tmp_path) == ["birds.tgz", "source"]
 

@@ -196,9 +196,9 @@ def test_what_is_missing_or_damaged_is_skipped_with_its_reason(fake):
   assert list(examples) == ["fine_b0"]
   file = "train-annotations-object-segmentation.csv"
   expected = [
-    ("number_b0", f"{file}, line 8: ['0.1', 'x', '0.1', '0.9'] is no box"),
-    ("nan_b0", f"{file}, line 9: ['nan', '0.5', '0.1', '0.9'] is no box"),
-    ("boxless", "train-annotations-bbox.csv, line 10: ['', '0.5', '0.1', '0.9'] is no box"),
+    ("number_b0", f"{file}, line 8: ['0.1', 'x', '0.1', '0.9'] is not a box"),
+    ("nan_b0", f"{file}, line 9: ['nan', '0.5', '0.1', '0.9'] is not a box"),
+    ("boxless", "train-annotations-bbox.csv, line 10: ['', '0.5', '0.1', '0.9'] is not a box"),
     ("boxless_b0", "no box of train-annotations-bbox.csv fits"),
     ("noimage_b0", "there is no train/noimage.jpg"),
     ("nomask_b0", "there is no masks/train/nomask_m05z6w_b0.png"),

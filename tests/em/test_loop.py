@@ -93,6 +93,23 @@ def test_the_template_is_aligned_for_a_new_network_alone(tmp_path, model, em, ev
   assert opening(config, later, 1) == events
 
 
+@pytest.mark.parametrize(
+  ("restart", "hypotheses", "updates"), [(True, (1, 2), [[2], []]), (False, (2,), [[2], [5]])]
+)
+def test_the_template_stays_while_a_new_network_trains(tmp_path, restart, hypotheses, updates):
+  """In rounds of three steps, and an interval of two."""
+  config = tiny_config(tmp_path)
+  em = dataclasses.replace(
+    config.em, template_every=2, restart=restart, hypotheses=hypotheses, later=()
+  )
+  config = dataclasses.replace(config, em=em)
+  first = bare_em_state(unit_sphere(build_topology_from(config)))
+  second = first.replace(round=np.int32(1), round_start=np.int32(3))
+  plans = [make_loop(config).plan(state, index) for index, state in enumerate((first, second))]
+  found = [[stop.step for stop in plan if Event.UPDATE_TEMPLATE in stop.events] for plan in plans]
+  assert found == updates
+
+
 def test_cameras_that_a_round_begins_with_are_not_searched_again(tmp_path):
   config = tiny_config(tmp_path)
   config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, target_camera=1.0))

@@ -210,15 +210,6 @@ def test_spread_azimuth_keeps_the_object_upright(cameras):
   np.testing.assert_allclose(ends, jnp.broadcast_to(ends[:, :1], ends.shape), atol=2e-6)
 
 
-def test_spread_azimuth_takes_bare_quaternions_and_refuses_other_things(cameras):
-  np.testing.assert_array_equal(
-    camera.spread_azimuth(cameras[:, 3:], 8), camera.spread_azimuth(cameras, 8)[..., 3:]
-  )
-  assert camera.spread_azimuth(cameras[0, 3:], 3).shape == (3, 4)
-  with pytest.raises(ValueError, match="found 3 numbers"):
-    camera.spread_azimuth(jnp.zeros((2, 3)), 8)
-
-
 def test_a_camera_is_packed_as_it_was_unpacked(cameras):
   parts = camera.Camera.unpack(cameras)
   assert (parts.scale.shape, parts.quaternion.shape) == (cameras.shape[:-1], (len(cameras), 4))

@@ -22,6 +22,14 @@ def make_net():
       code_size=12,
       texture_stem="conv",
       sample_code=True,
+      camera_pose="free",
+      camera_elevation=(-20.0, 50.0),
+      camera_roll=20.0,
+      camera_spread=True,
+      norm="batch",
+      encoder="resnet18",
+      flow="free",
+      mask_head=False,
     )
     return UMRNet(**{**defaults, **options})
 

@@ -12,9 +12,15 @@ from umr_jax.models.camera_heads import CameraHeads, _positive, upright_rotation
 from umr_jax.models.initialize import draw_variables
 
 
+def heads_of(hypotheses, **options):
+  """Camera heads as the paper has them; options replace its own."""
+  paper = {"spread": True, "pose": "free", "elevation": (-20.0, 50.0), "roll": 20.0}
+  return CameraHeads(hypotheses, **{**paper, "trunk_deviation": 0.02, **options})
+
+
 @pytest.mark.parametrize("hypotheses", [1, 8])
 def test_cameras_start_upright_and_of_the_template_s_size(feature, hypotheses):
-  (cameras, logits), _ = run(CameraHeads(hypotheses, spread=False), feature, train=True)
+  (cameras, logits), _ = run(heads_of(hypotheses, spread=False), feature, train=True)
   assert cameras.shape == (6, hypotheses, 7)
   np.testing.assert_array_equal(logits, np.zeros((6, hypotheses)))
   np.testing.assert_allclose(jnp.linalg.norm(cameras[..., 3:], axis=-1), 1.0, rtol=1e-5)
@@ -25,7 +31,7 @@ def test_cameras_start_upright_and_of_the_template_s_size(feature, hypotheses):
 
 
 def test_hypotheses_start_around_the_vertical(feature):
-  heads = CameraHeads(8)
+  heads = heads_of(8)
   variables = draw_variables(heads, feature, seed=0, train=True)
   variables["params"]["quaternion"]["kernel"] *= 0.0
   (cameras, _), _ = apply(heads, variables, feature, train=True)
@@ -41,7 +47,7 @@ def test_hypotheses_start_around_the_vertical(feature):
 
 @pytest.mark.parametrize("hypotheses", [1, 4])
 def test_a_zero_quaternion_and_a_shut_scale_give_finite_numbers_and_gradients(feature, hypotheses):
-  heads = CameraHeads(hypotheses)
+  heads = heads_of(hypotheses)
   variables = draw_variables(heads, feature, seed=0, train=True)
   params = dict(variables["params"])
   params["quaternion"] = jax.tree.map(jnp.zeros_like, params["quaternion"])
@@ -60,7 +66,7 @@ def test_a_zero_quaternion_and_a_shut_scale_give_finite_numbers_and_gradients(fe
 
 
 def test_heads_of_one_network_differ_from_each_other(feature):
-  (cameras, _), _ = run(CameraHeads(4, spread=False), feature, train=True)
+  (cameras, _), _ = run(heads_of(4, spread=False), feature, train=True)
   assert not np.allclose(cameras[:, 0], cameras[:, 1])
 
 
@@ -69,6 +75,13 @@ def test_a_scale_that_reached_nothing_may_grow_again():
   x = jnp.array([-0.5, 0.0, 0.7])
   np.testing.assert_array_equal(_positive(x), [0.0, 0.0, jnp.float32(0.7)])
   np.testing.assert_array_equal(jax.grad(lambda x: _positive(x).sum())(x), 1.0)
+
+
+def test_the_trunk_starts_with_the_deviation_that_is_asked_for(feature):
+  for deviation in (0.02, 0.3):
+    _, variables = run(heads_of(4, trunk_deviation=deviation), feature, train=True)
+    kernel = variables["params"]["trunk1"]["kernel"]
+    np.testing.assert_allclose(np.std(kernel), deviation, rtol=0.2)
 
 
 def test_the_view_is_the_product_of_its_turns(rng):
@@ -88,7 +101,7 @@ def test_the_view_is_the_product_of_its_turns(rng):
 @pytest.mark.parametrize("hypotheses", [1, 4])
 def test_elevation_and_roll_stay_within_bounds_whatever_the_feature(rng, hypotheses):
   feature = jnp.asarray(1e4 * rng.normal(size=(16, 20)), jnp.float32)
-  head = CameraHeads(hypotheses, pose="upright", elevation=(-20.0, 50.0), roll=20.0, norm="group")
+  head = heads_of(hypotheses, pose="upright", trunk_deviation=(2.0 / 20) ** 0.5)
   variables = draw_variables(head, feature, seed=0, train=True)
   (cameras, _), _ = head.apply(variables, feature, train=True, mutable=["batch_stats"])
   up = np.asarray(quaternion.to_matrix(cameras[..., 3:]))[..., :, 2]

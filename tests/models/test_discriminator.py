@@ -15,7 +15,7 @@ def _params(size, channels):
   return draw_variables(Discriminator(), images, seed=0)["params"]
 
 
-# METHOD of the released code: 46.8 k parameters for silhouettes, 47.4 k for colours, at 256 px.
+# As in the released code: 46.8 k parameters for silhouettes, 47.4 k for colours, at 256 px.
 @pytest.mark.parametrize(("channels", "count"), [(1, 46_818), (3, 47_394)])
 def test_has_the_published_size(channels, count):
   params = _params(256, channels)

@@ -106,6 +106,19 @@ def test_group_norm_of_groups_far_from_zero_has_their_variance(rng):
   np.testing.assert_allclose(y, expected.reshape(x.shape), atol=5e-3)
 
 
+@pytest.mark.parametrize(
+  ("channels", "groups"), [(8, 1), (16, 1), (24, 1), (33, 1), (50, 1), (64, 4), (100, 2), (512, 32)]
+)
+def test_group_norm_of_any_number_of_channels_has_equal_groups(rng, channels, groups):
+  """Sixteen channels a group where they divide so, otherwise the fewest groups that are equal."""
+  x = jnp.asarray(rng.normal(size=(2, 3, 3, channels)), jnp.float32)
+  layer = GroupNorm()
+  y = layer.apply(layer.init(jax.random.key(0), x, train=True), x, train=True)
+  split = np.asarray(x, np.float64).reshape(2, 9, groups, channels // groups)
+  mean, var = split.mean((1, 3), keepdims=True), split.var((1, 3), keepdims=True)
+  np.testing.assert_allclose(y, ((split - mean) / np.sqrt(var + 1e-5)).reshape(x.shape), atol=1e-4)
+
+
 def test_evaluation_batch_norm_treats_every_image_alone(rng):
   x = jnp.asarray(rng.normal(size=(3, 2, 5)), jnp.float32)
   layer = BatchNorm(channel_axes=2)

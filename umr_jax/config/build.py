@@ -14,7 +14,7 @@ from umr_jax.config import history
 from umr_jax.config.fields import Settings
 from umr_jax.config.settings import Config, flatten, to_dict
 
-# A run may go on although these differ from the configuration it began with.
+# A run may be resumed although these differ from the configuration it began with.
 _MAY_DIFFER = ("log.", "checkpoint.", "data.cache")
 
 
@@ -49,13 +49,13 @@ def with_settings(config: Config, settings: Settings) -> Config:
     settings: the new values by name, such as {"train.steps": 500}.
 
   Raises:
-    ValueError: for a name that is no setting, or a combination that cannot run.
+    ValueError: for a name that is not a setting, or a combination that cannot run.
   """
   nested = to_dict(config)
   for name, value in settings.items():
     group, _, setting = name.partition(".")
     if setting not in nested.get(group, {}):
-      raise ValueError(f"{name} is no setting")
+      raise ValueError(f"{name} is not a setting")
     nested[group][setting] = value
   return from_dict(nested)
 
@@ -103,7 +103,8 @@ def _convert(value: Any, kind: Any, name: str) -> Any:
 def changes(saved: Settings, new: Settings) -> dict[str, tuple[object, object]]:
   """The settings that matter to a run's result and differ, by name: was, now.
 
-  A setting that was removed is no difference where it is read (`history.REMOVED`).
+  A setting that was removed is no difference where it is read (`history.REMOVED`), and neither is
+  one that nothing reads in either run (`history.is_ineffective`).
 
   Args:
     saved: of a run, nested, perhaps by an earlier version: what it lacks is what it did without.
@@ -119,13 +120,14 @@ def changes(saved: Settings, new: Settings) -> dict[str, tuple[object, object]]:
       for flat in (before, after)
     )
     same = name not in defaults and all(history.is_read(name, value) for value in pair)
+    same = same or all(history.is_ineffective(name, flat) for flat in (before, after))
     if pair[0] != pair[1] and not same and not name.startswith(_MAY_DIFFER):
       found[name] = (pair[0], pair[1])
   return found
 
 
 def differences(saved: Settings, new: Settings) -> list[str]:
-  """What keeps a saved run from going on under new settings, a line each.
+  """What keeps a saved run from being resumed under new settings, a line each.
 
   Args:
     saved: as `changes` takes it.

@@ -2,10 +2,15 @@
 
 A preset is the paper with some of these and with what its data ask for (`config.presets`). An
 extension's entry also notes an effect within the noise of seeds, or that it was not measured alone.
+The table in docs/method.md is made of these entries (tests/test_docs.py), so that what an extension
+brought is written down here alone, and its runs in BUILD_NOTES.md.
 
-Figures are of unseen images: birds are the embedded synthetic ones, aeroplanes the rendered ones
-that `planes` reads. KT is keypoint transfer, PCK within 0.1. "Ablation" is experiments/results,
-1000 steps a run, seeds in brackets; the other figures are in BUILD_NOTES.md with their commands.
+Figures are of unseen images: birds are the embedded synthetic ones with true parts, aeroplanes the
+rendered ones that `planes` reads, in the ablation with keypoint-supervised parts, an upper
+reference. KT is keypoint transfer, PCK within 0.1; by projected flow: where `model.flow=projected`
+takes the texture from, which is not the predicted flow that the paper transfers by. "Ablation" is
+experiments/results, 1000 steps a run, seeds in brackets; the other figures are one run each, and in
+BUILD_NOTES.md with their commands.
 """
 
 import dataclasses
@@ -20,13 +25,14 @@ class Extension:
   replaces: str  # what the paper has in its place
   brought: str  # what was measured, and where
   settings: Settings
+  files: tuple[str, ...] = ()  # where it is; none: the settings alone
 
 
 EXTENSIONS: dict[str, Extension] = {
   # A laptop in place of four GPUs.
   "small_renders": Extension(
     replaces="images and renders of 256 px with four samples a pixel, a UV map of 128 rows",
-    brought="A step of 0.28 to 0.37 s on one CPU core. Keypoints by flow gained 0.02 of finer "
+    brought="A step of 0.28 to 0.37 s on one CPU core. KT by projected flow gained 0.02 of finer "
     "faces and 0.02 of renders at 96 px at most (birds).",
     settings={
       "data.image_size": 96,
@@ -49,6 +55,7 @@ EXTENSIONS: dict[str, Extension] = {
       "model.texture_stem": "conv",
       "model.sample_code": False,
     },
+    files=("umr_jax/models/layers.py",),
   ),
   "fewer_terms": Extension(
     replaces="AlexNet's distance, the adversary and the edge regularisation",
@@ -58,7 +65,6 @@ EXTENSIONS: dict[str, Extension] = {
     settings={
       "loss.perceptual_weights": "none",
       "loss.adversary": 0.0,
-      "loss.adversary_domain": "mask",
       "loss.edge": 0.0,
     },
   ),
@@ -80,28 +86,31 @@ EXTENSIONS: dict[str, Extension] = {
     brought="With the M-steps, 3D IoU 0.163 -> 0.220 (aeroplanes) and 0.300 -> 0.323 (birds), "
     "without parts (ablation, rows (a) and (b) [3]).",
     settings={"geometry.init": "silhouettes"},
+    files=("umr_jax/init/silhouettes.py",),
   ),
   "upright_cameras": Extension(
     replaces="free rotations",
-    brought="Upright objects: cameras 34.3 degrees where 41.5 with free ones "
-    "(aeroplanes without pose search, ablation [1]).",
+    brought="Cameras of upright objects 41.5 -> 40.6 degrees with the same seed, and 34.3 with "
+    "another (aeroplanes without pose search, ablation [1 and 2]): within seeds.",
     settings={"model.camera_pose": "upright"},
+    files=("umr_jax/models/camera_heads.py",),
   ),
   "responsibilities": Extension(
     replaces="the expectation over hypotheses by predicted probabilities, and texture under all",
     brought="Probabilities that learn: the expected loss moves one by next to nothing. Not "
-    "measured alone.",
+    "measured alone. With pose search, which renders one hypothesis, it has no effect.",
     settings={
       "loss.camera_temperature": 0.01,
       "loss.camera_posterior": 0.5,
       "loss.texture_cameras": "one",
     },
+    files=("umr_jax/losses/camera.py", "umr_jax/losses/extensions.py"),
   ),
   "settled_shapes": Extension(
     replaces="the orientation prior and a strong deformation penalty from step 2000 on",
-    brought="Shapes that are held equal for 300 steps, while cameras settle, and no pancake of the "
-    "orientation prior (3D IoU 0.143, birds). Free shapes from the first step with pose search: "
-    "the same within seeds (ablation [1]).",
+    brought="Shapes are held equal for 300 steps, while cameras settle; the orientation prior had "
+    "flattened them (3D IoU 0.143, birds). Free shapes from the first step with pose search: the "
+    "same within seeds (ablation [1]).",
     settings={
       "loss.laplacian": 0.07,
       "loss.deformation": 0.05,
@@ -109,12 +118,12 @@ EXTENSIONS: dict[str, Extension] = {
       "loss.shape_variance": 5.0,
       "loss.orientation": 0.0,
     },
+    files=("umr_jax/losses/shape.py",),
   ),
   "one_network": Extension(
     replaces="a new network in round 2, after one hypothesis in round 1, and round 2's weights",
-    brought="Half of the steps: of two rounds within the same 1000 steps, KT by flow 0.148 and "
-    "cameras 17.4 degrees where the network goes on, 0.118 and 20.7 with a new one (aeroplanes, "
-    "ablation [1]).",
+    brought="Half of the steps: of two rounds within the same 1000 steps, KT by projected flow "
+    "0.118 -> 0.148 and cameras 20.7 -> 17.4 degrees (aeroplanes, ablation [1]).",
     settings={"em.restart": False, "em.hypotheses": (8,), "em.later": ()},
   ),
   "photographs": Extension(
@@ -128,65 +137,80 @@ EXTENSIONS: dict[str, Extension] = {
       "data.rotation": 10.0,
       "data.stretch": 0.1,
     },
+    files=("umr_jax/train/augment.py",),
   ),
   # What parts allow.
   "strong_parts": Extension(
     replaces="L_sp that backpropagates to shapes alone, with weight 5",
     brought="Cameras 25.2 degrees where 26.2 without (birds, one run); within seeds on the "
     "aeroplanes (ablation [1]).",
-    settings={"loss.part_probability": 20.0, "loss.part_cameras": True, "loss.part_vertices": 10.0},
+    settings={"loss.part_probability": 20.0, "loss.part_cameras": True},
+    files=("umr_jax/losses/semantic.py",),
   ),
   "visual_hull": Extension(
-    replaces="an initial template from silhouettes or a sphere",
-    brought="Wings, and cameras before training: 3D IoU 0.287 -> 0.381, cameras 24.2 -> 16.6 "
-    "degrees (aeroplanes, ablation [1 and 3]); 0.525 -> 0.537 and 21.8 -> 18.4 (birds).",
+    replaces="the sphere as initial template; measured against the silhouettes' mean",
+    brought="Wings, and cameras before training. Not isolated: from 0.287 to 0.381 in 3D IoU and "
+    "24.2 to 16.6 degrees (aeroplanes, [1 and 3]), from 0.525 to 0.537 and 21.8 to 18.4 (birds, "
+    "[1 and 3]), but the runs without it also searched cameras anew every 500 steps, "
+    "for which there is no setting any more. experiments/results has no row for it.",
     settings={"geometry.init": "visual_hull", "loss.smooth_offsets": True},
+    files=(
+      "umr_jax/init/hull_search.py",
+      "umr_jax/init/visual_hull.py",
+      "umr_jax/init/shrink_wrap.py",
+    ),
   ),
   "pose_search": Extension(
-    replaces="cameras that are learned from hypotheses alone",
+    replaces="cameras that are learned from hypotheses alone; measured against responsibilities",
     brought="A camera for every training image, found by comparing silhouettes and parts: cameras "
     "40.4 -> 18.4 degrees and 3D IoU 0.438 -> 0.537 (birds), 37.5 -> 16.6 and 0.350 -> 0.381 "
     "(aeroplanes; ablation [2 and 3]). It hides what L_sv is worth.",
     settings={"loss.target_camera": 5.0, "loss.camera_posterior": 2.0},
+    files=("umr_jax/init/pose_search.py",),
   ),
   "projected_flow": Extension(
     replaces="a free, symmetric texture flow",
     brought="A flow that starts at the camera's projection; left and right have their own texture. "
-    "KT by surface, which is not the paper's by flow, 0.456 (birds). By flow 0.283 where a free "
-    "flow has 0.262 (birds, ablation [3 and 1]).",
+    "KT by projected flow 0.283 where a free flow carries 0.262 by flow (birds, ablation [3 and "
+    "1]).",
     settings={
       "model.flow": "projected",
+      "loss.texture_cameras": "one",
       "geometry.symmetric_texture": False,
       "loss.flow_correction": 10.0,
       "loss.texture_cycle": 50.0,
       "loss.texture_dt": 1.0,
       "em.uv_projection": "camera",
     },
+    files=("umr_jax/models/flow.py",),
   ),
   "frozen_encoder": Extension(
     replaces="an encoder that is trained",
     brought="EfficientNet-Lite0's features, which distinguish cameras: cameras 34.4 -> 27.1 "
-    "degrees, mask IoU 0.479 -> 0.538, KT by camera 0.188 -> 0.247 in fewer steps (aeroplanes, one "
-    "run; a ResNet from nothing before).",
+    "degrees, mask IoU 0.479 -> 0.538, KT by camera 0.188 -> 0.247, 3D IoU 0.339 -> 0.318 in fewer "
+    "steps (aeroplanes; a ResNet from nothing before).",
     settings={"model.encoder": "efficientnet"},
+    files=("umr_jax/models/frozen.py", "umr_jax/models/efficientnet.py"),
   ),
   "test_time_optimisation": Extension(
     replaces="the network's prediction as it is",
     brought="Shape and camera are fitted to a silhouette that the network predicts: mask IoU 0.775 "
-    "-> 0.848, cameras 19.7 -> 17.8 degrees, KT by flow 0.368 -> 0.424 (birds, the same "
-    "checkpoint).",
+    "-> 0.848, cameras 19.7 -> 17.8 degrees, KT by projected flow 0.368 -> 0.424, 3D IoU 0.497 "
+    "-> 0.494 (birds, the same checkpoint).",
     settings={"loss.segmentation": 1.0, "refine.steps": 100, "loss.mask": 9.0},
+    files=("umr_jax/predict/test_time.py",),
   ),
   "one_round": Extension(
     replaces="two rounds with an M-step each, from selected images",
-    brought="M-steps of all images, inside of one round. A second round that goes on, rarer "
-    "M-steps and selected images: the same within seeds (aeroplanes, ablation [1]). Without pose "
-    "search the selected side views made the template thin (birds).",
+    brought="M-steps of all images, inside of one round. A second round with the same network, "
+    "rarer M-steps and selected images: the same within seeds (aeroplanes, ablation [1]). Without "
+    "pose search the selected side views made the template thin (birds).",
     settings={
       "em.rounds": 1,
       "em.template_every": 500,
       "em.parts_every": 500,
       "em.top_fraction": 1.0,
     },
+    files=("umr_jax/em/plan.py",),
   ),
 }

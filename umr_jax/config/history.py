@@ -118,6 +118,14 @@ FORMER_DEFAULTS: dict[str, Any] = {
 }
 
 
+# Settings that nothing reads beside others, which presets of earlier versions set all the same: the
+# other one, and whether it is on where the first has no effect.
+INEFFECTIVE = {
+  "loss.camera_temperature": ("loss.target_camera", True),  # pose search leaves one hypothesis
+  "loss.adversary_domain": ("loss.adversary", False),
+}
+
+
 def plain(value: object) -> object:
   """The value as JSON would give it back."""
   return list(value) if isinstance(value, tuple) else value
@@ -131,6 +139,17 @@ def is_read(name: str, value: object) -> bool:
     value: the one that was found.
   """
   return plain(value) in [plain(kept) for kept in REMOVED.get(name, ())]
+
+
+def is_ineffective(name: str, settings: Settings) -> bool:
+  """Whether nothing reads a setting, whatever its value, in a run with these settings.
+
+  Args:
+    name: the setting's.
+    settings: all of the run's, flat.
+  """
+  other, on = INEFFECTIVE.get(name, ("", True))
+  return bool(other) and bool(settings[other]) == on
 
 
 def with_new_names(nested: Settings) -> NewSettings:

@@ -23,9 +23,7 @@ _LAPTOP = (
   "small_network",
   "fewer_terms",
   "quick_optimizer",
-  "silhouette_template",
   "upright_cameras",
-  "responsibilities",
   "settled_shapes",
   "one_network",
 )
@@ -79,7 +77,8 @@ PRESETS: dict[str, Preset] = {
     },
   ),
   "quickstart": Preset(
-    extensions=_LAPTOP,
+    # In the place of the other presets' visual hull and pose search, which need parts.
+    extensions=(*_LAPTOP, "silhouette_template", "responsibilities"),
     settings={
       **_BIRDS,
       "geometry.level": 2,
@@ -119,7 +118,7 @@ PRESETS: dict[str, Preset] = {
       "loss.edge": 0.0,
       "loss.camera_entropy": 0.05,
       "model.camera_spread": False,
-      # Every five epochs.
+      # Every five epochs of the first round.
       "em.template_every": 2000,
     },
   ),
@@ -197,7 +196,7 @@ def preset_settings(name: str) -> NewSettings:
     for setting, value in settings.items():
       group, last = setting.split(".")
       if last not in nested[group]:
-        raise KeyError(f"{name} changes {setting}, which is no setting")
+        raise KeyError(f"{name} changes {setting}, which is not a setting")
       nested[group][last] = value
   return nested
 

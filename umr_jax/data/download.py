@@ -236,7 +236,7 @@ def _extract(path: pathlib.Path, unpacked: pathlib.Path, folders: Iterable[str])
         target.mkdir(parents=True, exist_ok=True)
         continue
       if not member.isreg():
-        raise tarfile.TarError(f"{member.name} is no regular file")
+        raise tarfile.TarError(f"{member.name} is not a regular file")
       target.parent.mkdir(parents=True, exist_ok=True)
       tar.makefile(member, str(target))
 

@@ -189,7 +189,7 @@ def _kept_masks(
   for line, (path, image, box_id, *corners) in _class_rows(mask_file, mid, _MASK_COLUMNS):
     if (box := _parse_box(corners)) is None:
       where = f"{mask_file.name}, line {line}"
-      skipped.append((f"{image}_{box_id}", f"{where}: {corners} is no box"))
+      skipped.append((f"{image}_{box_id}", f"{where}: {corners} is not a box"))
     else:
       masks.append(_Mask(path, image, box_id, box))
   wanted = {mask.image for mask in masks}
@@ -199,7 +199,7 @@ def _kept_masks(
       continue
     corners, flags = values[: len(_BOX)], values[len(_BOX) :]
     if (box := _parse_box(corners)) is None:
-      skipped.append((image, f"{box_file.name}, line {line}: {corners} is no box"))
+      skipped.append((image, f"{box_file.name}, line {line}: {corners} is not a box"))
     else:
       # -1 is unknown.
       raised = [name for name, flag in zip(_FLAGS, flags, strict=True) if flag.strip() == "1"]

@@ -241,7 +241,7 @@ def _read_segmentation(path: pathlib.Path, number: int) -> np.ndarray:
 
   labels = decode(path.name, read)
   if labels.ndim != 2 or (labels == _UNDECIDED).all():
-    raise BadItemError(f"SegmentationObject/{path.name} is no map of labels")
+    raise BadItemError(f"SegmentationObject/{path.name} is not a map of labels")
   distance, nearest = ndimage.distance_transform_edt(labels == _UNDECIDED, return_indices=True)
   return ((labels[tuple(nearest)] == number) & (distance <= _HALF_LINE)).astype(np.float32)
 

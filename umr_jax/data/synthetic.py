@@ -90,7 +90,9 @@ def sample_camera(rng: np.random.Generator, vertices: np.ndarray) -> np.ndarray:
 
 
 def project(points: np.ndarray, camera: np.ndarray) -> np.ndarray:
-  """NumPy float64 twin of `geometry.camera.project` for one camera.
+  """NumPy float64 twin of `geometry.camera.project` for one camera of a scale up to 2.
+
+  Beyond that the depth offset there is larger than the 5 of here; `sample_camera` stays below.
 
   Args:
     points: [N, 3] in object space.

@@ -2,9 +2,9 @@
 
 Q is the set over which equation 4 averages shape offsets, U the one over which equation 1 averages
 part maps. Three passes over the training set, each a monoid (`update` with a batch's statistics,
-`merge`, `finalize`), so that the result does not depend on how the images were divided into
-batches, devices or hosts: the first finds the exemplars, the second ranks every image by its
-similarity to them, the third sums over the k most similar.
+and `merge`), so that the result does not depend on how the images were divided into batches,
+devices or hosts: the first finds the exemplars, the second ranks every image by its similarity to
+them, the third sums over the k most similar. The last two end with `finalize`.
 
 Source: Li et al. 2020, equations 1 and 4, supplementary 2.1.
 """

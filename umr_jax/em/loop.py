@@ -99,7 +99,8 @@ class EMLoop:
       intervals=Intervals(
         checkpoint=self.config.checkpoint.every,
         panel=log.panel_every,
-        template=em.template_every,
+        # As in the release, whose second stage has a new network and a template that stays.
+        template=0 if new_network else em.template_every,
         parts=em.parts_every,
       ),
     )
@@ -113,7 +114,7 @@ class EMLoop:
       now = self.round(0)
       return now.init_train_state(0), init_em_state(self.config, now.topology, self.train_split)
     step, em_state = restored.step, restored.em_state
-    logging.info("Going on from the checkpoint of step %d.", step)
+    logging.info("Resuming from the checkpoint of step %d.", step)
     self.monitor.resumed(step)
     if int(em_state.round) >= self.config.em.rounds and step < self.config.train.steps:
       # A finished run that was given more steps: its last round goes on, with the same network.
@@ -137,7 +138,7 @@ class EMLoop:
         states = self._on(event, states, index)
       if preempted:
         self.checkpointer.wait()
-        raise Preempted(f"stopped at step {step} and saved; the same command goes on from there")
+        raise Preempted(f"stopped at step {step} and saved; the same command resumes from there")
     return states
 
   def _on(self, event: Event, states: States, index: int) -> States:

@@ -49,7 +49,7 @@ class Monitor:
     self._progress: Progress | None = None
 
   def resumed(self, step: int) -> None:
-    """The run goes on from a checkpoint: later lines of an interrupted run are dropped."""
+    """The run resumes from a checkpoint: later lines of an interrupted run are dropped."""
     self._step = step
     if jax.process_index() == 0:
       self._open(resumed_step=step)

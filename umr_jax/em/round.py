@@ -1,4 +1,4 @@
-"""The compiled functions of a round. The config is read here and in `em.loop`, nowhere below."""
+"""The compiled functions of a round, made of the config: what they call takes values."""
 
 import dataclasses
 from collections.abc import Callable

@@ -51,7 +51,7 @@ class RunResult:
 
 
 def run(config: Config, workdir: pathlib.Path) -> RunResult:
-  """Trains, evaluates and reports; goes on where the work directory's run stopped.
+  """Trains, evaluates and reports; resumes where the work directory's run stopped.
 
   Args:
     config: everything about the run.
@@ -246,7 +246,7 @@ def prepare_workdir(workdir: pathlib.Path, config: Config) -> None:
           f"{workdir} holds a run of another configuration:\n  " + "\n  ".join(lines) + "\n"
           "Give another --workdir, or the settings that it was begun with."
         )
-      logging.info("%s was begun before; going on.", workdir)
+      logging.info("%s was begun before; resuming.", workdir)
     if jax.process_index() == 0:
       write_text(path, json.dumps(settings, indent=2) + "\n")
   except json.JSONDecodeError as error:

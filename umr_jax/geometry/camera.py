@@ -219,29 +219,20 @@ def azimuth_turns(count: int) -> Float[Array, "count 4"]:
 
 
 @checked
-def spread_azimuth(cameras: Float[Array, "*B D"], count: int) -> Float[Array, "*B count D"]:
+def spread_azimuth(cameras: Float[Array, "*B 7"], count: int) -> Float[Array, "*B count 7"]:
   """Copies each camera to `count` azimuths about the object's own vertical, z.
 
-  Hypotheses that start from one view stay together; spread over the circle, some hypothesis starts
-  near every viewpoint.
+  They show the object from around it, as figures do.
 
   Args:
-    cameras: cameras (D = 7), or bare quaternions (D = 4).
-    count: the number of hypotheses; hypothesis k is turned by 360 k / count degrees.
+    cameras: of the object.
+    count: the number of copies; copy k is turned by 360 k / count degrees.
 
   Returns:
-    The hypotheses; the first is the camera itself.
-
-  Raises:
-    ValueError: for a D other than 4 or 7.
-
-  Source: Li et al. 2020, supplementary 2.2 (eight hypotheses, as Kulkarni et al. 2019 spread them).
-    Departs: the released code stores such turns and never applies them.
+    The copies; the first is the camera itself.
   """
-  if cameras.shape[-1] not in (4, 7):
-    raise ValueError(f"found {cameras.shape[-1]} numbers; expected a camera (7) or quaternion (4)")
   shape = (*cameras.shape[:-1], count)
-  copies = jnp.broadcast_to(cameras[..., None, :], (*shape, cameras.shape[-1]))
+  copies = jnp.broadcast_to(cameras[..., None, :], (*shape, 7))
   turns = jnp.broadcast_to(
     azimuth_turns(count).reshape((1,) * (cameras.ndim - 1) + (count, 4)), (*shape, 4)
   )

@@ -25,7 +25,7 @@ class SurfacePoints(NamedTuple):
     """Where these points are on a mesh of the same faces, or what any values of vertices are.
 
     Args:
-      vertices: [V, C] of the coarse mesh.
+      vertices: [V, C], one row for each vertex of the mesh that was picked from.
     """
     return np.einsum("nk,nkc->nc", self.weights, vertices[self.corners])
 

@@ -81,8 +81,9 @@ def random_views(
     index: of each image in its split; its view does not depend on the rest of the batch.
     key: of the step.
 
-  Source: Li et al. 2020, supplementary 2.2; the range is the released code's. A silhouette from
-    behind is the mirror image of the one from the front, so that half a turn is all there is.
+  Source: Li et al. 2020, supplementary 2.2; the range is the released code's. It holds all
+    silhouettes, for one from behind is the mirror image of the one from the front; of the colours
+    that the paper's second round compares, the other half of the circle is never shown.
   """
   keys = per_image_keys(key, index)
   degrees = jax.vmap(lambda k: jax.random.randint(k, (), 0, 180))(keys)

@@ -29,17 +29,18 @@ class CameraHeads(nn.Module):
   Source: Li et al. 2020, supplementary 2.2; Kulkarni et al. 2019, section 3.3 (several hypotheses).
     Departs: every rotation is initialized near the upright view, not anywhere or at the identity;
     hypothesis k is turned by 360 k / K degrees about the object's vertical, where the released code
-    stores such turns without using them; and all hypotheses start equally likely. With pose
+    stores such turns without using them; all hypotheses start equally likely; and the scale's ReLU
+    passes its gradient where it is shut, too, where the released code has a plain one. With pose
     "upright" elevation and roll stay within bounds, a prior that images of upright things
     allow, and that separates most views from their depth-reversed twins.
   """
 
   hypotheses: int  # K
-  spread: bool = True  # whether hypotheses are initialized around the object, not together
-  pose: str = "free"  # free | upright
-  elevation: tuple[float, ...] = (-20.0, 50.0)  # degrees, of upright poses
-  roll: float = 20.0  # largest, in degrees, of upright poses
-  norm: str = "batch"  # batch | group: how the network's maps are normalized
+  spread: bool  # whether hypotheses are initialized around the object, not together
+  pose: str  # free | upright
+  elevation: tuple[float, ...]  # degrees, of upright poses
+  roll: float  # largest, in degrees, of upright poses
+  trunk_deviation: float  # of the trunk's initial weights
 
   @nn.compact
   @checked
@@ -57,10 +58,8 @@ class CameraHeads(nn.Module):
     """
     batch, size = feature.shape
     x = feature
-    # The published initialization shrinks the differences between images fourfold in each layer,
-    # which costs a network trained from scratch its cameras; the other one keeps their scale.
-    initializer = normal(0.02 if self.norm == "batch" else math.sqrt(2.0 / size))
     if self.hypotheses > 1:
+      initializer = normal(self.trunk_deviation)
       for i in (1, 2):
         x = leaky_relu(Dense(size, kernel_init=initializer, name=f"trunk{i}")(x), 0.1)
     x = jnp.broadcast_to(x[:, None], (batch, self.hypotheses, size))

@@ -189,7 +189,7 @@ class Dense(nn.Module):
 
 
 # Of BatchNorm's running statistics, what stays at each step; keeps variances from zero; channels a
-# group of GroupNorm.
+# group of GroupNorm, at least.
 _MOMENTUM, _EPSILON, _GROUP_SIZE = 0.9, 1e-5, 16
 
 
@@ -262,7 +262,8 @@ class GroupNorm(nn.Module):
   def _over_groups(self, statistics: Float[Array, "B C"]) -> Float[Array, "B C"]:
     """The mean over each channel's group. (Over pixels first: sums along channels are slow.)"""
     batch, channels = statistics.shape
-    groups = max(1, channels // _GROUP_SIZE)
+    # Equal groups, and larger ones where channels do not divide by the size of a group.
+    groups = math.gcd(channels, max(1, channels // _GROUP_SIZE))
     split = statistics.reshape(batch, groups, channels // groups)
     mean = jnp.mean(split, axis=-1, keepdims=True)
     return jnp.broadcast_to(mean, split.shape).reshape(batch, channels)

@@ -90,7 +90,7 @@ def _array(value: ArrayLike, name: str) -> np.ndarray:
   try:
     array = np.asarray(value)
   except ValueError as error:
-    raise ValueError(f"{name} is no array of numbers: {error}") from error
+    raise ValueError(f"{name} is not an array of numbers: {error}") from error
   if array.dtype.kind not in "buif":
     raise ValueError(
       f"{name} is of {array.dtype}; it must hold numbers: uint8, or floats in [0, 1]"

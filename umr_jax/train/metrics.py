@@ -102,7 +102,7 @@ class MetricWriter:
   Args:
     workdir: the run's folder; made if missing.
     tensorboard: True to write TensorBoard events too, if tensorboardX is installed.
-    resumed_step: the step of the checkpoint that the run goes on from: lines of later steps, which
+    resumed_step: the step of the checkpoint that the run resumes from: lines of later steps, which
       will be written again, are dropped. None keeps every line.
   """
 
@@ -187,7 +187,7 @@ class Progress:
 
   Args:
     total: the last step of the run.
-    start: the step that the run goes on from.
+    start: the step that the run resumes from.
     batch_size: images per step, over all devices and hosts.
   """
 
