@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.rotations import degrees_between
 from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.symmetry import halve
 from umr_jax.geometry.topology import build_topology
@@ -86,10 +87,6 @@ def find(topology):
   return found
 
 
-def _degrees(a, b):
-  return np.degrees(np.asarray(quaternion.geodesic_angle(a, b)))
-
-
 AZIMUTH = np.arange(0.0, 360.0, 30.0).astype(np.float32)
 
 
@@ -97,7 +94,7 @@ def test_planted_views_are_found_by_their_parts(em_state, topology, find):
   elevation = np.tile(np.array([0.0, 25.0], np.float32), 6)
   batch, cameras = views(em_state, topology, AZIMUTH, elevation)
   found = find(em_state, batch)
-  angle = _degrees(found[:, 3:], cameras[:, 3:])
+  angle = degrees_between(found[:, 3:], cameras[:, 3:])
   assert np.median(angle) < 16.0 and np.max(angle) < 45.0
   np.testing.assert_allclose(found[:, 0], 0.7, rtol=0.15)
   np.testing.assert_allclose(found[:, 1:3], cameras[:, 1:3], atol=0.08)
@@ -107,7 +104,7 @@ def test_without_parts_silhouettes_are_compared(em_state, topology, find):
   batch, cameras = views(em_state, topology, AZIMUTH, np.full(12, 10.0, np.float32))
   bare = dataclasses.replace(batch, parts=None)
   found = find(em_state, bare)[:, 3:]
-  angle = _degrees(found, cameras[:, 3:])
+  angle = degrees_between(found, cameras[:, 3:])
   # From in front and from behind an egg looks the same; from the side it does not.
   assert np.mean(angle < 25.0) >= 0.4
   # An image whose part map is missing is treated like that among others.
@@ -126,7 +123,7 @@ def test_the_shape_that_an_image_shows_is_found_among_others(em_state, topology,
   among = find(em_state, batch, shapes=jnp.concatenate([*others, own]))
   np.testing.assert_allclose(among[:, 0], 0.7, rtol=0.15)
   assert np.median(abs(alone[:, 0] / 0.7 - 1.0)) > 0.1
-  angle, wrong = (_degrees(f[:, 3:], cameras[:, 3:]) for f in (among, alone))
+  angle, wrong = (degrees_between(f[:, 3:], cameras[:, 3:]) for f in (among, alone))
   assert np.median(angle) < 16.0 < np.median(wrong)
 
 
@@ -139,7 +136,7 @@ def test_all_shapes_have_the_same_say(em_state, topology, find):
   mixed = find(em_state, batch, shapes=jnp.concatenate([ball, own]))[:, 3:]
   flipped = find(em_state, batch, shapes=jnp.concatenate([own, ball]))[:, 3:]
   np.testing.assert_allclose(mixed, flipped, atol=1e-6)
-  assert 0.0 < np.mean(_degrees(mixed, expected)) < 30.0
+  assert 0.0 < np.mean(degrees_between(mixed, expected)) < 30.0
 
 
 def test_of_views_with_the_same_parts_the_one_with_the_silhouette_scores_higher():

@@ -68,7 +68,7 @@ def _alpha(settings: Settings, transmittance: Array, faces: int) -> Array:
 @functools.partial(jax.jit, static_argnums=0)
 def _transmittance(settings: Settings, face_vertices: Array, sigma: Array) -> Array:
   function = functools.partial(_batch_transmittance, settings)
-  return foldable(function, shared=1)(face_vertices, sigma)
+  return foldable(function)(face_vertices, sigma)
 
 
 def _batch_transmittance(settings: Settings, face_vertices: Array, sigma: Array) -> Array:
@@ -103,7 +103,7 @@ def _silhouette_vjp(
 ) -> tuple[Array, Array | None]:
   vjp = functools.partial(_batch_silhouette_vjp, settings, needs)
   # The gradient on sigma has no batch, so the batches of a vmap cannot become one.
-  mapped = sequential(vjp) if needs.sigma else foldable(vjp, shared=1)
+  mapped = sequential(vjp) if needs.sigma else foldable(vjp)
   return mapped(face_vertices, transmittance, cotangent, sigma)
 
 
@@ -181,7 +181,7 @@ def _render(
   settings: Settings, face_vertices: Array, textures: Array, blend: BlendParams
 ) -> tuple[Rendered, _Saved]:
   function = functools.partial(_batch_render, settings)
-  return foldable(function, shared=1)(face_vertices, textures, blend)
+  return foldable(function)(face_vertices, textures, blend)
 
 
 def _batch_render(
@@ -269,7 +269,7 @@ def _render_backward(settings: Settings, residuals: Any, cotangents: Rendered) -
 def _render_vjp(settings: Settings, needs: NeedsGradient, *inputs: Any) -> tuple[Array | None, ...]:
   vjp = functools.partial(_batch_render_vjp, settings, needs)
   alone = needs.sigma or needs.gamma or needs.background
-  mapped = sequential(vjp) if alone else foldable(vjp, shared=1)
+  mapped = sequential(vjp) if alone else foldable(vjp)
   return mapped(*inputs)
 
 
