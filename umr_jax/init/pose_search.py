@@ -18,9 +18,8 @@ from flax import struct
 from jaxtyping import Bool, Float, Int
 
 from umr_jax.geometry import camera, quaternion
-from umr_jax.geometry.sampling import bilinear_sample
+from umr_jax.geometry.sampling import bilinear_sample, choose_rows
 from umr_jax.geometry.symmetry import symmetrize
-from umr_jax.losses.renders import choose_rows
 from umr_jax.models.assemble import uv_parts_to_texels
 from umr_jax.models.camera_heads import upright_rotation
 from umr_jax.render import rasterize

@@ -32,7 +32,6 @@ class UMRNet(nn.Module):
   camera_spread: bool = True  # whether they are initialized around the object, not together
   norm: str = "batch"  # batch | group
   encoder: str = "resnet18"  # resnet18 | efficientnet: frozen
-  flow: str = "free"  # free | projected: the flow map is a correction of `flow.camera_flow`
   mask_head: bool = False  # whether silhouettes are predicted as pixels, too
 
   @nn.compact
