@@ -85,7 +85,7 @@ def unknown_settings(text: str) -> list[str]:
 
 
 def unknown_names(text: str) -> list[str]:
-  """The names in a module's text, such as `losses.mask.mask_iou_loss`, that are nothing."""
+  """The names in a module's text, such as `losses.mask.soft_iou`, that are nothing."""
   names = sorted({name.removeprefix("umr_jax.") for name in _NAME.findall(text)})
   return [name for name in names if name not in SETTINGS and not resolves(f"umr_jax.{name}")]
 
@@ -118,9 +118,7 @@ def test_what_does_not_exist_is_found() -> None:
   assert missing_paths("`umr_jax/em/loop.py` and `umr_jax/em/lop.py`") == ["umr_jax/em/lop.py"]
   assert unknown_settings("`--config.loss.mask=1`, `loss.musk`") == ["loss.musk"]
   assert not resolves("umr_jax.render.soft_silhuette")
-  assert unknown_names("`losses.mask.mask_iou_loss` `geometry.level` `losses.total`") == [
-    "losses.total"
-  ]
+  assert unknown_names("`losses.mask.soft_iou` `geometry.level` `losses.total`") == ["losses.total"]
   assert resolves("umr_jax.render.soft_silhouette")
   assert _LINK.findall("[a](docs/a.md) [b](https://b.c/d.html)") == ["docs/a.md"]
 

@@ -27,11 +27,6 @@ Tree = TypeVar("Tree")
 class Network(Protocol):
   """The network that a model applies to images, `models.umr_net.UMRNet`, as a protocol."""
 
-  @property
-  def flow(self) -> str:
-    """What the flow map is: "free", image positions, or "projected", added to the camera's."""
-    ...
-
   def apply(
     self, variables: Variables, *args: Any, **options: Any
   ) -> "Prediction | tuple[Prediction, Variables]":
@@ -66,7 +61,6 @@ class Topology:
   neighbors: np.ndarray  # [V, 6] int32, padded with the vertex itself
   degrees: np.ndarray  # [V] int32, 5 or 6
   face_pairs: np.ndarray  # [E, 4] int32: the shared edge's two vertices, then the two opposite ones
-  face_pair_ids: np.ndarray  # [E, 2] int32: the two faces that share the edge
   texel_uv: np.ndarray  # [U, T, 2] float32 in [-1, 1]: where each texel samples the UV map
   face_texels: np.ndarray  # [F] int32: the row of `texel_uv` that a face reads
   vertex_uv: np.ndarray  # [V, 2] float32 in [-1, 1]
@@ -123,7 +117,8 @@ class Prediction:
 
   half_offsets: Float[Array, "B Vh 3"]
   shape_code: Float[Array, "B Z"]  # the mean mu of the code, not the sample
-  # Image positions in [-1, 1], (x, y), or with model.flow=projected what is added to `camera_flow`.
+  # Image positions in [-1, 1], (x, y), or with `Model.flow` "projected" a correction of those that
+  # `models.flow.camera_flow` has.
   flow_map: Float[Array, "B Hu Wu 2"]
   cameras: Float[Array, "B K 7"]
   camera_logits: Float[Array, "B K"]
@@ -172,12 +167,14 @@ class EMState:
 class Model:
   """A category's trained model, and all that a reconstruction needs: what a checkpoint is.
 
-  A pytree of its arrays; network and topology are static, so that a jitted or replicated function
-  takes a model as it takes an array.
+  A pytree of its arrays; network, topology and flow are static, so that a jitted or replicated
+  function takes a model as it takes an array.
   """
 
   network: Network = struct.field(pytree_node=False)
   topology: Topology = struct.field(pytree_node=False)
+  # What the network's flow map is: "free", image positions, or "projected", a correction of them.
+  flow: str = struct.field(pytree_node=False, default="free")
   params: Variables
   batch_stats: Variables
   frozen: Variables = struct.field(default_factory=dict)  # weights that no gradient step changes
@@ -191,19 +188,6 @@ class Model:
     """The network's collections, as it is applied to them."""
     collections = {"params": self.params, "batch_stats": self.batch_stats}
     return {**collections, "frozen": self.frozen} if self.frozen else collections
-
-
-def network_round(em_state: EMState, step: int) -> int:
-  """The round whose network a state of this step holds.
-
-  At the boundary between two rounds the M-step has been made, but the next round's network has not.
-
-  Args:
-    em_state: its rounds.
-    step: gradient steps that the state has taken.
-  """
-  done = int(em_state.round)
-  return done if done == 0 or step > int(em_state.round_start) else done - 1
 
 
 def host(tree: Tree) -> Tree:

@@ -14,6 +14,14 @@ def test_probabilities_that_no_loss_trains_are_readable_but_not_trainable():
   checks.check_trainable(from_dict(single))
 
 
+def test_responsible_hypotheses_are_textured_alone():
+  nested = {"loss": {"camera_temperature": 0.1, "camera_posterior": 1.0, "texture_cameras": "all"}}
+  with pytest.raises(ValueError, match=r"set loss\.texture_cameras=one"):
+    checks.check_trainable(from_dict(nested))
+  nested["loss"]["texture_cameras"] = "one"
+  checks.check_trainable(from_dict(nested))
+
+
 def test_a_bank_must_teach_the_probabilities():
   """Nothing else does: the hypothesis that answers is not chosen by them."""
   nested = {"loss": {"target_camera": 1.0}}

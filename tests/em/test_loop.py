@@ -5,18 +5,17 @@ import gc
 import weakref
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.frozen_run import train
+from tests.rotations import quaternions
 from tests.tiny import tiny_config
 from umr_jax.config.settings import GeometryConfig
 from umr_jax.data.dataset import load_dataset
 from umr_jax.em.loop import EMLoop
 from umr_jax.em.monitor import read_objectives
 from umr_jax.em.plan import Event
-from umr_jax.geometry import quaternion
 from umr_jax.init.silhouettes import unit_sphere
 from umr_jax.init.state import bare_em_state, init_em_state
 from umr_jax.models.infer import build_topology_from
@@ -123,7 +122,7 @@ def test_aligning_turns_the_template_by_the_cameras_of_the_network_before(tmp_pa
   stretched = unit_sphere(build_topology_from(config)) * np.array([0.9, 0.4, 0.5], np.float32)
   before = bare_em_state(stretched)
   # All images show the object's x as up.
-  lying = np.asarray(quaternion.from_matrix(jnp.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])))
+  lying = quaternions([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])
   asked = []
 
   def camera_rotations(infer, *_, **__):

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from umr_jax.em.aggregate import SufficientStatistics
-from umr_jax.em.m_step import m_step
+from umr_jax.em.m_step import m_step, recentre
 from umr_jax.geometry.symmetry import halve
 from umr_jax.geometry.topology import build_topology
 from umr_jax.models.assemble import assemble_vertices, part_vertices
-from umr_jax.train.recentre import recentre
 from umr_jax.types import EMState, Template, TrainState
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from tests.rotations import quaternions
 from umr_jax.eval.camera_error import (
   Alignment,
   angles_deg,
@@ -15,7 +16,7 @@ from umr_jax.eval.camera_error import (
   global_rotation,
   twin_rotations,
 )
-from umr_jax.geometry import camera, quaternion
+from umr_jax.geometry import camera
 
 
 def random_rotations(count, seed=0):
@@ -57,7 +58,7 @@ def test_the_twin_shows_a_symmetric_object_alike_with_reversed_depth():
   cameras[:, 3:] /= np.linalg.norm(cameras[:, 3:], axis=1, keepdims=True)
   own = np.asarray(camera.rotation(jnp.asarray(cameras)))
   twins = cameras.copy()
-  twins[:, 3:] = quaternion.from_matrix(jnp.asarray(twin_rotations(own), jnp.float32))
+  twins[:, 3:] = quaternions(twin_rotations(own))
   points = np.random.default_rng(1).normal(size=(20, 9, 3)).astype(np.float32)
   partners = points * np.array([1.0, -1.0, 1.0], np.float32)
   shown = np.array(camera.project(jnp.asarray(points), jnp.asarray(cameras)))

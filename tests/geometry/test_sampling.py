@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from umr_jax.geometry.sampling import bilinear_sample, trilinear_sample
+from umr_jax.geometry.sampling import average_pool, bilinear_sample, choose_rows, trilinear_sample
 
 
 def _twin(image, points):
@@ -155,3 +155,13 @@ def test_volumes_are_read_as_scipy_reads_them(rng):
   )
   gradient = jax.grad(lambda g: jnp.sum(trilinear_sample(g, jnp.zeros((1, 3)))))(jnp.asarray(grid))
   np.testing.assert_allclose(jnp.sum(gradient), 2.0, rtol=1e-5)
+
+
+def test_pooling_takes_means_of_blocks():
+  image = jnp.arange(16.0).reshape(1, 4, 4)
+  np.testing.assert_allclose(average_pool(image, 2)[0], [[2.5, 4.5], [10.5, 12.5]])
+
+
+def test_rows_are_chosen_image_by_image():
+  values = jnp.arange(12.0).reshape(2, 3, 2)
+  np.testing.assert_array_equal(choose_rows(values, jnp.array([2, 0])), [[4.0, 5.0], [6.0, 7.0]])

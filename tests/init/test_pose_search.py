@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.rotations import degrees_between
 from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.symmetry import halve
 from umr_jax.geometry.topology import build_topology
@@ -87,10 +88,6 @@ def find(topology):
   return found
 
 
-def _degrees(a, b):
-  return np.degrees(np.asarray(quaternion.geodesic_angle(a, b)))
-
-
 AZIMUTH = np.arange(0.0, 360.0, 30.0).astype(np.float32)
 
 
@@ -98,7 +95,7 @@ def test_planted_views_are_found_by_their_parts(em_state, topology, find):
   elevation = np.tile(np.array([0.0, 25.0], np.float32), 6)
   batch, cameras = views(em_state, topology, AZIMUTH, elevation)
   found = find(em_state, batch)
-  angle = _degrees(found[:, 3:], cameras[:, 3:])
+  angle = degrees_between(found[:, 3:], cameras[:, 3:])
   assert np.median(angle) < 16.0 and np.max(angle) < 45.0
   np.testing.assert_allclose(found[:, 0], 0.7, rtol=0.15)
   np.testing.assert_allclose(found[:, 1:3], cameras[:, 1:3], atol=0.08)
@@ -108,7 +105,7 @@ def test_without_parts_silhouettes_are_compared(em_state, topology, find):
   batch, cameras = views(em_state, topology, AZIMUTH, np.full(12, 10.0, np.float32))
   bare = dataclasses.replace(batch, parts=None)
   found = find(em_state, bare)[:, 3:]
-  angle = _degrees(found, cameras[:, 3:])
+  angle = degrees_between(found, cameras[:, 3:])
   # From in front and from behind an egg looks the same; from the side it does not.
   assert np.mean(angle < 25.0) >= 0.4
   # An image whose part map is missing is treated like that among others.

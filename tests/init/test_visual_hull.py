@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from tests.rotations import degrees_between
 from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.geometry.topology import build_topology
@@ -142,7 +143,7 @@ def test_silhouettes_from_rough_cameras_grow_wings(plane, shown, topology, rng):
   )
   assert overlaps[0] > 0.75 and overlaps[1] > 0.6
   np.testing.assert_allclose(np.linalg.norm(found[:, 3:], axis=1), 1.0, atol=1e-5)
-  before, after = (np.median(_degrees(c[:, 3:], cameras[:, 3:])) for c in (rough, found))
+  before, after = (np.median(degrees_between(c[:, 3:], cameras[:, 3:])) for c in (rough, found))
   assert after < 0.8 * before
   volume = volume_from_logits(logits)
   np.testing.assert_allclose(volume.opacity, volume.opacity[:, ::-1], atol=1e-6)
@@ -174,7 +175,7 @@ def test_the_views_of_a_volume_find_its_own_cameras(plane, shown):
   )
   scores = jax.jit(score_views)(views, batch)
   best = jnp.argmax(scores.values, axis=1)
-  assert np.median(_degrees(views.rotations[best], cameras[:, 3:])) < 12.0
+  assert np.median(degrees_between(views.rotations[best], cameras[:, 3:])) < 12.0
   places = np.asarray(scores.scale_shift)[np.arange(64), np.asarray(best)]
   np.testing.assert_allclose(np.median(places, axis=0), [0.9, 0.05, -0.03], atol=0.05)
 
@@ -201,7 +202,7 @@ def test_cameras_and_volume_find_each_other(shown, coarse):
   volume, found = fit_hull_and_cameras(
     maps, start, coarse, search=SEARCH, turns=2, cost=0.0, key=jax.random.key(0)
   )
-  assert np.median(_degrees(found[:, 3:], _facing(found, cameras)[:, 3:])) < 11.0
+  assert np.median(degrees_between(found[:, 3:], _facing(found, cameras)[:, 3:])) < 11.0
   state = with_hull_template(start, volume, found, maps[..., 0], coarse, uv_height=16)
   assert np.ptp(np.asarray(state.template.half_vertices)[:, 1]) > 0.5
   assert state.canonical_uv.shape == (16, 32, 5)
@@ -245,10 +246,6 @@ def test_what_no_image_tells_stays_as_wide_as_the_first_template(plane, topology
   assert widths[0] > 1.5 and widths[1] < 1.2 * np.ptp(half[:, 0]) * 0.4
 
 
-def _degrees(a, b):
-  return np.degrees(np.asarray(quaternion.geodesic_angle(jnp.asarray(a), jnp.asarray(b))))
-
-
 def _inside_out(vertices, topology, volume):
   """The share of a mesh's surface whose faces look into the volume."""
   corners = vertices[topology.outward_faces]
@@ -271,4 +268,4 @@ def _facing(found, cameras):
   half_turn = jnp.broadcast_to(jnp.array([0.0, 0.0, 0.0, 1.0]), (len(cameras), 4))
   turned[:, 3:] = quaternion.multiply(jnp.asarray(cameras[:, 3:]), half_turn)
   options = (cameras, turned)
-  return min(options, key=lambda c: np.median(_degrees(found[:, 3:], c[:, 3:])))
+  return min(options, key=lambda c: np.median(degrees_between(found[:, 3:], c[:, 3:])))

@@ -39,10 +39,10 @@ def test_entropy_gradient_is_finite_where_probabilities_round_to_zero():
   assert np.isfinite(grad).all()
 
 
-def respond(values, logits=None, *, temperature, prior=0.0):
+def respond(values, logits=None, *, temperature):
   values = jnp.asarray(values, jnp.float32)
   logits = jnp.zeros_like(values) if logits is None else jnp.asarray(logits, jnp.float32)
-  return responsibilities(values, logits, temperature=temperature, prior=prior)
+  return responsibilities(values, logits, temperature=temperature)
 
 
 def test_a_temperature_more_of_loss_is_e_times_less_responsible(rng):
@@ -50,25 +50,22 @@ def test_a_temperature_more_of_loss_is_e_times_less_responsible(rng):
   expected = np.exp(-values / 0.2)
   expected /= expected.sum(-1, keepdims=True)
   np.testing.assert_allclose(respond(values, temperature=0.2), expected, rtol=1e-4)
-  # Without a prior what the network expects does not count.
-  logits = rng.normal(size=(4, 3))
-  np.testing.assert_allclose(respond(values, logits, temperature=0.2), expected, rtol=1e-4)
 
 
-def test_with_a_prior_they_are_the_posterior_of_a_mixture(rng):
+def test_they_are_the_posterior_of_a_mixture(rng):
   values, probs = rng.uniform(size=(4, 3)), rng.dirichlet(np.ones(3), size=4)
   expected = probs * np.exp(-values / 0.2)
   expected /= expected.sum(-1, keepdims=True)
-  got = respond(values, np.log(probs) + 7.0, temperature=0.2, prior=1.0)
+  got = respond(values, np.log(probs) + 7.0, temperature=0.2)
   np.testing.assert_allclose(got, expected, rtol=1e-4)
 
 
 def test_responsibilities_are_a_target_and_survive_far_losses():
   values = jnp.array([0.0, 1.0])
   for argument in (0, 1):
-    grad = jax.grad(
-      lambda *v: responsibilities(*v, temperature=0.1, prior=1.0)[0], argnums=argument
-    )(values, values)
+    grad = jax.grad(lambda *v: responsibilities(*v, temperature=0.1)[0], argnums=argument)(
+      values, values
+    )
     np.testing.assert_array_equal(grad, [0.0, 0.0])
   np.testing.assert_array_equal(respond(values, temperature=1e-4), [1.0, 0.0])
 

@@ -9,7 +9,6 @@ import numpy as np
 from tests.tiny import plain_loss
 from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.uv import uv_directions
-from umr_jax.losses.objective import term_weights
 from umr_jax.models import assemble
 from umr_jax.models.camera_heads import UPRIGHT
 from umr_jax.types import Template
@@ -33,7 +32,7 @@ def test_with_a_prior_the_expected_hypothesis_is_responsible(objective, predicti
 
 
 def test_corrections_of_a_projected_flow_are_kept_small(objective, prediction, only):
-  assert "loss/flow_correction" not in objective(prediction)[1]
+  assert "loss/flow_correction" not in objective(prediction, weights=only("flow_correction"))[1]
 
   def loss(p):
     return objective(p, weights=only("flow_correction"), flow="projected")
@@ -63,18 +62,29 @@ def test_smooth_offsets_leave_the_template_its_edges(objective, prediction, em_s
   np.testing.assert_allclose(values[True], 0.0, atol=1e-9)
 
 
-def test_the_shape_variance_ends_with_the_first_round_or_before():
-  weights = plain_loss(shape_variance=3.0)
-
+def test_the_shape_variance_ends_with_the_first_round_or_before(objective, prediction, em_state):
   def at(round_index, step):
-    now = term_weights(weights, round_index=jnp.int32(round_index), round_step=jnp.int32(step))
-    return float(now["shape_variance"])
+    state = em_state.replace(round=jnp.int32(round_index))
+    weights = plain_loss(shape_variance=3.0)
+    metrics = objective(prediction, em_state=state, step=step, weights=weights)[1]
+    return float(metrics["weighted/shape_variance"] / metrics["loss/shape_variance"])
 
-  assert (at(0, 299), at(0, 300), at(1, 5)) == (3.0, 0.0, 0.0)
+  np.testing.assert_allclose((at(0, 299), at(0, 300), at(1, 5)), (3.0, 0.0, 0.0), rtol=1e-6)
+
+
+def test_only_extensions_with_a_weight_are_terms(objective, prediction, only):
+  names = {name.removeprefix("loss/") for name in objective(prediction)[1] if "loss/" in name}
+  added = {"camera_posterior", "shape_variance", "target_camera", "flow_correction", "segmentation"}
+  assert not names & added
+  with_one = objective(prediction, weights=plain_loss(shape_variance=1.0))[1]
+  assert {name for name in with_one if "loss/" in name} - {f"loss/{n}" for n in names} == {
+    "loss/shape_variance"
+  }
 
 
 def test_segmentation_is_a_term_where_the_network_has_the_head(objective, prediction, batch, only):
-  assert "loss/segmentation" not in objective(prediction.replace(mask_logits=None))[1]
+  blind = prediction.replace(mask_logits=None)
+  assert "loss/segmentation" not in objective(blind, weights=only("segmentation"))[1]
   seeing = prediction.replace(mask_logits=jnp.zeros((B, S // 2, S // 2)))
   total, metrics = objective(seeing, weights=only("segmentation"))
   np.testing.assert_allclose(metrics["loss/segmentation"], np.log(2.0), rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Renders: every hypothesis, and one textured, chosen before the silhouettes or after them."""
+"""Renders: every hypothesis, and one textured, whose silhouette may be rendered already."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests.tiny import plain_loss
-from umr_jax.losses.renders import average_pool, choose_rows, project_faces, render_hypotheses
+from umr_jax.geometry.sampling import choose_rows
+from umr_jax.losses.renders import faces_in_view, render_hypotheses
 from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.models.flow import camera_flow
 from umr_jax.render import RenderSettings, rasterize
@@ -35,10 +36,14 @@ def case(topology, rng):
   def call(
     vertices, flow_map, *, early, cameras=prediction.cameras, parts=None, flow="free", **weights
   ):
+    alpha = None
+    if not early:
+      alpha = SETTINGS.soft_silhouette(faces_in_view(vertices, cameras, topology))
     return render_hypotheses(
       vertices,
       cameras,
-      chosen % cameras.shape[1] if early else lambda alpha: chosen,
+      chosen % cameras.shape[1],
+      alpha=alpha,
       flow_map=flow_map,
       image=image,
       part_texels=parts,
@@ -54,7 +59,7 @@ def case(topology, rng):
 def test_every_hypothesis_is_rendered_where_it_belongs(case, topology, early):
   call, vertices, prediction, chosen = case
   renders = call(vertices, prediction.flow_map, early=early)
-  faces = project_faces(vertices, prediction.cameras, topology)
+  faces = faces_in_view(vertices, prediction.cameras, topology)
   expected = SETTINGS.soft_silhouette(faces)
   np.testing.assert_allclose(renders.alpha, expected, atol=1e-6)
   np.testing.assert_allclose(
@@ -109,7 +114,7 @@ def test_a_single_hypothesis_is_rasterized_once(case, topology):
 
   one = prediction.cameras[:, :1]
   texels = jnp.ones((B, topology.num_faces, 9, 3))
-  faces = project_faces(vertices, one, topology)[:, 0]
+  faces = faces_in_view(vertices, one, topology)[:, 0]
   alone = loops(lambda f: rasterize(f, texels, image_size=S, sigma=1e-3), faces)
   assert alone > 0
 
@@ -150,8 +155,3 @@ def test_a_projected_flow_needs_one_camera(case):
   call, vertices, prediction, _ = case
   with pytest.raises(ValueError, match="texture_cameras"):
     call(vertices, prediction.flow_map, early=False, flow="projected", texture_cameras="all")
-
-
-def test_pooling_takes_means_of_blocks():
-  image = jnp.arange(16.0).reshape(1, 4, 4)
-  np.testing.assert_allclose(average_pool(image, 2)[0], [[2.5, 4.5], [10.5, 12.5]])

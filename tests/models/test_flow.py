@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from umr_jax.geometry import camera, quaternion
+from tests.rotations import quaternions
+from umr_jax.geometry import camera
 from umr_jax.geometry.topology import build_topology
 from umr_jax.geometry.uv import mirrored_columns, uv_corners, uv_directions
-from umr_jax.losses.renders import project_faces
 from umr_jax.models.assemble import face_flow
 from umr_jax.models.flow import camera_flow, clamp_to_mask
 from umr_jax.render import rasterize
@@ -29,9 +29,9 @@ def _looking(azimuth, elevation=0.2):
   right = np.cross([0.0, 0.0, 1.0], to_eye)
   right /= np.linalg.norm(right)
   down = np.cross(-to_eye, right)
-  rotation = jnp.asarray(np.stack([right, down, -to_eye])[None], jnp.float32)
+  turn = quaternions(np.stack([right, down, -to_eye])[None])
   place = jnp.array([[0.7, 0.05, -0.1]])
-  return jnp.concatenate([place, quaternion.from_matrix(rotation)], axis=-1)
+  return jnp.concatenate([place, jnp.asarray(turn)], axis=-1)
 
 
 def _normals(vertices, mesh):
@@ -63,7 +63,7 @@ def test_what_is_seen_is_found_where_it_is_drawn(rng, azimuth, symmetric_texture
   vertices = jnp.asarray(half, jnp.float32)
   eye = _looking(azimuth)
   flow = face_flow(camera_flow(vertices, eye, mesh, uv_height=64), mesh)
-  corners = project_faces(vertices, eye[:, None], mesh)[:, 0]
+  corners = camera.project_faces(vertices, eye, mesh.faces)
   fragments = rasterize(corners, jnp.zeros((1, mesh.num_faces, 9, 3)), image_size=128)
   # There the flow and the renderer must agree: where a texture is shared, on the camera's half.
   centers = np.asarray(vertices)[0][mesh.faces].mean(axis=1)

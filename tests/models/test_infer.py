@@ -12,7 +12,7 @@ from umr_jax.config.settings import ModelConfig, to_dict
 from umr_jax.models.assemble import upsample_flow
 from umr_jax.models.checkpoint import Snapshot
 from umr_jax.models.flow import camera_flow, clamp_to_mask
-from umr_jax.models.infer import build_net, build_topology_from, infer, model_of, upsampled_flow
+from umr_jax.models.infer import build_net, build_topology_from, infer, model_of, texture_flow
 from umr_jax.models.initialize import initialize
 from umr_jax.types import EMState, Model, Template
 
@@ -76,26 +76,24 @@ def test_the_texture_stem_follows_the_config():
 
 
 def test_a_flow_from_the_camera_is_seen_by_the_most_probable_one(model, images):
-  settings = dataclasses.replace(CONFIG.model, flow="projected")
   topology = model.topology
-  net = build_net(dataclasses.replace(CONFIG, model=settings), hypotheses=4)
-  free, found = reconstruct(model, images), reconstruct(model.replace(network=net), images)
+  free, found = reconstruct(model, images), reconstruct(model.replace(flow="projected"), images)
   seen = camera_flow(found.vertices, found.camera, topology, uv_height=16)
   np.testing.assert_allclose(found.flow_map, free.flow_map + seen, atol=1e-5)
   np.testing.assert_allclose(found.vertices, free.vertices, atol=1e-6)
   # A finer texture knows what the camera sees at every pixel, and interpolates the rest.
-  np.testing.assert_allclose(upsampled_flow(found, topology, height=16), found.flow_map, atol=1e-5)
+  np.testing.assert_allclose(texture_flow(found, topology, height=16), found.flow_map, atol=1e-5)
   fine = camera_flow(found.vertices, found.camera, topology, uv_height=32)
   wanted = fine + upsample_flow(free.flow_map, 32)
-  np.testing.assert_allclose(upsampled_flow(found, topology, height=32), wanted, atol=1e-5)
+  np.testing.assert_allclose(texture_flow(found, topology, height=32), wanted, atol=1e-5)
   np.testing.assert_array_equal(
-    upsampled_flow(free, topology, height=32), upsample_flow(free.flow_map, 32)
+    texture_flow(free, topology, height=32), upsample_flow(free.flow_map, 32)
   )
   # A mesh that was fitted to a silhouette needs no correction, and looks at nothing else.
   mask = jnp.zeros((len(images), 8, 8)).at[:, 3:6, 3:6].set(1.0)
   fitted = dataclasses.replace(found, mask=mask, optimized=True)
   np.testing.assert_allclose(
-    upsampled_flow(fitted, topology, height=32), clamp_to_mask(fine, mask), atol=1e-6
+    texture_flow(fitted, topology, height=32), clamp_to_mask(fine, mask), atol=1e-6
   )
 
 
@@ -103,14 +101,17 @@ def test_a_flow_from_the_camera_is_seen_by_the_most_probable_one(model, images):
 def test_a_checkpoint_s_network_is_that_of_its_round(model, start, index, heads):
   """At the boundary of two rounds it is still the earlier one's."""
   config = dataclasses.replace(
-    CONFIG, em=dataclasses.replace(CONFIG.em, rounds=2, hypotheses=(2, 8))
+    CONFIG,
+    em=dataclasses.replace(CONFIG.em, rounds=2, hypotheses=(2, 8)),
+    loss=dataclasses.replace(CONFIG.loss, texture_cameras="one"),
+    model=dataclasses.replace(CONFIG.model, flow="projected"),
   )
   state = EMState(round=np.int32(1), round_start=np.int32(start), template=model.template)
   snapshot = Snapshot(to_dict(config), model.params, model.batch_stats, {}, state, step=4)
   trained = model_of(snapshot)
   assert (trained.round, trained.step, trained.config) == (index, 4, config)
   assert trained.model.network.hypotheses == heads
-  assert trained.model.template is model.template
+  assert trained.model.template is model.template and trained.model.flow == "projected"
 
 
 def test_a_model_is_a_pytree_of_its_arrays_and_compiles_once(model, images):

@@ -81,7 +81,7 @@ def test_a_mapped_batch_is_one_larger_batch():
     shapes.append(x.shape)
     return 2.0 * scale * x
 
-  function = foldable(double, shared=1)
+  function = foldable(double)
   x = jnp.arange(24.0).reshape(2, 3, 4)
   np.testing.assert_allclose(jax.vmap(function, in_axes=(0, None))(x, jnp.float32(0.5)), x)
   assert shapes[-1] == (6, 4)

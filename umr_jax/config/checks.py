@@ -95,6 +95,11 @@ def check_trainable(config: "Config") -> None:
         f"loss.{name} is set, so the probabilities of the hypotheses learn from "
         "loss.camera_posterior alone: it must not be 0."
       )
+  if loss.camera_temperature and max(config.em.hypotheses) > 1 and loss.texture_cameras == "all":
+    raise ValueError(
+      "loss.camera_temperature textures the responsible hypothesis alone: set "
+      "loss.texture_cameras=one."
+    )
 
 
 def _outside(group: str, settings: Any) -> Iterator[str]:

@@ -223,7 +223,10 @@ def move_camera(camera: np.ndarray, *, source: Square, target: Square) -> np.nda
 def mirror_camera(camera: np.ndarray) -> np.ndarray:
   """The camera that renders an object, symmetric about y = 0, as its image's mirror image.
 
-  The rotation M_x R M_y in quaternions; NumPy twin of `geometry.camera.mirror`.
+  The rotation M_x R M_y in quaternions: M_x is the image's flip, M_y the object's mirror plane.
+
+  Departs: the released code's (w, x, -y, -z) is M_x R M_x, which holds for an object whose mirror
+    plane is x = 0.
   """
   scale, tx, ty, w, x, y, z = camera
   return np.array([scale, -tx, ty, z, -y, -x, w], np.float32)

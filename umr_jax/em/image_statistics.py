@@ -8,10 +8,9 @@ from flax import struct
 from jaxtyping import Bool, Float, Int
 
 from umr_jax.geometry import camera
-from umr_jax.geometry.sampling import bilinear_sample
+from umr_jax.geometry.sampling import average_pool, bilinear_sample
 from umr_jax.geometry.uv import mirrored_columns, uv_corners
 from umr_jax.losses.mask import soft_iou
-from umr_jax.losses.renders import average_pool
 from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.models.assemble import face_flow, sample_texels, uv_texture
 from umr_jax.models.infer import infer

@@ -19,7 +19,7 @@ from umr_jax.em.aggregate import aggregate
 from umr_jax.em.align_to_vertical import align_to_vertical, camera_rotations, mean_up
 from umr_jax.em.e_step import e_step, training_batches
 from umr_jax.em.image_statistics import ImageStatistics, on_host
-from umr_jax.em.m_step import m_step
+from umr_jax.em.m_step import m_step, recentre
 from umr_jax.em.monitor import Monitor
 from umr_jax.em.plan import Event, Intervals, Stop, e_step_plan, stops_ahead
 from umr_jax.em.round import Round, make_round
@@ -28,12 +28,11 @@ from umr_jax.errors import Preempted
 from umr_jax.init.pose_search import PoseSearch
 from umr_jax.init.state import init_em_state
 from umr_jax.models.assemble import read_uv_pixels
-from umr_jax.models.infer import make_model
+from umr_jax.models.infer import make_model, network_round
 from umr_jax.random import Purpose, run_key, run_seed
 from umr_jax.train import parallel
 from umr_jax.train.checkpoint import Checkpointer
-from umr_jax.train.recentre import recentre
-from umr_jax.types import EMState, Model, TrainState, host, network_round
+from umr_jax.types import EMState, Model, TrainState, host
 
 States = tuple[TrainState, EMState]
 
@@ -242,8 +241,7 @@ class EMLoop:
       yield on_host(parallel.gather_rows(parallel.unshard(own)))
 
   def _model(self, states: States, index: int) -> Model:
-    now = self.round(index)
-    return make_model(now.network, now.topology, *states)
+    return make_model(self.config, self.round(index).network, *states)
 
   def _aligned(self, states: States, previous: int) -> EMState:
     """The EM state turned upright by the cameras of the round before, on every host alike."""

@@ -159,26 +159,6 @@ def facing_away(
 
 
 @checked
-def mirror(cameras: Float[Array, "*B 7"]) -> Float[Array, "*B 7"]:
-  """The cameras of the same symmetric object in the horizontally flipped images.
-
-  With R the rotation, M_x the image's flip and M_y the object's mirror plane, the flipped image of
-  an object that equals its own M_y-mirror image is taken by M_x R M_y.
-
-  Args:
-    cameras: of the images as they are.
-
-  Returns:
-    [s, -tx, ty, qz, -qy, -qx, qw].
-
-  Departs: the released code's (qw, qx, -qy, -qz) is M_x R M_x, which holds for an object whose
-    mirror plane is x = 0.
-  """
-  s, tx, ty, qw, qx, qy, qz = jnp.moveaxis(cameras, -1, 0)
-  return jnp.stack([s, -tx, ty, qz, -qy, -qx, qw], axis=-1)
-
-
-@checked
 def rotate_view(
   cameras: Float[Array, "*B 7"], degrees: Float[Array, "*B"] | Int[Array, "*B"] | float | int
 ) -> Float[Array, "*B 7"]:

@@ -103,42 +103,6 @@ def to_matrix(q: Float[Array, "*B 4"]) -> Float[Array, "*B 3 3"]:
 
 
 @checked
-def from_matrix(rotation: Float[Array, "*B 3 3"]) -> Float[Array, "*B 4"]:
-  """The unit quaternion of a rotation matrix, stable at every angle.
-
-  Args:
-    rotation: proper rotation matrices. A reflection has no quaternion; its result is meaningless.
-
-  Returns:
-    The quaternion with w >= 0 of the two that a rotation has.
-
-  Source: Shepperd 1978, "Quaternion from rotation matrix": of the four rows of 4 q q^T, which are
-    all multiples of q, take the one with the largest diagonal, and so never divide by little.
-  """
-  r = [[rotation[..., i, j] for j in range(3)] for i in range(3)]
-  wx, wy, wz = r[2][1] - r[1][2], r[0][2] - r[2][0], r[1][0] - r[0][1]
-  xy, xz, yz = r[1][0] + r[0][1], r[0][2] + r[2][0], r[2][1] + r[1][2]
-  diagonal = [
-    1.0 + r[0][0] + r[1][1] + r[2][2],
-    1.0 + r[0][0] - r[1][1] - r[2][2],
-    1.0 - r[0][0] + r[1][1] - r[2][2],
-    1.0 - r[0][0] - r[1][1] + r[2][2],
-  ]
-  outer = jnp.stack(
-    [
-      jnp.stack([diagonal[0], wx, wy, wz], axis=-1),
-      jnp.stack([wx, diagonal[1], xy, xz], axis=-1),
-      jnp.stack([wy, xy, diagonal[2], yz], axis=-1),
-      jnp.stack([wz, xz, yz, diagonal[3]], axis=-1),
-    ],
-    axis=-2,
-  )
-  best = jnp.argmax(jnp.stack(diagonal, axis=-1), axis=-1)
-  row = jnp.take_along_axis(outer, best[..., None, None], axis=-2)[..., 0, :]
-  return normalize(jnp.where(row[..., :1] < 0.0, -row, row))
-
-
-@checked
 def from_axis_angle(axis: Float[Array, "*B 3"], angle: Float[Array, "*B"]) -> Float[Array, "*B 4"]:
   """The rotation about an axis by the right-hand rule.
 
@@ -151,25 +115,6 @@ def from_axis_angle(axis: Float[Array, "*B 3"], angle: Float[Array, "*B"]) -> Fl
   """
   half = 0.5 * angle[..., None]
   return jnp.concatenate([jnp.cos(half), jnp.sin(half) * axis], axis=-1)
-
-
-@checked
-def geodesic_angle(a: Float[Array, "*B 4"], b: Float[Array, "*B 4"]) -> Float[Array, "*B"]:
-  """The angle of the rotation that takes a to b: the distance between two orientations.
-
-  Args:
-    a: unit quaternions.
-    b: unit quaternions.
-
-  Returns:
-    Radians in [0, pi]. Accurate for small angles too, where an arc cosine is not; its gradient is
-    zero, not NaN, where a and b agree.
-  """
-  between = multiply(conjugate(a), b)
-  square = jnp.sum(jnp.square(between[..., 1:]), axis=-1)
-  same = square == 0.0
-  sine = jnp.where(same, 0.0, jnp.sqrt(_where_one(same, square)))
-  return 2.0 * jnp.arctan2(sine, jnp.abs(between[..., 0]))
 
 
 def _where_one(condition: Array, values: Array) -> Array:

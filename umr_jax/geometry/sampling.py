@@ -1,11 +1,12 @@
-"""Where images, voxel grids and faces are sampled: pixel centres, texels, linear look-up."""
+"""Where images, voxel grids and faces are sampled: pixel centres, texels, look-up, pooling."""
 
 import itertools
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from umr_jax.checking import checked
 
@@ -92,6 +93,31 @@ def affine_sample(
   # Outside, a look-up gives zero.
   moved = bilinear_sample(image - fill, points) + fill
   return moved.reshape(batch, height, width, channels)
+
+
+@checked
+def average_pool(image: Float[Array, "B H W *C"], size: int) -> Float[Array, "B h w *C"]:
+  """The image at a smaller size, each pixel the mean of those that it covers.
+
+  Args:
+    image: a square image, or any map of it.
+    size: pixels per side; divides the image's.
+  """
+  batch, height, _, *channels = image.shape
+  block = height // size
+  return image.reshape(batch, size, block, size, block, *channels).mean(axis=(2, 4))
+
+
+def choose_rows(
+  values: Float[Array, "B K *rest"], chosen: Int[Array, "B"]
+) -> Float[Array, "B *rest"]:
+  """Of the K rows that each image has, the one with the given number.
+
+  Args:
+    values: of every image, its camera hypotheses for example.
+    chosen: one row per image.
+  """
+  return jax.vmap(lambda row, k: row[k])(values, chosen)
 
 
 def pixel_centers(height: int, width: int) -> Float[np.ndarray, "H W 2"]:

@@ -36,7 +36,7 @@ def build_topology(level: int, *, texels_per_side: int, symmetric_texture: bool)
     raise ValueError(f"texels_per_side is {texels_per_side}; expected at least 1")
   mesh = order_symmetrically(*icosphere(level))
   num_vertices, num_faces = len(mesh.vertices), len(mesh.faces)
-  edges, face_pair_ids, face_pairs = _edges(mesh.outward_faces)
+  edges, face_pairs = _edges(mesh.outward_faces)
   neighbors, degrees = _neighbors(edges, num_vertices)
 
   num_right = (num_faces - mesh.num_self_faces) // 2
@@ -56,7 +56,6 @@ def build_topology(level: int, *, texels_per_side: int, symmetric_texture: bool)
     neighbors=neighbors,
     degrees=degrees,
     face_pairs=face_pairs,
-    face_pair_ids=face_pair_ids,
     texel_uv=texel_uv(mesh.vertices, rendered, texels_per_side=texels_per_side),
     face_texels=rows,
     vertex_uv=vertex_uv.astype(np.float32),
@@ -74,15 +73,15 @@ def build_topology(level: int, *, texels_per_side: int, symmetric_texture: bool)
   return topology
 
 
-def _edges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Undirected edges [E, 2], the two faces at each [E, 2], and their four vertices [E, 4]."""
+def _edges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Undirected edges [E, 2], and the four vertices of the two faces at each [E, 4]."""
   directed = faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
   opposite = faces[:, [2, 0, 1]].reshape(-1)
   edges, inverse = np.unique(np.sort(directed, axis=-1), axis=0, return_inverse=True)
   # A closed surface: every edge occurs twice, so that sorting brings its two faces together.
   order = np.argsort(inverse.reshape(-1), kind="stable").reshape(-1, 2)
   pairs = np.concatenate([edges, opposite[order]], axis=-1)
-  return edges.astype(np.int32), (order // 3).astype(np.int32), pairs.astype(np.int32)
+  return edges.astype(np.int32), pairs.astype(np.int32)
 
 
 def _neighbors(edges: np.ndarray, num_vertices: int) -> tuple[np.ndarray, np.ndarray]:

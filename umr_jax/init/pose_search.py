@@ -21,9 +21,8 @@ from jaxtyping import Bool, Float, Int
 
 from umr_jax.config.settings import Config
 from umr_jax.geometry import camera, quaternion
-from umr_jax.geometry.sampling import axis_centers, bilinear_sample, pixel_centers
+from umr_jax.geometry.sampling import axis_centers, bilinear_sample, choose_rows, pixel_centers
 from umr_jax.geometry.symmetry import symmetrize
-from umr_jax.losses.renders import choose_rows
 from umr_jax.models.assemble import uv_parts_to_texels
 from umr_jax.models.camera_heads import upright_rotation
 from umr_jax.render import rasterize

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from scipy import ndimage
 from skimage import measure
 
-from umr_jax.geometry.subdivision import refine
+from umr_jax.geometry.icosphere import refine
 from umr_jax.geometry.symmetry import halve, symmetrize
 from umr_jax.geometry.topology import build_topology
 from umr_jax.geometry.uv import uv_corners

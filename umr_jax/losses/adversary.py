@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from umr_jax.geometry import camera
-from umr_jax.losses.renders import Renders, average_pool, choose_rows, project_faces
+from umr_jax.geometry.sampling import average_pool, choose_rows
+from umr_jax.losses.renders import Renders
 from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.models.discriminator import DiscriminatorFn
 from umr_jax.random import per_image_keys
@@ -115,7 +116,7 @@ def adversary_term(
     with their coverage, like the images with their masks.
   """
   cameras = random_views(renders.camera, batch.index, key)
-  corners = project_faces(vertices, cameras[:, None], spec.topology)[:, 0]
+  corners = camera.project_faces(vertices, cameras, spec.topology.faces)
   if spec.weights.adversary_domain == "mask":
     fake = spec.render.soft_silhouette(corners)[..., None]
     real = choose_rows(renders.alpha, renders.chosen)[..., None]

@@ -1,5 +1,7 @@
 """The camera hypotheses of an image: their weights in expectations, and the terms they get."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -7,6 +9,16 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from umr_jax.geometry.camera import Camera
 from umr_jax.random import per_image_keys
 from umr_jax.types import checked
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hypotheses:
+  """The cameras under which the images of a batch are explained."""
+
+  cameras: Float[Array, "B K 7"]
+  probabilities: Float[Array, "B K"]  # the weights of expectations over them
+  chosen: Int[Array, "B"]  # the one that is rendered with texture
+  alpha: Float[Array, "B K H W"] | None = None  # silhouettes, where they are rendered already
 
 
 @checked
@@ -47,27 +59,25 @@ def camera_entropy(logits: Float[Array, "*B K"]) -> Float[Array, "*B"]:
 
 @checked
 def responsibilities(
-  losses: Float[Array, "*B K"], logits: Float[Array, "*B K"], *, temperature: float, prior: float
+  losses: Float[Array, "*B K"], logits: Float[Array, "*B K"], *, temperature: float
 ) -> Float[Array, "*B K"]:
   """The responsibility of each camera hypothesis for an image, given the image's loss under it.
 
-  The posterior of a mixture. With a prior of 1 the network's own probabilities enter it, and a
-  hypothesis that is not expected gets little gradient from an image that it would fit by chance.
-  With a prior of 0 all hypotheses compete anew at every step.
+  The posterior of a mixture. The network's own probabilities are its prior: a hypothesis that is
+  not expected gets little gradient from an image that it would fit by chance.
 
   Args:
     losses: of the image under each hypothesis.
     logits: of the predicted probabilities.
     temperature: the difference in loss that makes a hypothesis e times less responsible.
-    prior: the power of the predicted probabilities.
 
   Returns:
-    softmax(prior * log p - losses / temperature), with no gradient.
+    softmax(log p - losses / temperature), with no gradient.
 
   Source: not in Li et al. 2020, whose expectation is over the predicted probabilities.
   """
   log_probs = jax.nn.log_softmax(logits, axis=-1)
-  score = prior * log_probs - losses / temperature
+  score = log_probs - losses / temperature
   return jax.lax.stop_gradient(jax.nn.softmax(score, axis=-1))
 
 

@@ -1,4 +1,4 @@
-"""What this package adds to the objective of Li et al. 2020; `total_loss` has one hook for it.
+"""What this package adds to the objective of Li et al. 2020: `extend`, which `total_loss` calls.
 
   extension              setting                    in the place of
   target camera          init's pose search,        all hypotheses: the one in whose share of the
@@ -10,11 +10,10 @@
   segmentation head      loss.segmentation          -
   flow correction        loss.flow_correction       a flow that the network alone predicts
 
-With the settings at zero or off, `extend` leaves the paper's hypotheses, probabilities and terms.
+With the settings at zero or off, the paper's hypotheses come back and there are no further terms.
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -22,141 +21,136 @@ from jaxtyping import Array, Float, Int
 
 from umr_jax.config.settings import LossConfig
 from umr_jax.geometry.camera import Camera
+from umr_jax.geometry.sampling import average_pool, choose_rows
 from umr_jax.geometry.symmetry import symmetrize
-from umr_jax.losses.camera import camera_posterior_loss, responsibilities, target_camera_loss
-from umr_jax.losses.mask import segmentation_loss
-from umr_jax.losses.renders import Choice, choose_rows
-from umr_jax.losses.semantic import Semantics
-from umr_jax.losses.shape import shape_variance_loss
+from umr_jax.losses.camera import (
+  Hypotheses,
+  camera_posterior_loss,
+  responsibilities,
+  target_camera_loss,
+)
+from umr_jax.losses.mask import segmentation_loss, soft_iou
+from umr_jax.losses.renders import faces_in_view
+from umr_jax.losses.semantic import Semantics, part_vertices_term
+from umr_jax.losses.shape import laplacian_loss, shape_variance_loss
 from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.losses.texture import flow_correction_loss
 from umr_jax.models.camera_heads import nearest_hypothesis
-from umr_jax.types import Batch, Prediction
-
-Explain = Callable[[Array], tuple[Array, Array]]
+from umr_jax.types import Batch, EMState, Prediction
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Extended:
-  """A batch's hypotheses and surfaces as the extensions leave them."""
+  """What the extensions put in the place of the paper's objective, and what they add to it."""
 
-  cameras: Float[Array, "B K 7"]  # the hypotheses that are rendered
-  logits: Float[Array, "B K"]  # of their probabilities
-  by_responsibility: bool  # the most responsible hypothesis is textured, not a sampled one
-  smoothed: Float[Array, "B V 3"]  # what the Laplacian is taken of
-  target: Int[Array, "B"] | None = None  # the hypothesis of the target camera
-  target_loss: Float[Array, "B"] | None = None
-
-  def choice(self, sampled: Int[Array, "B"], explain: Explain) -> Choice:
-    """The hypothesis to render with texture: the sampled one, as in the paper, or what finds it.
-
-    Args:
-      sampled: one hypothesis per image.
-      explain: from silhouettes to the mask losses and to the probabilities of all hypotheses.
-    """
-    if not self.by_responsibility:
-      return sampled
-    return lambda alpha: jnp.argmax(explain(alpha)[1], axis=-1)
-
-  def probabilities(
-    self,
-    mask_losses: Float[Array, "B K"],
-    parts: Semantics | None,
-    weights: LossConfig,
-  ) -> Float[Array, "B K"]:
-    """Of each hypothesis in expectations: predicted, as in the paper, or its responsibility.
-
-    A hypothesis is responsible for its silhouette and for its parts, in units of the mask term.
-
-    Args:
-      mask_losses: under each hypothesis.
-      parts: of the batch, with L_sv under each hypothesis.
-      weights: of the terms.
-    """
-    if not weights.camera_temperature:
-      return jax.nn.softmax(self.logits, axis=-1)
-    losses = mask_losses
-    if parts is not None and parts.vertex_losses is not None:
-      losses += weights.part_vertices * parts.vertex_losses / max(weights.mask, 1e-6)
-    return responsibilities(losses, self.logits, temperature=weights.camera_temperature, prior=1.0)
+  hypotheses: Hypotheses
+  terms: dict[str, Float[Array, "B"]]  # one that has the name of a paper's term takes its place
+  weights: dict[str, Float[Array, ""]]  # those of the terms that change during a run
 
 
 def extend(
-  prediction: Prediction, vertices: Float[Array, "B V 3"], batch: Batch, spec: ObjectiveSpec
+  hypotheses: Hypotheses,
+  prediction: Prediction,
+  em_state: EMState,
+  batch: Batch,
+  *,
+  vertices: Float[Array, "B V 3"],
+  parts: Semantics | None,
+  round_step: Int[Array, ""],
+  spec: ObjectiveSpec,
 ) -> Extended:
-  """The hook: what takes the place of the network's hypotheses, and of the Laplacian's surface.
+  """The hook: every extension that the weights switch on.
 
   Args:
+    hypotheses: the paper's.
     prediction: the network's output.
-    vertices: every image's mesh, in object space.
+    em_state: with the round.
     batch: with target cameras, where there are any.
+    vertices: every image's mesh, in object space.
+    parts: of the batch.
+    round_step: steps taken in this round.
     spec: of the objective.
   """
-  smoothed, weights, topology = vertices, spec.weights, spec.topology
-  if weights.smooth_offsets:  # the template keeps its edges
-    smoothed = symmetrize(prediction.half_offsets, num_center=topology.num_center)
-  cameras, logits, target, target_loss = prediction.cameras, prediction.camera_logits, None, None
+  weights, target = spec.weights, None
   if batch.target_camera is not None:
-    # Pose search has compared all sides: no other hypothesis is rendered.
     target = nearest_hypothesis(
-      Camera.unpack(batch.target_camera).quaternion, hypotheses=cameras.shape[1]
+      Camera.unpack(batch.target_camera).quaternion, hypotheses=hypotheses.cameras.shape[1]
     )
-    cameras = choose_rows(cameras, target)[:, None]
-    target_loss = target_camera_loss(cameras=cameras, target=batch.target_camera)[:, 0]
-    logits = jnp.zeros_like(logits[:, :1])
+    used = _only(hypotheses, target)
+  elif weights.camera_temperature and hypotheses.cameras.shape[1] > 1:
+    used = _by_responsibility(hypotheses, prediction, batch, vertices, parts, spec)
+  else:
+    used = hypotheses
+  settling = (em_state.round == 0) & (round_step < weights.shape_variance_stop)
   return Extended(
-    cameras=cameras,
-    logits=logits,
-    # A texture flow that is fitted to many views at once fits their mean: no sampling.
-    by_responsibility=bool(weights.camera_temperature) and logits.shape[1] > 1,
-    smoothed=smoothed,
-    target=target,
-    target_loss=target_loss,
+    hypotheses=used,
+    terms=_terms(used, target, prediction, batch, spec),
+    # It ends when the cameras have settled.
+    weights={"shape_variance": jnp.where(settling, weights.shape_variance, 0.0)},
   )
 
 
-def extension_terms(
-  extended: Extended,
+def _only(hypotheses: Hypotheses, target: Int[Array, "B"]) -> Hypotheses:
+  """The hypothesis of the target camera: pose search has compared all sides."""
+  return Hypotheses(
+    cameras=choose_rows(hypotheses.cameras, target)[:, None],
+    probabilities=jnp.ones_like(hypotheses.probabilities[:, :1]),
+    chosen=jnp.zeros_like(hypotheses.chosen),
+  )
+
+
+def _by_responsibility(
+  hypotheses: Hypotheses,
   prediction: Prediction,
   batch: Batch,
-  probabilities: Float[Array, "B K"],
+  vertices: Float[Array, "B V 3"],
+  parts: Semantics | None,
+  spec: ObjectiveSpec,
+) -> Hypotheses:
+  """Hypotheses that count by how well they explain an image.
+
+  One is responsible for its silhouette and for its parts, in units of the mask term. The most
+  responsible one is textured: a flow that is fitted to many views at once fits their mean.
+  """
+  weights, cameras = spec.weights, hypotheses.cameras
+  alpha = spec.render.soft_silhouette(faces_in_view(vertices, cameras, spec.topology))
+  mask = average_pool(batch.mask, spec.image_size)
+  losses = 1.0 - soft_iou(alpha=alpha, mask=mask[:, None])
+  if parts is not None and weights.part_vertices:
+    losses += weights.part_vertices * part_vertices_term(parts, cameras) / max(weights.mask, 1e-6)
+  responsible = responsibilities(
+    losses, prediction.camera_logits, temperature=weights.camera_temperature
+  )
+  chosen = jnp.argmax(responsible, axis=-1)
+  return Hypotheses(cameras=cameras, probabilities=responsible, chosen=chosen, alpha=alpha)
+
+
+def _terms(
+  hypotheses: Hypotheses,
+  target: Int[Array, "B"] | None,
+  prediction: Prediction,
+  batch: Batch,
   spec: ObjectiveSpec,
 ) -> dict[str, Float[Array, "B"]]:
-  """The terms that the paper does not have.
-
-  Args:
-    extended: from `extend`.
-    prediction: the network's output.
-    batch: the images.
-    probabilities: of the rendered hypotheses, from `Extended.probabilities`.
-    spec: of the objective.
-  """
-  posterior = jax.lax.stop_gradient(probabilities)
-  if extended.target is not None:
-    hypotheses = prediction.cameras.shape[1]
-    posterior = jax.nn.one_hot(extended.target, hypotheses, dtype=batch.mask.dtype)
-  terms = {
-    "camera_posterior": camera_posterior_loss(prediction.camera_logits, posterior),
-    "shape_variance": shape_variance_loss(prediction.half_offsets),
-  }
-  if extended.target_loss is not None:
-    terms["target_camera"] = extended.target_loss
-  if spec.flow == "projected":
+  """The terms that the paper does not have, those with a weight."""
+  weights: LossConfig = spec.weights
+  logits, offsets = prediction.camera_logits, prediction.half_offsets
+  terms = {}
+  if weights.smooth_offsets:  # the template keeps its edges
+    smoothed = symmetrize(offsets, num_center=spec.topology.num_center)
+    terms["laplacian"] = laplacian_loss(smoothed, spec.topology)
+  if weights.camera_posterior:
+    posterior = jax.lax.stop_gradient(hypotheses.probabilities)
+    if target is not None:
+      posterior = jax.nn.one_hot(target, logits.shape[1], dtype=logits.dtype)
+    terms["camera_posterior"] = camera_posterior_loss(logits, posterior)
+  if weights.shape_variance:
+    terms["shape_variance"] = shape_variance_loss(offsets)
+  if weights.target_camera and batch.target_camera is not None:
+    distances = target_camera_loss(cameras=hypotheses.cameras, target=batch.target_camera)
+    terms["target_camera"] = distances[:, 0]
+  if weights.flow_correction and spec.flow == "projected":
     terms["flow_correction"] = flow_correction_loss(prediction.flow_map)
-  if prediction.mask_logits is not None:
+  if weights.segmentation and prediction.mask_logits is not None:
     terms["segmentation"] = segmentation_loss(logits=prediction.mask_logits, mask=batch.mask)
   return terms
-
-
-def scheduled_weights(
-  weights: LossConfig, *, round_index: Int[Array, ""], round_step: Int[Array, ""]
-) -> dict[str, Float[Array, ""]]:
-  """The weights that change during a run: shape variance ends when the cameras have settled.
-
-  Args:
-    weights: of the config.
-    round_index: of the round, from 0.
-    round_step: steps taken in it.
-  """
-  settling = (round_index == 0) & (round_step < weights.shape_variance_stop)
-  return {"shape_variance": jnp.where(settling, weights.shape_variance, 0.0)}

@@ -11,43 +11,26 @@ EPS = 1e-6
 
 
 @checked
-def soft_iou(*, alpha: Float[Array, "*B H W"], mask: Float[Array, "*B H W"]) -> Float[Array, "*B"]:
-  """Intersection over union of two soft silhouettes.
+def soft_iou(*, alpha: Float[Array, "*B H W"], mask: Float[Array, "*#B H W"]) -> Float[Array, "*B"]:
+  """Intersection over union of two soft silhouettes; the silhouette term is one minus it.
 
   Args:
     alpha: rendered coverage of each pixel, in [0, 1].
-    mask: the image's silhouette, in [0, 1]; soft at its edges after resizing.
+    mask: the image's silhouette, in [0, 1]; soft at its edges after resizing. An axis of 1 where
+      several renders are of one image.
 
   Returns:
-    One value per image in [0, 1]: sum(alpha mask) / sum(alpha + mask - alpha mask). 0 where both
-    are empty.
+    One value per image in [0, 1]: sum(alpha mask) / sum(alpha + mask - alpha mask). 1 for equal
+    binary silhouettes and 0 for disjoint or empty ones. With a soft mask the most is slightly
+    below 1, since a pixel of 0.5 intersects itself by 0.25.
 
-  Source: Li et al. 2020, section 3.2 (silhouette term).
+  Source: Li et al. 2020, section 3.2 (silhouette term); negative IoU after Liu et al. 2019
+    (SoftRas).
   """
   both = alpha * mask
   intersection = jnp.sum(both, axis=(-2, -1))
   union = jnp.sum(alpha + mask - both, axis=(-2, -1))
   return intersection / (union + EPS)
-
-
-@checked
-def mask_iou_loss(
-  *, alpha: Float[Array, "*B H W"], mask: Float[Array, "*B H W"]
-) -> Float[Array, "*B"]:
-  """One minus the soft intersection over union of the rendered and the image's silhouette.
-
-  Args:
-    alpha: rendered coverage of each pixel, in [0, 1].
-    mask: the image's silhouette, in [0, 1].
-
-  Returns:
-    One value per image, 0 for equal binary silhouettes and 1 for disjoint or empty ones. With a
-    soft mask the least value is slightly above 0, since a pixel of 0.5 intersects itself by 0.25.
-
-  Source: Li et al. 2020, section 3.2 (silhouette term); negative IoU after Liu et al. 2019
-  (SoftRas).
-  """
-  return 1.0 - soft_iou(alpha=alpha, mask=mask)
 
 
 @checked

@@ -1,17 +1,18 @@
-"""The training objective of Li et al. 2020, term by term; what we add is in `extensions`."""
+"""The training objective of Li et al. 2020, term by term; what we add is in `extensions.extend`."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from umr_jax.config.settings import LossConfig
+from umr_jax.geometry.sampling import average_pool
 from umr_jax.losses import shape
 from umr_jax.losses.adversary import adversary_term
-from umr_jax.losses.camera import camera_entropy, sample_hypothesis
-from umr_jax.losses.extensions import extend, extension_terms, scheduled_weights
-from umr_jax.losses.mask import mask_iou_loss
-from umr_jax.losses.renders import average_pool, render_hypotheses, texture_cycle_term, texture_term
-from umr_jax.losses.semantic import part_probability_term, prepare_semantics
+from umr_jax.losses.camera import Hypotheses, camera_entropy, sample_hypothesis
+from umr_jax.losses.extensions import extend
+from umr_jax.losses.mask import soft_iou
+from umr_jax.losses.renders import render_hypotheses, texture_cycle_term, texture_term
+from umr_jax.losses.semantic import part_probability_term, part_vertices_term, prepare_semantics
 from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.losses.texture import texture_dt_loss
 from umr_jax.models.assemble import assemble_vertices
@@ -52,52 +53,62 @@ def total_loss(
   topology, weights = spec.topology, spec.weights
   camera_key, parts_key, view_key = jax.random.split(key, 3)
   image, mask = (average_pool(x, spec.image_size) for x in (batch.image, batch.mask))
-  offsets = prediction.half_offsets
+  offsets, logits = prediction.half_offsets, prediction.camera_logits
   vertices = assemble_vertices(offsets, em_state.template, topology)  # V = V_template + Delta V
-  extended = extend(prediction, vertices, batch, spec)  # the extensions' hook
-  parts = prepare_semantics(em_state, batch, extended.cameras, parts_key, mask=mask, spec=spec)
-
-  def explain(alpha: Float[Array, "B K H W"]) -> tuple[Float[Array, "B K"], Float[Array, "B K"]]:
-    """The mask loss under every hypothesis, and the probability of each."""
-    losses = mask_iou_loss(alpha=alpha, mask=jnp.broadcast_to(mask[:, None], alpha.shape))
-    return losses, extended.probabilities(losses, parts, weights)
-
-  sampled = sample_hypothesis(extended.logits, batch.index, camera_key)
+  parts = prepare_semantics(em_state, batch, parts_key, mask=mask, spec=spec)
+  hypotheses = Hypotheses(  # supplementary 2.2
+    cameras=prediction.cameras,
+    probabilities=jax.nn.softmax(logits, axis=-1),
+    chosen=sample_hypothesis(logits, batch.index, camera_key),
+  )
+  extended = extend(  # the extensions' hook: with the paper's settings it changes nothing
+    hypotheses,
+    prediction,
+    em_state,
+    batch,
+    vertices=vertices,
+    parts=parts,
+    round_step=round_step,
+    spec=spec,
+  )
+  hypotheses = extended.hypotheses
   renders = render_hypotheses(
     vertices,
-    extended.cameras,
-    extended.choice(sampled, explain),
+    hypotheses.cameras,
+    hypotheses.chosen,
+    alpha=hypotheses.alpha,
     flow_map=prediction.flow_map,
     image=batch.image,
     part_texels=None if parts is None else parts.texels,
     spec=spec,
   )
-  mask_losses, probabilities = explain(renders.alpha)
-  fixed = jax.lax.stop_gradient(probabilities)  # they get their gradient from the mask term alone
+  mask_losses = 1.0 - soft_iou(alpha=renders.alpha, mask=mask[:, None])
+  # Probabilities get their gradient from the mask term alone.
+  fixed = jax.lax.stop_gradient(hypotheses.probabilities)
   terms = {
-    "mask": jnp.sum(probabilities * mask_losses, axis=-1),  # section 3.2: E[1 - IoU]
+    "mask": jnp.sum(hypotheses.probabilities * mask_losses, axis=-1),  # section 3.2: E[1 - IoU]
     "texture": texture_term(renders, fixed, image, mask, spec),  # section 3.3
     "texture_dt": texture_dt_loss(flow=renders.flow, barrier=batch.barrier),  # the release's
   }
-  if parts is not None and parts.texels is not None:
-    terms["part_probability"] = part_probability_term(parts, renders)  # equation 2: L_sp
-  if parts is not None and parts.vertex_losses is not None:
-    terms["part_vertices"] = jnp.sum(fixed * parts.vertex_losses, axis=-1)  # equation 3: L_sv
-  terms["texture_cycle"] = texture_cycle_term(renders, topology)  # section 3.3: L_tcyc
+  if parts is not None and weights.part_probability:  # equation 2: L_sp
+    terms["part_probability"] = part_probability_term(parts, renders)
+  if parts is not None and weights.part_vertices:  # equation 3: E[L_sv]
+    terms["part_vertices"] = jnp.sum(fixed * part_vertices_term(parts, hypotheses.cameras), axis=-1)
   terms |= {
-    "laplacian": shape.laplacian_loss(extended.smoothed, topology),  # supplementary 2.2: smoothness
+    "texture_cycle": texture_cycle_term(renders, topology),  # section 3.3: L_tcyc
+    "laplacian": shape.laplacian_loss(vertices, topology),  # supplementary 2.2: smoothness
     "flatten": shape.flatten_loss(vertices, topology),  # the release's, likewise
     "edge": shape.edge_loss(vertices, topology),  # supplementary 2.2: irregularly sized faces
     "deformation": shape.deformation_loss(offsets),  # section 3.2: |Delta V|
     "orientation": shape.orientation_loss(vertices),  # the release's
-    "camera_entropy": camera_entropy(prediction.camera_logits),  # the release's
+    "camera_entropy": camera_entropy(logits),  # the release's
   }
   if discriminator is not None:  # supplementary equation 1: L_adv
     terms["adversary"] = adversary_term(discriminator, vertices, renders, batch, view_key, spec)
-  terms |= extension_terms(extended, prediction, batch, probabilities, spec)
-  now = term_weights(weights, round_index=em_state.round, round_step=round_step)
+  terms |= extended.terms
+  now = term_weights(weights, round_index=em_state.round, round_step=round_step) | extended.weights
   total, metrics = _weighted_sum({name: jnp.mean(values) for name, values in terms.items()}, now)
-  confidence = jnp.max(jax.nn.softmax(prediction.camera_logits, axis=-1), axis=-1)
+  confidence = jnp.max(jax.nn.softmax(logits, axis=-1), axis=-1)
   return total, metrics | {"camera_confidence": jnp.mean(confidence)}
 
 
@@ -122,7 +133,6 @@ def term_weights(
     **vars(weights),
     "deformation": jnp.where(deforming, weights.deformation, 0.0),
     "orientation": jnp.where(orienting, weights.orientation, 0.0),
-    **scheduled_weights(weights, round_index=round_index, round_step=round_step),
   }
 
 

@@ -1,7 +1,6 @@
 """What the terms compare with an image: every hypothesis's silhouette, and one full render."""
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -9,16 +8,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from umr_jax.geometry import camera
+from umr_jax.geometry.sampling import choose_rows
 from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.losses.texture import texture_cycle_loss
 from umr_jax.models.assemble import expand_rows, row_flow, sample_texels
 from umr_jax.models.flow import camera_flow
 from umr_jax.render import Fragments
-from umr_jax.types import Topology, checked
-
-# The hypothesis of each image that is rendered with texture: known beforehand, or found from the
-# silhouettes [B, K, H, W] of all hypotheses.
-Choice = Int[Array, "B"] | Callable[[Array], Array]
+from umr_jax.types import Topology
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,8 +33,9 @@ class Renders:
 def render_hypotheses(
   vertices: Float[Array, "B V 3"],
   cameras: Float[Array, "B K 7"],
-  choice: Choice,
+  chosen: Int[Array, "B"],
   *,
+  alpha: Float[Array, "B K H W"] | None = None,
   flow_map: Float[Array, "B Hu Wu 2"],
   image: Float[Array, "B H W 3"],
   part_texels: Float[Array, "F T P"] | None = None,
@@ -47,19 +44,20 @@ def render_hypotheses(
   """Renders silhouettes under every hypothesis, and one of each image with texture and parts.
 
   Alpha backpropagates to shape and cameras, colour to the texture flow alone, and parts to the
-  shape alone (with `part_cameras` to the cameras, too), as in the released code. Where the choice
-  is known beforehand, each hypothesis is rasterized once.
+  shape alone (with `part_cameras` to the cameras, too), as in the released code. Each hypothesis is
+  rasterized once, but for the chosen one where its silhouette is given.
 
   Args:
     vertices: every image's mesh, in object space.
     cameras: the hypotheses.
-    choice: the hypothesis to render with texture, or what finds it from the silhouettes.
+    chosen: the hypothesis to render with texture.
+    alpha: the silhouettes under every hypothesis, where they are rendered already.
     flow_map: the network's texture flow. With a "projected" flow it is added to the projection of
       each point under the chosen hypothesis.
     image: the images that the flow samples.
     part_texels: the part of every texel, as further channels after the colours.
     spec: of the objective. With texture cameras "all" colours are rendered under every hypothesis,
-      as in the paper; none is chosen in time then, and "free" is the only flow that has a meaning.
+      as in the paper; "free" is the only flow that has a meaning then.
 
   Raises:
     ValueError: for texture cameras "all" with a flow other than "free".
@@ -70,28 +68,21 @@ def render_hypotheses(
   if every_color and spec.flow != "free":
     raise ValueError(f"found flow {spec.flow!r} with texture_cameras='all'; a texture has one flow")
   topology = spec.topology
-  faces = project_faces(vertices, cameras, topology)
-  alpha: Array | None = None
+  faces = faces_in_view(vertices, cameras, topology)
+  selected, corners = choose_rows(cameras, chosen), choose_rows(faces, chosen)
+  if spec.flow == "projected":
+    flow_map += camera_flow(vertices, selected, topology, uv_height=flow_map.shape[1])
+  # A left face's texels are its right partner's: what is sampled is sampled once.
+  flow = row_flow(flow_map, topology)
+  texels = expand_rows(sample_texels(image, flow), topology)
   colors: Array | None = None
   if every_color:
-    flow, texels = _sample_texture(flow_map, image, topology)
     rgba = spec.render.soft_rasterize(
       faces,
       jnp.broadcast_to(texels[:, None], (*faces.shape[:2], *texels.shape[1:])),
       color_vertices=jax.lax.stop_gradient(faces),
     )
     alpha, colors = rgba[..., -1], rgba[..., :3]
-  if callable(choice):
-    alpha = spec.render.soft_silhouette(faces) if alpha is None else alpha
-    chosen = choice(alpha)
-  else:
-    chosen = choice
-  selected = choose_rows(cameras, chosen)
-  if not every_color:
-    if spec.flow == "projected":
-      flow_map += camera_flow(vertices, selected, topology, uv_height=flow_map.shape[1])
-    flow, texels = _sample_texture(flow_map, image, topology)
-  corners = choose_rows(faces, chosen)
   # Parts are of one hypothesis alone: rendered under all, they would take most of the memory.
   fragments = _render_texture(
     vertices,
@@ -114,13 +105,18 @@ def render_hypotheses(
   )
 
 
-def _sample_texture(
-  flow_map: Float[Array, "B Hu Wu 2"], image: Float[Array, "B H W 3"], topology: Topology
-) -> tuple[Float[Array, "B U T 2"], Float[Array, "B F T 3"]]:
-  """Where texels sample the image, and the colours that are there."""
-  # A left face's texels are its right partner's: what is sampled is sampled once.
-  flow = row_flow(flow_map, topology)
-  return flow, expand_rows(sample_texels(image, flow), topology)
+def faces_in_view(
+  vertices: Float[Array, "B V 3"], cameras: Float[Array, "B K 7"], topology: Topology
+) -> Float[Array, "B K F 3 3"]:
+  """Every image's faces, projected under each of its camera hypotheses.
+
+  Args:
+    vertices: every image's mesh, in object space.
+    cameras: the hypotheses.
+    topology: the mesh.
+  """
+  spread = jnp.broadcast_to(vertices[:, None], (*cameras.shape[:2], *vertices.shape[1:]))
+  return camera.project_faces(spread, cameras, topology.faces)
 
 
 def _render_texture(
@@ -137,7 +133,7 @@ def _render_texture(
   if part_texels is not None:
     if not spec.weights.part_cameras:
       cameras = jax.lax.stop_gradient(cameras)
-    by_color = project_faces(vertices, cameras[:, None], spec.topology)[:, 0]
+    by_color = camera.project_faces(vertices, cameras, spec.topology.faces)
     spread = jnp.broadcast_to(part_texels[None], (len(texels), *part_texels.shape))
     texels = jnp.concatenate([texels, spread], axis=-1)
     channels = (False,) * 3 + (True,) * part_texels.shape[-1]
@@ -204,43 +200,3 @@ def texture_cycle_term(renders: Renders, topology: Topology) -> Float[Array, "B"
     projected_centroids=renders.fragments.landing,
     visible=renders.fragments.visible,
   )
-
-
-def project_faces(
-  vertices: Float[Array, "B V 3"], cameras: Float[Array, "B K 7"], topology: Topology
-) -> Float[Array, "B K F 3 3"]:
-  """Every image's faces under each of its camera hypotheses.
-
-  Args:
-    vertices: every image's mesh, in object space.
-    cameras: the hypotheses.
-    topology: the mesh.
-  """
-  shape = (*cameras.shape[:2], *vertices.shape[1:])
-  spread = jnp.broadcast_to(vertices[:, None], shape)
-  return camera.project_faces(spread, cameras, topology.faces)
-
-
-def choose_rows(
-  values: Float[Array, "B K *rest"], chosen: Int[Array, "B"]
-) -> Float[Array, "B *rest"]:
-  """Of each image's hypotheses the one with the given number.
-
-  Args:
-    values: of every hypothesis.
-    chosen: one hypothesis per image.
-  """
-  return jax.vmap(lambda row, k: row[k])(values, chosen)
-
-
-@checked
-def average_pool(image: Float[Array, "B H W *C"], size: int) -> Float[Array, "B h w *C"]:
-  """The image at a smaller size, each pixel the mean of those that it covers.
-
-  Args:
-    image: a square image, or any map of it.
-    size: pixels per side; divides the image's.
-  """
-  batch, height, _, *channels = image.shape
-  block = height // size
-  return image.reshape(batch, size, block, size, block, *channels).mean(axis=(2, 4))

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from umr_jax.geometry import camera
+from umr_jax.geometry.sampling import average_pool, axis_centers
 from umr_jax.geometry.symmetry import symmetrize
-from umr_jax.losses.renders import Renders, average_pool
+from umr_jax.losses.renders import Renders
 from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.models.assemble import part_texels
 from umr_jax.random import per_image_keys
@@ -57,8 +58,7 @@ def part_probability_loss(
 def _centres(maps: Float[Array, "*B H W P"]) -> Float[Array, "*B P 2"]:
   """The image positions of the maps' centres of mass; the origin for an empty map."""
   height, width = maps.shape[-3:-1]
-  x = (2.0 * jnp.arange(width, dtype=maps.dtype) + 1.0 - width) / width
-  y = (2.0 * jnp.arange(height, dtype=maps.dtype) + 1.0 - height) / height
+  x, y = (jnp.asarray(axis_centers(size), maps.dtype) for size in (width, height))
   mass = jnp.maximum(jnp.sum(maps, axis=(-3, -2)), 1e-6)
   across = jnp.einsum("...hwp,w->...p", maps, x) / mass
   down = jnp.einsum("...hwp,h->...p", maps, y) / mass
@@ -163,17 +163,17 @@ def _sample_points(planes: Float[Array, "P H W"], key: PRNGKeyArray) -> Float[Ar
 
 
 class Semantics(NamedTuple):
-  """The parts of a batch, and what the semantic terms that have a weight need of them."""
+  """The parts of a batch, and of the category."""
 
   targets: PartTargets
-  texels: Float[Array, "F T P"] | None  # of the canonical map, to be rendered
-  vertex_losses: Float[Array, "B K"] | None  # L_sv under each hypothesis
+  texels: Float[Array, "F T P"] | None  # of the canonical map, to be rendered, where L_sp counts
+  template: Float[Array, "V 3"]
+  labels: Int[Array, "V"]  # the part of each of its vertices, 0 for background
 
 
 def prepare_semantics(
   em_state: EMState,
   batch: Batch,
-  cameras: Float[Array, "B K 7"],
   key: PRNGKeyArray,
   *,
   mask: Float[Array, "B H W"],
@@ -181,13 +181,9 @@ def prepare_semantics(
 ) -> Semantics | None:
   """Prepares the semantic terms; None before the first canonical map, or without parts.
 
-  L_sv is evaluated with the template's vertices, not the instance's: it backpropagates to cameras
-  alone.
-
   Args:
     em_state: the template, the canonical map and the part of each vertex.
     batch: with part maps.
-    cameras: every hypothesis.
     key: for the points that represent a part.
     mask: silhouettes at the size of the renders.
     spec: of the objective; its weights tell which terms there are.
@@ -196,22 +192,16 @@ def prepare_semantics(
   """
   if em_state.canonical_uv is None or em_state.part_vertices is None or batch.parts is None:
     return None
-  topology, weights = spec.topology, spec.weights
-  targets = part_targets(average_pool(batch.parts, mask.shape[-1]), mask, batch.index, key)
-  texels, losses = None, None
-  if weights.part_probability:
-    texels = part_texels(jnp.asarray(em_state.canonical_uv), topology)
-  if weights.part_vertices:
-    template = symmetrize(em_state.template.half_vertices, num_center=topology.num_center)
-    shape = (*cameras.shape[:2], *template.shape)
-    projected = camera.project(jnp.broadcast_to(template[None, None], shape), cameras)
-    losses = part_vertices_loss(
-      projected=projected[..., :2],
-      labels=em_state.part_vertices,
-      points=targets.points,
-      present=targets.present,
-    )
-  return Semantics(targets, texels, losses)
+  half, num_center = em_state.template.half_vertices, spec.topology.num_center
+  texels = None
+  if spec.weights.part_probability:
+    texels = part_texels(jnp.asarray(em_state.canonical_uv), spec.topology)
+  return Semantics(
+    targets=part_targets(average_pool(batch.parts, mask.shape[-1]), mask, batch.index, key),
+    texels=texels,
+    template=symmetrize(half, num_center=num_center),
+    labels=em_state.part_vertices,
+  )
 
 
 def part_probability_term(parts: Semantics, renders: Renders) -> Float[Array, "B"]:
@@ -226,4 +216,22 @@ def part_probability_term(parts: Semantics, renders: Renders) -> Float[Array, "B
   rendered = jax.lax.stop_gradient(rgba[..., -1:]) * rgba[..., 3:-1]
   return part_probability_loss(
     rendered=rendered, target=parts.targets.probs, present=parts.targets.present
+  )
+
+
+def part_vertices_term(parts: Semantics, cameras: Float[Array, "B K 7"]) -> Float[Array, "B K"]:
+  """L_sv under each hypothesis.
+
+  With the template's vertices, not the instance's: it backpropagates to cameras alone.
+
+  Args:
+    parts: of the batch.
+    cameras: the hypotheses.
+  """
+  spread = jnp.broadcast_to(parts.template[None, None], (*cameras.shape[:2], *parts.template.shape))
+  return part_vertices_loss(
+    projected=camera.project(spread, cameras)[..., :2],
+    labels=parts.labels,
+    points=parts.targets.points,
+    present=parts.targets.present,
   )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from umr_jax.geometry.sampling import bilinear_sample
+from umr_jax.geometry.sampling import axis_centers, bilinear_sample
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.types import EMState, Template, Topology, checked
 
@@ -127,9 +127,8 @@ def upsample_flow(flow_map: Float[Array, "B Hu Wu 2"], height: int) -> Float[Arr
   """
   if flow_map.shape[1] >= height:
     return flow_map
-  v, u = np.mgrid[0:height, 0 : 2 * height].reshape(2, -1)
-  uv = np.stack([(u + 0.5) / height - 1.0, (2.0 * v + 1.0) / height - 1.0], axis=-1)
-  return look_up(flow_map, uv).reshape(flow_map.shape[0], height, 2 * height, 2)
+  uv = np.stack(np.meshgrid(axis_centers(2 * height), axis_centers(height)), axis=-1)
+  return look_up(flow_map, uv.reshape(-1, 2)).reshape(flow_map.shape[0], height, 2 * height, 2)
 
 
 @checked

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from umr_jax.geometry import camera
-from umr_jax.geometry.sampling import bilinear_sample, pixel_centers
+from umr_jax.geometry.sampling import axis_centers, bilinear_sample, pixel_centers
 from umr_jax.geometry.uv import mirrored_columns, uv_corners
 from umr_jax.types import Topology, checked
 
@@ -43,8 +43,7 @@ def camera_flow(
   own = jnp.einsum("hwk,bhwkc->bhwc", weights, places[:, corners])
   partners = own[:, :, mirrored_columns(uv_height)]
   if topology.symmetric_texture:
-    u = (np.arange(2 * uv_height) + 0.5) / uv_height - 1.0
-    on_right = np.abs(u) < 0.5  # y > 0
+    on_right = np.abs(axis_centers(2 * uv_height)) < 0.5  # y > 0
     # The depth at which the object's y axis points in the camera's frame: negative to the viewer.
     right_is_near = camera.rotation(cameras)[:, 2, 1] <= 0.0
     stays = (right_is_near[:, None] == on_right[None])[:, None]

@@ -2,30 +2,23 @@
 
 import dataclasses
 import os
-from typing import Protocol, cast
+from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from umr_jax.config.build import from_saved
 from umr_jax.config.settings import Config
+from umr_jax.geometry.sampling import choose_rows
 from umr_jax.geometry.topology import build_topology
 from umr_jax.models.assemble import assemble_vertices, upsample_flow
 from umr_jax.models.checkpoint import Snapshot, read_checkpoint
 from umr_jax.models.flow import camera_flow, clamp_to_mask
 from umr_jax.models.umr_net import UMRNet
-from umr_jax.types import (
-  EMState,
-  Model,
-  Network,
-  Prediction,
-  Topology,
-  TrainState,
-  checked,
-  network_round,
-)
+from umr_jax.types import EMState, Model, Network, Prediction, Topology, TrainState, checked
 
 
 @struct.dataclass
@@ -41,26 +34,15 @@ class Inference:
   shape_code: Float[Array, "B Z"]
   # The silhouette as pixels, in [0, 1], where the network has a head for it.
   mask: Float[Array, "B h w"] | None = None
-  # With model.flow=projected: what the network adds to `camera_flow`; see `projected_flow`.
+  # With `Model.flow` "projected": the network's correction of `camera_flow`; see `texture_flow`.
   flow_correction: Float[Array, "B Hu Wu 2"] | None = None
   # Whether vertices and camera were fitted to `mask` after the network.
   optimized: bool = struct.field(pytree_node=False, default=False)
 
 
-@struct.dataclass
-class KnownMasks:
-  """Silhouettes of B crops that are known without the network, of those images that have one."""
-
-  values: Float[Array, "B S S"]
-  known: Bool[Array, "B"]  # where not, `values` mean nothing
-
-
-class Infer(Protocol):
-  """Reconstructs images: `infer`, or `predict.test_time.make_infer`'s, which optimizes after it."""
-
-  def __call__(self, model: Model, images: Array, masks: KnownMasks | None = None) -> Inference:
-    """Pure, and ready to be jitted."""
-    ...
+# From a model and square crops [B, H, W, 3] to what it predicts: `infer`, or the same followed by
+# test-time optimisation (`predict.test_time.make_infer`). Pure, and ready to be jitted.
+Infer = Callable[[Model, Array], Inference]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -105,33 +87,46 @@ def build_net(config: Config, *, hypotheses: int) -> UMRNet:
     camera_roll=model.camera_roll,
     camera_spread=model.camera_spread,
     norm=model.norm,
-    flow=model.flow,
     encoder=model.encoder,
     mask_head=config.loss.segmentation > 0.0,
   )
 
 
 def make_model(
-  network: Network, topology: Topology, train_state: TrainState, em_state: EMState
+  config: Config, network: Network, weights: TrainState | Snapshot, em_state: EMState
 ) -> Model:
-  """The model that a run holds.
+  """The model that a run or its checkpoint holds.
 
   Args:
-    network: of the round in progress.
-    topology: the mesh.
-    train_state: its parameters and statistics; unreplicated.
+    config: of the run.
+    network: of the round whose weights these are.
+    weights: with parameters and statistics; unreplicated.
     em_state: its template and canonical map.
   """
   return Model(
     network=network,
-    topology=topology,
-    params=train_state.params,
-    batch_stats=train_state.batch_stats,
-    frozen=train_state.frozen,
+    topology=build_topology_from(config),
+    flow=config.model.flow,
+    params=weights.params,
+    batch_stats=weights.batch_stats,
+    frozen=weights.frozen,
     template=em_state.template,
     canonical_uv=em_state.canonical_uv,
     part_vertices=em_state.part_vertices,
   )
+
+
+def network_round(em_state: EMState, step: int) -> int:
+  """The round whose network a state of this step holds.
+
+  At the boundary between two rounds the M-step has been made, but the next round's network has not.
+
+  Args:
+    em_state: its rounds.
+    step: gradient steps that the state has taken.
+  """
+  done = int(em_state.round)
+  return done if done == 0 or step > int(em_state.round_start) else done - 1
 
 
 def load_model(path: str | os.PathLike[str]) -> TrainedModel:
@@ -152,23 +147,13 @@ def model_of(snapshot: Snapshot) -> TrainedModel:
   """The model that a checkpoint holds, with the network of its round."""
   config, em_state = from_saved(snapshot.config), snapshot.em_state
   index = network_round(em_state, snapshot.step)
-  model = Model(
-    network=build_net(config, hypotheses=config.hypotheses(index)),
-    topology=build_topology_from(config),
-    params=snapshot.params,
-    batch_stats=snapshot.batch_stats,
-    frozen=snapshot.frozen,
-    template=em_state.template,
-    canonical_uv=em_state.canonical_uv,
-    part_vertices=em_state.part_vertices,
-  )
+  network = build_net(config, hypotheses=config.hypotheses(index))
+  model = make_model(config, network, snapshot, em_state)
   return TrainedModel(model, config, step=int(snapshot.step), round=index)
 
 
 @checked
-def infer(
-  model: Model, images: Float[Array, "B H W 3"], masks: KnownMasks | None = None
-) -> Inference:
+def infer(model: Model, images: Float[Array, "B H W 3"]) -> Inference:
   """Reconstructs images in one pass through the network.
 
   BatchNorm uses its running statistics and the code is its mean, so that an image's result depends
@@ -177,75 +162,43 @@ def infer(
   Args:
     model: with any parameters.
     images: RGB in [0, 1], square crops.
-    masks: of the same crops; the network alone reads none.
   """
-  del masks
   prediction = cast(Prediction, model.network.apply(model.variables, images, train=False))
   best = jnp.argmax(prediction.camera_logits, axis=-1)
-  camera = jnp.take_along_axis(prediction.cameras, best[:, None, None], axis=1)[:, 0]
-  vertices = assemble_vertices(prediction.half_offsets, model.template, model.topology)
-  projected = model.network.flow == "projected"
   found = Inference(
     half_offsets=prediction.half_offsets,
-    vertices=vertices,
+    vertices=assemble_vertices(prediction.half_offsets, model.template, model.topology),
     cameras=prediction.cameras,
     camera_probs=jax.nn.softmax(prediction.camera_logits, axis=-1),
-    camera=camera,
+    camera=choose_rows(prediction.cameras, best),
     flow_map=prediction.flow_map,
     shape_code=prediction.shape_code,
-    flow_correction=prediction.flow_map if projected else None,
+    flow_correction=prediction.flow_map if model.flow == "projected" else None,
     mask=None if prediction.mask_logits is None else jax.nn.sigmoid(prediction.mask_logits),
   )
-  return with_projected_flow(found, model.topology) if projected else found
-
-
-@checked
-def projected_flow(
-  found: Inference, topology: Topology, *, height: int
-) -> Float[Array, "B hu wu 2"]:
-  """With model.flow=projected: the flow for a UV map of `height` rows, or the flow map's if more.
-
-  The network's correction makes up for meshes that lie beside their image. One that was optimized
-  at test time lies on it: the correction would move points that are in their place, and is left
-  out; what is beside the silhouette all the same takes its nearest pixel.
-
-  Args:
-    found: with a `flow_correction`.
-    topology: of the meshes.
-    height: rows of the UV map.
-  """
-  height = max(height, found.flow_map.shape[1])
-  flow = camera_flow(found.vertices, found.camera, topology, uv_height=height)
-  if found.optimized:
-    return clamp_to_mask(flow, jnp.asarray(found.mask))
-  return flow + upsample_flow(jnp.asarray(found.flow_correction), height)
-
-
-def with_projected_flow(found: Inference, topology: Topology) -> Inference:
-  """The prediction with the flow that belongs to its mesh and camera.
-
-  Args:
-    found: with a `flow_correction`.
-    topology: of the meshes.
-  """
-  flow_map = projected_flow(found, topology, height=found.flow_map.shape[1])
+  flow_map = texture_flow(found, model.topology, height=prediction.flow_map.shape[1])
   return dataclasses.replace(found, flow_map=flow_map)
 
 
 @checked
-def upsampled_flow(
-  found: Inference, topology: Topology, *, height: int
-) -> Float[Array, "B hu wu 2"]:
-  """The flow for a texture of `height` rows, or of as many as the flow map has, if that has more.
+def texture_flow(found: Inference, topology: Topology, *, height: int) -> Float[Array, "B hu wu 2"]:
+  """The image positions of a texture of `height` rows, or of as many as the network's flow has.
 
   What a network predicts of the flow is smooth and is interpolated; the camera's projection is
-  known at every pixel of the texture.
+  known at every pixel of the texture. The network's correction of that makes up for meshes that lie
+  beside their image. One that was optimized at test time lies on it: the correction would move
+  points that are in their place, and is left out; what is beside the silhouette all the same takes
+  its nearest pixel.
 
   Args:
     found: of any images.
     topology: of the meshes.
-    height: rows of the texture.
+    height: rows of the texture, at least.
   """
   if found.flow_correction is None:
     return upsample_flow(found.flow_map, height)
-  return projected_flow(found, topology, height=height)
+  height = max(height, found.flow_correction.shape[1])
+  flow = camera_flow(found.vertices, found.camera, topology, uv_height=height)
+  if found.optimized:
+    return clamp_to_mask(flow, jnp.asarray(found.mask))
+  return flow + upsample_flow(found.flow_correction, height)

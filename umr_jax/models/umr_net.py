@@ -34,7 +34,6 @@ class UMRNet(nn.Module):
   camera_spread: bool  # whether they are initialized around the object, not together
   norm: str  # batch | group
   encoder: str  # resnet18 | efficientnet: frozen
-  flow: str  # free | projected: the flow map is a correction of `flow.camera_flow`
   mask_head: bool  # whether silhouettes are predicted as pixels, too
 
   @nn.compact

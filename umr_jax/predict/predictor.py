@@ -16,17 +16,10 @@ from umr_jax.data.transforms import crop, square_box
 from umr_jax.geometry import camera as camera_lib
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.models.assemble import uv_parts_to_texels, uv_texture
-from umr_jax.models.infer import (
-  Infer,
-  Inference,
-  KnownMasks,
-  TrainedModel,
-  load_model,
-  upsampled_flow,
-)
+from umr_jax.models.infer import Inference, TrainedModel, load_model, texture_flow
 from umr_jax.predict.inputs import as_example, read_photograph
 from umr_jax.predict.reconstruction import Reconstruction as Reconstruction
-from umr_jax.predict.test_time import make_infer, with_steps
+from umr_jax.predict.test_time import InferWithMasks, KnownMasks, make_infer, with_steps
 from umr_jax.predict.transfer import transfer_keypoints as transfer_keypoints
 from umr_jax.render import soft_rasterize, soft_silhouette
 from umr_jax.types import Model
@@ -188,7 +181,7 @@ class Predictor:
 
 
 def _forward(
-  infer: Infer, model: Model, images: jax.Array, sharp: jax.Array, masks: KnownMasks
+  infer: InferWithMasks, model: Model, images: jax.Array, sharp: jax.Array, masks: KnownMasks
 ) -> tuple[Inference, jax.Array, jax.Array | None, jax.Array, jax.Array]:
   """The prediction, and its silhouette, part map, flow and texture map.
 
@@ -212,7 +205,7 @@ def _forward(
     probs = jnp.clip(rendered[..., :-1], 0.0, 1.0) * alpha
     probs = probs + background[None, None, None] * (1.0 - alpha)
     probs = probs / jnp.sum(probs, axis=-1, keepdims=True)
-  flow = upsampled_flow(found, topology, height=TEXTURE_HEIGHT)
+  flow = texture_flow(found, topology, height=TEXTURE_HEIGHT)
   texture = jnp.clip(uv_texture(sharp, flow), 0.0, 1.0)
   return found, silhouette, probs, flow, jnp.round(texture * 255.0).astype(jnp.uint8)
 

@@ -2,18 +2,20 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from flax import struct
+from jaxtyping import Array, Bool, Float
 
 from umr_jax.config.settings import Config
 from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.symmetry import symmetrize
-from umr_jax.losses.mask import mask_iou_loss
+from umr_jax.losses.mask import soft_iou
 from umr_jax.losses.shape import deformation_loss, flatten_loss, laplacian_loss
-from umr_jax.models.infer import Infer, Inference, KnownMasks, infer, with_projected_flow
+from umr_jax.models.infer import Inference, infer, texture_flow
 from umr_jax.render import soft_silhouette
 from umr_jax.types import Model, Template, Topology, checked
 
@@ -37,25 +39,42 @@ def with_steps(config: Config, steps: int | None) -> Config:
   return dataclasses.replace(config, refine=dataclasses.replace(config.refine, steps=steps))
 
 
-def make_infer(config: Config) -> Infer:
+@struct.dataclass
+class KnownMasks:
+  """Silhouettes of B crops that are known without the network, of those images that have one."""
+
+  values: Float[Array, "B S S"]
+  known: Bool[Array, "B"]  # where not, `values` mean nothing
+
+
+class InferWithMasks(Protocol):
+  """Reconstructs images, some of whose silhouettes may be known; also a `models.infer.Infer`."""
+
+  def __call__(self, model: Model, images: Array, masks: KnownMasks | None = None) -> Inference:
+    """Pure, and ready to be jitted."""
+    ...
+
+
+def make_infer(config: Config) -> InferWithMasks:
   """`models.infer.infer`, followed by test-time optimisation where the config asks for steps.
 
   Args:
     config: of the round whose network it is (`Config.at_round`).
 
   Returns:
-    infer(model, images, masks=None): where an image's mask is known, its mesh is fitted to that.
+    infer(model, images, masks=None): where an image's mask is known, its mesh is fitted to that. No
+    mask is read without test-time optimisation.
   """
-  if not config.refine.steps:
-    return infer
 
-  def optimized(model: Model, images: Array, masks: KnownMasks | None = None) -> Inference:
+  def infer_and_optimize(model: Model, images: Array, masks: KnownMasks | None = None) -> Inference:
     found = infer(model, images)
+    if not config.refine.steps:
+      return found
     if masks is not None:
       found = with_known_masks(found, masks)
     return optimize(found, model.template, model.topology, config=config)
 
-  return optimized
+  return infer_and_optimize
 
 
 @checked
@@ -92,7 +111,7 @@ def optimize(
 
   Returns:
     New offsets, vertices, most probable camera and, with model.flow=projected, flow
-    (`projected_flow`). Probabilities, other cameras and the code are the network's.
+    (`texture_flow`). Probabilities, other cameras and the code are the network's.
 
   Raises:
     ValueError: for a prediction without silhouettes.
@@ -122,7 +141,7 @@ def optimize(
       antialias=settings.antialias,
     )
     values = (
-      weights.mask * mask_iou_loss(alpha=alpha, mask=mask)
+      weights.mask * (1.0 - soft_iou(alpha=alpha, mask=mask))
       + config.refine.laplacian
       * laplacian_loss(symmetrize(offsets, num_center=topology.num_center), topology)
       + weights.flatten * flatten_loss(vertices, topology)
@@ -152,7 +171,8 @@ def optimize(
     cameras=every,
     optimized=True,
   )
-  return fitted if found.flow_correction is None else with_projected_flow(fitted, topology)
+  flow_map = texture_flow(fitted, topology, height=found.flow_map.shape[1])
+  return dataclasses.replace(fitted, flow_map=flow_map)
 
 
 def moved_camera(before: Float[Array, "B 7"], changes: Changes) -> Float[Array, "B 7"]:

@@ -80,7 +80,7 @@ def _render(
   settings: Settings, face_vertices: Array, textures: Array, blend: BlendParams
 ) -> tuple[Rendered, _Saved]:
   function = functools.partial(_batch_render, settings)
-  return foldable(function, shared=1)(face_vertices, textures, blend)
+  return foldable(function)(face_vertices, textures, blend)
 
 
 def _batch_render(
@@ -168,7 +168,7 @@ def _render_backward(settings: Settings, residuals: Any, cotangents: Rendered) -
 def _render_vjp(settings: Settings, needs: NeedsGradient, *inputs: Any) -> tuple[Array | None, ...]:
   vjp = functools.partial(_batch_render_vjp, settings, needs)
   alone = needs.sigma or needs.gamma or needs.background
-  mapped = sequential(vjp) if alone else foldable(vjp, shared=1)
+  mapped = sequential(vjp) if alone else foldable(vjp)
   return mapped(*inputs)
 
 

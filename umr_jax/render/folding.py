@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 
-def foldable(function: Callable[..., PyTree], *, shared: int) -> Callable[..., PyTree]:
+def foldable(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
   """Gives a function over a batch a rule for `jax.vmap` that makes the batch larger.
 
   Without it every loop over rows would run as often as the longest of all images needs, and copy
@@ -16,25 +16,23 @@ def foldable(function: Callable[..., PyTree], *, shared: int) -> Callable[..., P
 
   Args:
     function: takes pytrees of arrays. All arrays lead with the batch (or a multiple of it), but for
-      the last `shared` arguments; so do all its results, unless no argument is shared.
-    shared: how many of the last arguments have no batch. If `jax.vmap` maps over one of those, the
-      function runs once for each of its values.
+      the last argument, which has none; so do all its results. If `jax.vmap` maps over the last
+      argument, the function runs once for each of its values.
   """
   mapped = jax.custom_batching.custom_vmap(function)
 
   @mapped.def_vmap
   def _(size: int, is_mapped: tuple[PyTree, ...], *args: PyTree) -> tuple[PyTree, PyTree]:
-    split = len(args) - shared
-    if any(jax.tree.leaves(is_mapped[split:])):
+    if any(jax.tree.leaves(is_mapped[-1])):
       result = _one_by_one(mapped, size, is_mapped, args)
     else:
       own = jax.tree.map(
         lambda x, there: _fold(x if there else jnp.broadcast_to(x[None], (size, *x.shape))),
-        args[:split],
-        tuple(is_mapped[:split]),
+        args[:-1],
+        tuple(is_mapped[:-1]),
       )
       result = jax.tree.map(
-        lambda x: x.reshape(size, x.shape[0] // size, *x.shape[1:]), mapped(*own, *args[split:])
+        lambda x: x.reshape(size, x.shape[0] // size, *x.shape[1:]), mapped(*own, args[-1])
       )
     return result, jax.tree.map(lambda _: True, result)
 

@@ -46,7 +46,7 @@ def alpha_of(settings: Settings, transmittance: Array, faces: int) -> Array:
 @functools.partial(jax.jit, static_argnums=0)
 def _transmittance(settings: Settings, face_vertices: Array, sigma: Array) -> Array:
   function = functools.partial(_batch_transmittance, settings)
-  return foldable(function, shared=1)(face_vertices, sigma)
+  return foldable(function)(face_vertices, sigma)
 
 
 def _batch_transmittance(settings: Settings, face_vertices: Array, sigma: Array) -> Array:
@@ -83,7 +83,7 @@ def _silhouette_vjp(
 ) -> tuple[Array, Array | None]:
   vjp = functools.partial(_batch_silhouette_vjp, settings, needs)
   # The gradient on sigma has no batch, so the batches of a vmap cannot become one.
-  mapped = sequential(vjp) if needs.sigma else foldable(vjp, shared=1)
+  mapped = sequential(vjp) if needs.sigma else foldable(vjp)
   return mapped(face_vertices, transmittance, cotangent, sigma)
 
 
