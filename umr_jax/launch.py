@@ -19,6 +19,8 @@ from umr_jax.config.settings import Config
 from umr_jax.errors import NonFiniteError, Preempted, UsageError
 
 EXIT_ERROR, EXIT_USAGE, EXIT_PREEMPTED = 1, 2, 75
+# The end of a message that another library wrote, and that may not say enough.
+_MORE = " (--verbosity=1 shows where)"
 
 
 def define_config() -> flags.FlagHolder:
@@ -135,9 +137,18 @@ def launch(
   app.run(lambda argv: _guarded(main), flags_parser=_parse)
 
 
+def _is_written_here(error: Exception) -> bool:
+  """Whether a `raise` of this project made an error: a sentence that needs no explanation."""
+  place = traceback.extract_tb(error.__traceback__)[-1]
+  folder = pathlib.Path(place.filename).parent
+  ours = {"umr_jax", "experiments"} & {folder.name, folder.parent.name}
+  return bool(ours) and (place.line or "").startswith("raise ")
+
+
 def _guarded(main: Callable[[], object]) -> None:
   """Runs a program whose flags are parsed, and turns what it raises into an exit code."""
-  logging.set_verbosity(logging.INFO)
+  if not flags.FLAGS["verbosity"].present:
+    logging.set_verbosity(logging.INFO)
   _keep_compiled()
   try:
     result = main()
@@ -147,6 +158,6 @@ def _guarded(main: Callable[[], object]) -> None:
     _stop(str(error), EXIT_USAGE)
   except (ValueError, OSError, NonFiniteError) as error:
     logging.debug("Where it happened", exc_info=True)
-    _stop(str(error), EXIT_ERROR)
+    _stop(f"{error}{'' if _is_written_here(error) else _MORE}", EXIT_ERROR)
   if flags.FLAGS.json and result is not None:
     sys.stdout.write(json.dumps(result) + "\n")

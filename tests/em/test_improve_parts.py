@@ -147,7 +147,12 @@ def test_an_evaluation_is_read_where_it_is_the_run_s_last(tmp_path, monkeypatch,
 
 
 def test_parts_are_discovered_and_measured_without_a_run(tmp_path):
-  report = discover_parts(semantic_config(tmp_path / "cache"), tmp_path / "parts-run")
+  config = semantic_config(tmp_path / "cache")
+  # The data's own maps, which these are measured by, have 4.
+  config = dataclasses.replace(config, data=dataclasses.replace(config.data, part_count=6))
+  report = discover_parts(config, tmp_path / "parts-run")
+  assert read_store(tmp_path / "parts-run" / "parts" / "parts.npz").maps.shape[-1] == 7
+  assert report["discovered_iou"] > 0.0
   assert json.loads((tmp_path / "parts-run" / "parts.json").read_text()) == report
   assert report["landmark_error_ci"][0] <= report["landmark_error"]
   assert (tmp_path / "parts-run" / "parts" / "sheet.png").is_file()

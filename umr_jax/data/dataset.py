@@ -161,6 +161,15 @@ def load_dataset(config: DataConfig) -> Dataset:
   return dataset
 
 
+def load_annotated(config: DataConfig) -> Dataset:
+  """A data set with its own part maps, of any number of parts, whatever parts a run takes.
+
+  Args:
+    config: as for `load_dataset`; its settings of parts do not matter.
+  """
+  return load_dataset(dataclasses.replace(config, parts="given", part_file="", part_count=0))
+
+
 class _WithoutParts:
   """A source without its part maps."""
 

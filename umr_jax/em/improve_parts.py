@@ -21,7 +21,7 @@ from absl import logging
 from umr_jax.config.build import from_saved
 from umr_jax.config.settings import Config
 from umr_jax.data.batching import evaluation_batches
-from umr_jax.data.dataset import Dataset, load_dataset
+from umr_jax.data.dataset import Dataset, load_annotated, load_dataset
 from umr_jax.data.part_store import PartStore, from_bytes, read_store, to_bytes
 from umr_jax.data.transforms import Crop, CropSpec
 from umr_jax.em.run import final_evaluation, run
@@ -125,7 +125,7 @@ def _report(workdir: pathlib.Path, config: Config) -> Report:
   evaluation = final_evaluation(workdir)
   store = workdir / "parts" / "parts.npz"
   if store.is_file():
-    truth = load_dataset(dataclasses.replace(config.data, parts="given", part_file=""))
+    truth = load_annotated(config.data)
     evaluation |= part_report(truth, read_store(store), seed=config.train.seed)
   return evaluation
 

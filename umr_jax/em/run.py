@@ -14,7 +14,7 @@ from umr_jax.config.build import differences, from_saved
 from umr_jax.config.checks import check_trainable
 from umr_jax.config.settings import Config, to_dict
 from umr_jax.data.batching import evaluation_batches
-from umr_jax.data.dataset import Dataset, evaluation_split, load_dataset
+from umr_jax.data.dataset import Dataset, evaluation_split, load_annotated, load_dataset
 from umr_jax.data.transforms import CropSpec
 from umr_jax.em.loop import EMLoop
 from umr_jax.em.monitor import Monitor, read_objectives
@@ -109,7 +109,7 @@ def discover_parts(config: Config, workdir: pathlib.Path) -> Report:
   Raises:
     ValueError, OSError: for unusable data or features, or a folder that cannot be written.
   """
-  dataset = load_dataset(dataclasses.replace(config.data, parts="given"))
+  dataset = load_annotated(config.data)
   store = discovered(dataset, config)
   report = part_report(dataset, store, seed=config.train.seed)
   write_parts(workdir, dataset, store)

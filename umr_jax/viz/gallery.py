@@ -84,11 +84,16 @@ def write_gallery(
 
   Raises:
     FileNotFoundError: if there is no photograph at all, or no `masks`.
-    ValueError: if the results would be written among the inputs.
+    ValueError: if the results would be written among the inputs, or for one mask for a folder.
   """
   found = find_photographs(images)
   if masks is not None and not masks.exists():
     raise FileNotFoundError(f"no file or folder {masks}: expected masks as PNG files")
+  if masks is not None and masks.is_file() and images.is_dir():
+    raise ValueError(
+      f"{masks} is one mask, but {images} is a folder: give a folder of masks with the names of "
+      "the photographs"
+    )
   sources = [path if path.is_dir() else path.parent for path in (images, masks) if path]
   if any(source.resolve() == out.resolve() for source in sources):
     raise ValueError(f"the results would overwrite the images in {out}: choose another folder")
