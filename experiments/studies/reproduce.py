@@ -19,8 +19,9 @@ from experiments.studies.figures.plots import curves_of, pixels_of, precision_re
 from umr_jax.config.presets import CATEGORIES
 from umr_jax.config.settings import Config
 from umr_jax.data.dataset import Dataset, evaluation_split, load_dataset
-from umr_jax.em.run import evaluate_workdir, run
+from umr_jax.em.run import run
 from umr_jax.eval.summary import Report
+from umr_jax.eval.workdir import evaluate_workdir
 from umr_jax.files import write_text
 from umr_jax.predict.predictor import load_predictor
 from umr_jax.viz.images import save_png
@@ -129,7 +130,7 @@ def reproduce(
   else:
     predictor = load_predictor(workdir)
     data = load_dataset(predictor.config.data)
-    evaluation = evaluate_workdir(workdir, split=evaluation_split(data), dataset=data)
+    evaluation = evaluate_workdir(workdir, split=evaluation_split(data), dataset=data).report
   results: Results = {
     "dataset": dataset,
     "rows": table_rows(dataset, evaluation, ablated=ablated),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.tiny import tiny_config
+from umr_jax.eval.evaluate import Evaluation
 from umr_jax.viz import report
 from umr_jax.viz.images import save_png
 
@@ -37,8 +38,9 @@ def write(workdir, monkeypatch, skipped=()):
   dataset = types.SimpleNamespace(
     name="birds & <b>", splits={"train": [], "test": [0]}, skipped=skipped
   )
-  monkeypatch.setattr(report, "_write_meshes", lambda workdir, dataset: ["a_b"])
-  return report.write_report(workdir, tiny_config(workdir), dataset, EVALUATION).read_text()
+  monkeypatch.setattr(report, "_write_meshes", lambda workdir, dataset, predictions: ["a_b"])
+  evaluation = Evaluation(EVALUATION, predictions=None)
+  return report.write_report(workdir, tiny_config(workdir), dataset, evaluation).read_text()
 
 
 def test_the_page_shows_what_the_folder_holds(workdir, monkeypatch):

@@ -24,8 +24,9 @@ from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, load_annotated, load_dataset
 from umr_jax.data.part_store import PartStore, from_bytes, read_store, to_bytes
 from umr_jax.data.transforms import Crop, CropSpec
-from umr_jax.em.run import final_evaluation, run
+from umr_jax.em.run import run
 from umr_jax.eval.part_quality import part_report
+from umr_jax.eval.workdir import final_evaluation
 from umr_jax.files import write_text
 from umr_jax.models.checkpoint import read_checkpoint
 from umr_jax.models.infer import TrainedModel, load_model

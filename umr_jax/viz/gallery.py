@@ -10,9 +10,10 @@ from absl import logging
 from umr_jax.data.example import Example
 from umr_jax.data.threads import ordered_map
 from umr_jax.files import write_text
-from umr_jax.predict.inputs import read_photograph
-from umr_jax.predict.predictor import Predictor
+from umr_jax.predict.inputs import as_example
+from umr_jax.predict.predictor import Predictor, load_predictor
 from umr_jax.predict.reconstruction import Reconstruction
+from umr_jax.types import Report
 from umr_jax.viz.images import save_png
 from umr_jax.viz.pages import render_page
 from umr_jax.viz.panels import prediction_strip
@@ -33,6 +34,38 @@ class Gallery:
   def total(self) -> int:
     """How many photographs there were."""
     return len(self.written) + len(self.skipped)
+
+
+def predict_folder(
+  workdir: pathlib.Path,
+  images: pathlib.Path,
+  out: pathlib.Path,
+  *,
+  masks: pathlib.Path | None = None,
+  batch_size: int = 8,
+  refine_steps: int | None = None,
+) -> Report:
+  """Writes the meshes of all photographs that can be read; returns what was done.
+
+  Args:
+    workdir: the run, or a checkpoint folder.
+    images: a photograph, or a folder of them.
+    out: where the results go.
+    masks: a mask, or a folder of them, by the photographs' names.
+    batch_size: photographs at a time; changes only memory and time.
+    refine_steps: of test-time optimisation, in place of the run's.
+
+  Raises:
+    ValueError: if not one photograph could be read.
+  """
+  predictor = load_predictor(workdir, batch_size=batch_size, refine_steps=refine_steps)
+  gallery = write_gallery(predictor, images, out, masks=masks)
+  if not gallery.written:
+    name, reason = gallery.skipped[0]
+    raise ValueError(f"none of {len(gallery.skipped)} photographs is usable; {name}: {reason}")
+  logging.info("%d of %d: %s", len(gallery.written), gallery.total, out / "index.html")
+  skipped = [{"image": name, "reason": reason} for name, reason in gallery.skipped]
+  return {"out": str(out), "step": predictor.step, "written": gallery.written, "skipped": skipped}
 
 
 def find_photographs(path: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -112,7 +145,7 @@ def write_gallery(
 
   def read_one(item: tuple[str, pathlib.Path]) -> Example | str:
     try:
-      return read_photograph(item[1], _mask_of(item[1], masks))
+      return as_example(item[1], mask=_mask_of(item[1], masks))
     except (ValueError, OSError) as error:
       return str(error)
 
