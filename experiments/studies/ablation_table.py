@@ -10,8 +10,8 @@ import numpy as np
 from experiments.studies.ablation_rows import ROWS, config_of_row, title_of
 from umr_jax.config.build import changes
 from umr_jax.config.settings import Config, to_dict
-from umr_jax.eval.summary import Report
 from umr_jax.files import write_text
+from umr_jax.types import Report
 
 METRICS = (
   "mask_iou",

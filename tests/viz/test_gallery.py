@@ -29,6 +29,7 @@ def photos(tmp_path, rng):
     Image.fromarray(pixels).save(folder / name)
   (folder / "cut.png").write_bytes((folder / "a.png").read_bytes()[:500])
   (folder / "notes.txt").write_text("not an image")
+  (folder / "._a.png").write_bytes(b"what macOS notes of a.png")
   return folder
 
 

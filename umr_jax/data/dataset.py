@@ -54,6 +54,11 @@ class ExampleCache:
     return example
 
 
+def every_nth(count: int, limit: int) -> slice:
+  """At most `limit` of `count` rows, evenly spaced from the first on."""
+  return slice(None, None, max(1, -(-count // limit)))
+
+
 class Split(Sequence[Example]):
   """The examples of one split, read on access.
 
@@ -100,7 +105,7 @@ class Split(Sequence[Example]):
 
   def subsample(self, limit: int) -> "Split":
     """At most `limit` examples, evenly spaced."""
-    return self[:: max(1, -(-len(self) // limit))]
+    return self[every_nth(len(self), limit)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,11 +11,11 @@ from umr_jax.eval.keypoint_metrics import PAIRS, keypoint_metrics, transfer_pair
 from umr_jax.eval.part_quality import part_ious
 from umr_jax.eval.predictions import Predictions, Protocol, predict_split
 from umr_jax.eval.shape_error import GRID, fit_alignment, shape_errors
-from umr_jax.eval.summary import Report, summarize
+from umr_jax.eval.summary import summarize
 from umr_jax.models.infer import Infer
 from umr_jax.models.infer import infer as infer_once
 from umr_jax.predict.transfer import METHODS
-from umr_jax.types import Model
+from umr_jax.types import Model, Report
 
 
 class Evaluation(NamedTuple):

@@ -17,11 +17,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from umr_jax.data.batching import evaluation_batches
-from umr_jax.data.dataset import Split
+from umr_jax.data.dataset import Split, every_nth
 from umr_jax.data.transforms import Crop, CropSpec
-from umr_jax.eval.mask_iou import backface_ratio, hard_mask_iou, soft_mask_iou
+from umr_jax.eval.mask_iou import backface_ratio, hard_mask_iou
 from umr_jax.geometry import camera
 from umr_jax.geometry.symmetry import symmetrize
+from umr_jax.losses.mask import soft_iou
 from umr_jax.models.assemble import uv_parts_to_texels
 from umr_jax.models.infer import Infer, Inference
 from umr_jax.predict.transfer import Correspondence, project_and_cover
@@ -70,7 +71,7 @@ class Predictions:
 
   def subsample(self, limit: int) -> "Predictions":
     """Evenly spaced rows, as `Split.subsample` takes them."""
-    rows = slice(None, None, max(1, -(-len(self.shapes) // limit)))
+    rows = every_nth(len(self), limit)
     return Predictions(
       **{field.name: getattr(self, field.name)[rows] for field in dataclasses.fields(self)}
     )
@@ -151,7 +152,7 @@ def _make_observe(
         corners, image_size=size, sigma=protocol.sigma, antialias=protocol.antialias
       )
       scores = (
-        soft_mask_iou(alpha=alpha, mask=mask),
+        soft_iou(alpha=alpha, mask=mask),
         hard_mask_iou(alpha=alpha, mask=mask),
         backface_ratio(found.vertices, found.camera, topology, image_size=size),
       )

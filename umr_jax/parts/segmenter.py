@@ -10,7 +10,8 @@ from jaxtyping import Float
 
 from umr_jax.config.settings import PartsConfig
 from umr_jax.data.dataset import Dataset
-from umr_jax.data.part_store import PartStore, make_store, to_bytes
+from umr_jax.data.image_files import to_bytes
+from umr_jax.data.part_store import PartStore, make_store
 from umr_jax.parts.crops import (
   BATCH,
   batches,

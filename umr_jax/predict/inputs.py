@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from umr_jax.data.example import Example, mask_box
-from umr_jax.data.image_files import read_image, read_mask
+from umr_jax.data.image_files import read_image, read_mask, to_bytes
 
 Path = str | os.PathLike[str]
 Image = ArrayLike | Path  # an array, or a file
@@ -71,7 +71,7 @@ def as_example(
       f"the mask of {name} is empty: no value reaches half of full; give another one, or none"
     )
   if color.dtype != np.uint8:
-    color = np.round(_unit(color, name) * 255).astype(np.uint8)
+    color = to_bytes(_unit(color, name))
   color = np.ascontiguousarray(np.broadcast_to(color, (*size, 3)))
   return Example(name=name, image=color, mask=coverage, box=found, has_mask=mask is not None)
 

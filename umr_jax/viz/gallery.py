@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from absl import logging
 
 from umr_jax.data.example import Example
+from umr_jax.data.image_files import IMAGE_SUFFIXES, list_files
 from umr_jax.data.threads import ordered_map
 from umr_jax.files import write_text
 from umr_jax.predict.inputs import as_example
@@ -18,7 +19,6 @@ from umr_jax.viz.images import save_png
 from umr_jax.viz.pages import render_page
 from umr_jax.viz.panels import prediction_strip
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _SIDES = (90.0, 180.0, 270.0)
 _CELL = 192
 
@@ -84,13 +84,12 @@ def find_photographs(path: pathlib.Path) -> dict[str, pathlib.Path]:
     return {path.stem: path}
   if not path.is_dir():
     raise FileNotFoundError(f"no file or folder {path}: expected a photograph, or a folder of them")
-  files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-  if not files:
-    raise FileNotFoundError(f"no photograph in {path}: expected files *{', *'.join(SUFFIXES)}")
-  found: dict[str, pathlib.Path] = {}
-  for file in files:
-    found[file.name.replace(".", "_") if file.stem in found else file.stem] = file
-  return found
+  taken: list[tuple[str, str]] = []
+  found = list_files(path, IMAGE_SUFFIXES, taken)
+  if not found:
+    suffixes = ", *".join(IMAGE_SUFFIXES)
+    raise FileNotFoundError(f"no photograph in {path}: expected files *{suffixes}")
+  return found | {name.replace(".", "_"): path / name for name, _ in taken}
 
 
 def write_gallery(
@@ -159,7 +158,7 @@ def write_gallery(
 def _mask_of(image: pathlib.Path, masks: pathlib.Path | None) -> pathlib.Path | None:
   if masks is None or masks.is_file():
     return masks
-  for suffix in (".png", *SUFFIXES):
+  for suffix in (".png", *IMAGE_SUFFIXES):
     for candidate in (masks / (image.stem + suffix), masks / (image.stem + suffix.upper())):
       if candidate.is_file():
         return candidate
