@@ -228,7 +228,16 @@ def test_only_the_crop_matters(predictor, images):
   assert_alike(a, dataclasses.replace(b, box=a.box))
 
 
-def test_a_batch_of_any_sizes_is_each_alone_with_two_compiled_shapes(predictor, images):
+def test_a_batch_of_any_sizes_is_each_alone_with_two_compiled_shapes(
+  predictor, images, monkeypatch
+):
+  shapes, network = set(), predictor._infer
+
+  def counted(model, crops, masks):
+    shapes.add(crops.shape)
+    return network(model, crops, masks)
+
+  monkeypatch.setattr(predictor, "_infer", counted)
   together = predictor.batch(images)  # four: one more than a batch
   assert len(together) == 4
   assert np.abs(together[0].flow - together[1].flow).max() > 0.05  # they are told apart
@@ -236,7 +245,7 @@ def test_a_batch_of_any_sizes_is_each_alone_with_two_compiled_shapes(predictor, 
     assert_alike(predictor(image), rec)
   for image, rec in zip(images[:2], predictor.batch(images[:2]), strict=True):
     assert_alike(predictor(image), rec)
-  assert predictor._infer._cache_size() == 2
+  assert {shape[0] for shape in shapes} == {1, predictor.batch_size} and len(shapes) == 2
   assert predictor.batch([]) == []
 
 

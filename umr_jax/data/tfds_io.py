@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from umr_jax.data.example import Example
+from umr_jax.data.image_files import to_bytes
 
 # Part of a prepared data set's fingerprint: raise it whenever what is stored would change.
 FORMAT_VERSION = 1
