@@ -12,17 +12,13 @@ import importlib.util
 import json
 import pathlib
 import sys
-from collections.abc import Callable
-from typing import TypeVar
 
 from absl import flags
 
 from experiments.studies import render_benchmark, render_peers
 from umr_jax.errors import UsageError
 from umr_jax.files import write_text
-from umr_jax.launch import launch
-
-T = TypeVar("T", int, float)
+from umr_jax.launch import launch, numbers
 
 _SIZES = flags.DEFINE_list("image_sizes", ["64", "128", "256"], "Pixels a side.")
 _FACES = flags.DEFINE_list("faces", ["320", "1280", "5120"], "Faces of a mesh.")
@@ -38,36 +34,17 @@ _ACCURACY = flags.DEFINE_bool(
 _WORKDIR = flags.DEFINE_string("workdir", "", "Where bench_render.jsonl is written, if anywhere.")
 
 
-def _numbers(flag: flags.FlagHolder, number: Callable[[str], T]) -> list[T]:
-  """The values of a flag as numbers above zero."""
-  try:
-    found = [number(value) for value in flag.value]
-  except ValueError:
-    found = []
-  if not found or min(found) <= 0:
-    kind = "whole numbers" if number is int else "numbers"
-    raise UsageError(f"--{flag.name}={','.join(flag.value)}: expected {kind} above 0, as in 1,16")
-  return found
-
-
-def _known_modes() -> list[str]:
-  known = render_benchmark.MODES
-  if not _MODES.value or not set(_MODES.value) <= set(known):
-    raise UsageError(f"--modes={','.join(_MODES.value)}: expected some of {', '.join(known)}")
-  return _MODES.value
-
-
 def main() -> None:
   """Runs the cases that the flags name; under --json standard output holds their lines alone."""
   if (peer := _PEER.value) and importlib.util.find_spec(peer) is None:
     raise UsageError(f"--peer={peer}: it is not installed here")
   lines = []
   for case in render_benchmark.cases(
-    image_sizes=_numbers(_SIZES, int),
-    faces=_numbers(_FACES, int),
-    batches=_numbers(_BATCHES, int),
-    sigmas=_numbers(_SIGMAS, float),
-    modes=_known_modes(),
+    image_sizes=numbers(_SIZES, int),
+    faces=numbers(_FACES, int),
+    batches=numbers(_BATCHES, int),
+    sigmas=numbers(_SIGMAS, float),
+    modes=_MODES.value,
   ):
     result = render_benchmark.measure_alone(
       case, repeats=_REPEATS.value, mesh=_MESH.value, peer=peer, compare=_ACCURACY.value

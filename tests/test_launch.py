@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from absl import flags, logging
 from absl.testing import flagsaver
 
 from umr_jax import launch
+from umr_jax.errors import UsageError
 from umr_jax.predict.inputs import as_example
 
 
@@ -39,6 +41,23 @@ def test_the_users_own_setting_comes_first(monkeypatch, tmp_path):
   before = jax.config.jax_compilation_cache_dir
   launch._keep_compiled()
   assert jax.config.jax_compilation_cache_dir == before
+
+
+@pytest.mark.parametrize(
+  ("kind", "given", "expected"),
+  [
+    (int, "abc", "--sizes=abc: expected whole numbers above 0"),
+    (int, "1,0", "--sizes=1,0: expected whole numbers above 0"),
+    (float, "1e-5,soft", "--sizes=1e-5,soft: expected numbers above 0"),
+    (float, "nan", "--sizes=nan: expected numbers above 0"),
+  ],
+)
+def test_a_list_that_holds_no_numbers_is_refused_by_its_flag(kind, given, expected):
+  flag = types.SimpleNamespace(name="sizes", value=given.split(","))
+  with pytest.raises(UsageError, match=expected):
+    launch.numbers(flag, kind)
+  flag.value = ["16", "1"]
+  assert launch.numbers(flag, kind) == [16, 1]
 
 
 @pytest.fixture

@@ -73,8 +73,8 @@ def cases(
   Raises:
     ValueError: for another mode.
   """
-  if unknown := set(modes) - set(MODES):
-    raise ValueError(f"found modes {', '.join(sorted(unknown))}; expected some of {MODES}")
+  if unknown := sorted(set(modes) - set(MODES)):
+    raise ValueError(f"found modes {', '.join(unknown)}; expected some of {', '.join(MODES)}")
   for values in itertools.product(image_sizes, faces, batches, sigmas, modes):
     yield Case(*values)
 

@@ -1,8 +1,6 @@
 """The benchmark: its scene, what a line says, and that its pairs are those that count."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -21,23 +19,6 @@ def test_the_cases_are_all_combinations_under_different_names():
 def test_an_unknown_mode_is_no_case():
   with pytest.raises(ValueError, match="found modes depth"):
     list(render_benchmark.cases(modes=["rgb", "depth"]))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  ("flag", "expected"),
-  [
-    ("--image_sizes=abc", "whole numbers above 0"),
-    ("--sigmas=1e-5,-1", "numbers above 0"),
-    ("--modes=depth", "some of silhouette, rgb"),
-  ],
-)
-def test_a_flag_that_cannot_be_meant_is_named(flag, expected):
-  done = subprocess.run(
-    [sys.executable, "-m", "experiments.bench_render", flag], capture_output=True, text=True
-  )
-  assert done.returncode == 2
-  assert f"{flag}: expected {expected}" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_scene_is_in_view_and_the_same_every_time():

@@ -55,7 +55,12 @@ class ExampleCache:
 
 
 def every_nth(count: int, limit: int) -> slice:
-  """At most `limit` of `count` rows, evenly spaced from the first on."""
+  """At most `limit` of `count` rows, evenly spaced from the first on.
+
+  Args:
+    count: of all rows.
+    limit: of those that are taken.
+  """
   return slice(None, None, max(1, -(-count // limit)))
 
 
