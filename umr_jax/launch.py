@@ -162,9 +162,10 @@ def launch(
 def _is_written_here(error: Exception) -> bool:
   """Whether a `raise` of this project made an error: a sentence that needs no explanation."""
   place = traceback.extract_tb(error.__traceback__)[-1]
-  folder = pathlib.Path(place.filename).parent
-  ours = {"umr_jax", "experiments"} & {folder.name, folder.parent.name}
-  return bool(ours) and (place.line or "").startswith("raise ")
+  package = pathlib.Path(__file__).parent
+  ours = (package, package.parent / "experiments")
+  written = any(pathlib.Path(place.filename).is_relative_to(folder) for folder in ours)
+  return written and (place.line or "").startswith("raise ")
 
 
 def _guarded(main: Callable[[], object]) -> None:
