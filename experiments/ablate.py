@@ -20,7 +20,7 @@ from absl import flags
 
 from experiments.studies.ablate import SEEDS, ablate
 from experiments.studies.ablation_rows import ROWS
-from experiments.studies.study_flags import PRESETS, study_of
+from experiments.studies.ablation_table import PRESETS, study_of
 from umr_jax.errors import UsageError
 from umr_jax.launch import launch
 

@@ -18,7 +18,7 @@ from absl import flags
 from experiments.studies import render_benchmark, render_peers
 from umr_jax.errors import UsageError
 from umr_jax.files import write_text
-from umr_jax.launch import launch
+from umr_jax.launch import launch, numbers
 
 _SIZES = flags.DEFINE_list("image_sizes", ["64", "128", "256"], "Pixels a side.")
 _FACES = flags.DEFINE_list("faces", ["320", "1280", "5120"], "Faces of a mesh.")
@@ -40,10 +40,10 @@ def main() -> None:
     raise UsageError(f"--peer={peer}: it is not installed here")
   lines = []
   for case in render_benchmark.cases(
-    image_sizes=[int(value) for value in _SIZES.value],
-    faces=[int(value) for value in _FACES.value],
-    batches=[int(value) for value in _BATCHES.value],
-    sigmas=[float(value) for value in _SIGMAS.value],
+    image_sizes=numbers(_SIZES, int),
+    faces=numbers(_FACES, int),
+    batches=numbers(_BATCHES, int),
+    sigmas=numbers(_SIGMAS, float),
     modes=_MODES.value,
   ):
     result = render_benchmark.measure_alone(

@@ -6,7 +6,7 @@ The command `umr-jax evaluate`, in a clone; `run` is what it does, for a program
 """
 
 from umr_jax.cli import run_command
-from umr_jax.em.run import evaluate_workdir as run
+from umr_jax.eval.workdir import evaluate_workdir as run
 
 __all__ = ["run"]
 

@@ -5,8 +5,8 @@
 The command `umr-jax predict`, in a clone; `run` is what it does, for a program of your own.
 """
 
-from umr_jax.cli import predict_folder as run
 from umr_jax.cli import run_command
+from umr_jax.viz.gallery import predict_folder as run
 
 __all__ = ["run"]
 

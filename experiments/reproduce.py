@@ -33,7 +33,7 @@ def main() -> dict[str, Any]:
   workdir = pathlib.Path(_WORKDIR.value or f"runs/reproduce-{_DATASET.value}")
   config = config_of(DATASETS[_DATASET.value], _SET.value) if _TRAIN.value else None
   ablation = pathlib.Path(_ABLATION.value) if _ABLATION.value else None
-  results = reproduce(_DATASET.value, config, workdir, workdir, ablation=ablation)
+  results = reproduce(_DATASET.value, config, workdir, ablation=ablation)
   sys.stderr.write(markdown(results))
   return results
 

@@ -9,14 +9,17 @@ import tempfile
 # Before the first import of jax: one process plays four devices, and what is compiled runs once or
 # twice, so that compiling is what takes time. It takes a third without optimizations and fusions.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-_FLAGS = [
-  "--xla_force_host_platform_device_count=4",
-  "--xla_backend_optimization_level=0",
-  "--xla_llvm_disable_expensive_passes=true",
-]
-if importlib.metadata.version("jaxlib").startswith("0.10."):  # 0.12 has it no longer
-  _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_FLAGS])
+os.environ["XLA_FLAGS"] = " ".join(
+  [
+    os.environ.get("XLA_FLAGS", ""),
+    "--xla_force_host_platform_device_count=4",
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    # Of jaxlib 0.12 it is no flag.
+    *["--xla_cpu_use_fusion_emitters=false"]
+    * importlib.metadata.version("jaxlib").startswith("0.10."),
+  ]
+)
 os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "umr_jax_test_cache")
 )

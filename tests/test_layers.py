@@ -213,6 +213,8 @@ def test_what_is_allowed_is_not_reported(tmp_path):
       "umr_jax.predict.predictor",
       ("umr_jax.train", "umr_jax.em", "umr_jax.parts", "umr_jax.em.run"),
     ),
+    ("umr_jax.eval.workdir", ("umr_jax.train", "umr_jax.em", "umr_jax.parts", "umr_jax.init")),
+    ("umr_jax.viz.gallery", ("umr_jax.train", "umr_jax.em", "umr_jax.parts", "umr_jax.init")),
     ("umr_jax", ("jax", "numpy")),
   ],
 )

@@ -24,37 +24,25 @@ Frames, obeyed everywhere:
   The only flip to y up is in `export.py`, where a GLB takes (x, y, z) to (x, z, -y).
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
-# Public names load on first use, so that `import umr_jax.render` stays light.
-_PUBLIC = {
-  "load_predictor": "umr_jax.predict",
-  "predict": "umr_jax.predict",
-  "Predictor": "umr_jax.predict",
-  "Reconstruction": "umr_jax.predict",
-  "transfer_keypoints": "umr_jax.predict",
-}
-__all__ = ["__version__", *_PUBLIC]
-
 if TYPE_CHECKING:
-  from umr_jax.predict import Predictor as Predictor
-  from umr_jax.predict import Reconstruction as Reconstruction
-  from umr_jax.predict import load_predictor as load_predictor
-  from umr_jax.predict import predict as predict
-  from umr_jax.predict import transfer_keypoints as transfer_keypoints
+  from umr_jax.predict import *  # noqa: F403
+
+__version__ = "0.1.0"
+_PUBLIC: tuple[str, ...] = importlib.import_module("umr_jax.predict").__all__
+__all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
+  """Public names load on first use, so that `import umr_jax.render` stays light."""
   if name not in _PUBLIC:
     raise AttributeError(f"module 'umr_jax' has no attribute {name!r}")
-  import importlib
-
-  module = importlib.import_module(_PUBLIC[name])
+  package = importlib.import_module("umr_jax.predict")
   # `predict` is a function and also the package that holds it. Whoever imports the package binds it
   # to the name, so the name always means the package, which is callable like the function.
-  value = module if name == "predict" else getattr(module, name)
+  value = package if name == "predict" else getattr(package, name)
   globals()[name] = value
   return value
 

@@ -10,7 +10,7 @@ import pathlib
 import sys
 from collections.abc import Callable
 
-from absl import flags, logging
+from absl import flags
 
 from umr_jax.errors import UsageError
 from umr_jax.launch import EXIT_USAGE, config_name, define_config, given_config, launch
@@ -136,11 +136,11 @@ def _evaluate() -> Report:
   With --references also the numbers that need no learning, into references.json: the best constant
   mask, and with true cameras and meshes the sphere, the medoid training shape, and the truth.
   """
-  from umr_jax.em.run import evaluate_workdir, references_workdir
   from umr_jax.eval.summary import format_rows, format_table
+  from umr_jax.eval.workdir import evaluate_workdir, references_workdir
 
   workdir, split = _path("workdir"), flags.FLAGS.split
-  evaluation = evaluate_workdir(workdir, split=split, refine_steps=flags.FLAGS.refine_steps)
+  evaluation = evaluate_workdir(workdir, split=split, refine_steps=flags.FLAGS.refine_steps).report
   sys.stderr.write(format_table(evaluation) + "\n")
   if flags.FLAGS.references:
     rows = references_workdir(workdir, split=split)
@@ -167,6 +167,8 @@ def _predict() -> Report:
   """
   if not flags.FLAGS.images:
     raise UsageError("--images is missing: give a photograph, or a folder of photographs")
+  from umr_jax.viz.gallery import predict_folder
+
   return predict_folder(
     _path("workdir"),
     _path("images"),
@@ -175,41 +177,6 @@ def _predict() -> Report:
     batch_size=flags.FLAGS.batch_size,
     refine_steps=flags.FLAGS.refine_steps,
   )
-
-
-def predict_folder(
-  workdir: pathlib.Path,
-  images: pathlib.Path,
-  out: pathlib.Path,
-  *,
-  masks: pathlib.Path | None = None,
-  batch_size: int = 8,
-  refine_steps: int | None = None,
-) -> Report:
-  """Writes the meshes of all photographs that can be read; returns what was done.
-
-  Args:
-    workdir: the run, or a checkpoint folder.
-    images: a photograph, or a folder of them.
-    out: where the results go.
-    masks: a mask, or a folder of them, by the photographs' names.
-    batch_size: photographs at a time; changes only memory and time.
-    refine_steps: of test-time optimisation, in place of the run's.
-
-  Raises:
-    ValueError: if not one photograph could be read.
-  """
-  from umr_jax.predict.predictor import load_predictor
-  from umr_jax.viz.gallery import write_gallery
-
-  predictor = load_predictor(workdir, batch_size=batch_size, refine_steps=refine_steps)
-  gallery = write_gallery(predictor, images, out, masks=masks)
-  if not gallery.written:
-    name, reason = gallery.skipped[0]
-    raise ValueError(f"none of {len(gallery.skipped)} photographs is usable; {name}: {reason}")
-  logging.info("%d of %d: %s", len(gallery.written), gallery.total, out / "index.html")
-  skipped = [{"image": name, "reason": reason} for name, reason in gallery.skipped]
-  return {"out": str(out), "step": predictor.step, "written": gallery.written, "skipped": skipped}
 
 
 COMMANDS = {

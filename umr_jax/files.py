@@ -14,7 +14,11 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
   try:
-    temporary.write_bytes(content)
+    with temporary.open("wb") as file:
+      file.write(content)
+      file.flush()
+      # Or after a power cut the new name may hold nothing.
+      os.fsync(file.fileno())
     temporary.replace(path)
   finally:
     temporary.unlink(missing_ok=True)

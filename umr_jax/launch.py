@@ -8,6 +8,7 @@ import platform
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import jax
 from absl import app, flags, logging
@@ -18,7 +19,10 @@ from umr_jax.config.presets import DEFAULT_PRESET, PRESETS, config_file, preset_
 from umr_jax.config.settings import Config
 from umr_jax.errors import NonFiniteError, Preempted, UsageError
 
+Number = TypeVar("Number", int, float)
 EXIT_ERROR, EXIT_USAGE, EXIT_PREEMPTED = 1, 2, 75
+# The end of a message that another library wrote, and that may not say enough.
+_MORE = " (--verbosity=1 shows where)"
 
 
 def define_config() -> flags.FlagHolder:
@@ -42,6 +46,26 @@ def config_name() -> str:
   """The configuration's name: a preset, its category after a dash, or a file's name."""
   path, _, name = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
   return name.replace(":", "-") if name in preset_names() else pathlib.Path(path).stem
+
+
+def numbers(flag: flags.FlagHolder, kind: Callable[[str], Number]) -> list[Number]:
+  """The values of a list's flag as numbers above zero.
+
+  Args:
+    flag: from `flags.DEFINE_list`.
+    kind: int or float.
+
+  Raises:
+    UsageError: for anything else in the list, or nothing, naming the flag.
+  """
+  try:
+    found = [kind(value) for value in flag.value]
+  except ValueError:
+    found = []
+  if not found or not all(number > 0 for number in found):
+    whole = "whole " if kind is int else ""
+    raise UsageError(f"--{flag.name}={','.join(flag.value)}: expected {whole}numbers above 0")
+  return found
 
 
 def _with_preset_paths(argv: Sequence[str]) -> list[str]:
@@ -135,9 +159,19 @@ def launch(
   app.run(lambda argv: _guarded(main), flags_parser=_parse)
 
 
+def _is_written_here(error: Exception) -> bool:
+  """Whether a `raise` of this project made an error: a sentence that needs no explanation."""
+  place = traceback.extract_tb(error.__traceback__)[-1]
+  package = pathlib.Path(__file__).parent
+  ours = (package, package.parent / "experiments")
+  written = any(pathlib.Path(place.filename).is_relative_to(folder) for folder in ours)
+  return written and (place.line or "").startswith("raise ")
+
+
 def _guarded(main: Callable[[], object]) -> None:
   """Runs a program whose flags are parsed, and turns what it raises into an exit code."""
-  logging.set_verbosity(logging.INFO)
+  if not flags.FLAGS["verbosity"].present:
+    logging.set_verbosity(logging.INFO)
   _keep_compiled()
   try:
     result = main()
@@ -147,6 +181,6 @@ def _guarded(main: Callable[[], object]) -> None:
     _stop(str(error), EXIT_USAGE)
   except (ValueError, OSError, NonFiniteError) as error:
     logging.debug("Where it happened", exc_info=True)
-    _stop(str(error), EXIT_ERROR)
+    _stop(f"{error}{'' if _is_written_here(error) else _MORE}", EXIT_ERROR)
   if flags.FLAGS.json and result is not None:
     sys.stdout.write(json.dumps(result) + "\n")

@@ -25,7 +25,7 @@ from experiments.studies.figures import grids
 from umr_jax.config.settings import Config
 from umr_jax.em.improve_parts import improve
 from umr_jax.em.run import run
-from umr_jax.eval.summary import Report
+from umr_jax.types import Report
 from umr_jax.viz.images import save_png
 
 SEEDS = (0, 1, 2)

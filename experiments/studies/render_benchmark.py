@@ -69,7 +69,12 @@ def cases(
     batches: images at a time.
     sigmas: softness of outlines.
     modes: of `MODES`.
+
+  Raises:
+    ValueError: for another mode.
   """
+  if unknown := sorted(set(modes) - set(MODES)):
+    raise ValueError(f"found modes {', '.join(unknown)}; expected some of {', '.join(MODES)}")
   for values in itertools.product(image_sizes, faces, batches, sigmas, modes):
     yield Case(*values)
 

@@ -19,10 +19,11 @@ from experiments.studies.figures.plots import curves_of, pixels_of, precision_re
 from umr_jax.config.presets import CATEGORIES
 from umr_jax.config.settings import Config
 from umr_jax.data.dataset import Dataset, evaluation_split, load_dataset
-from umr_jax.em.run import evaluate_workdir, run
-from umr_jax.eval.summary import Report
+from umr_jax.em.run import run
+from umr_jax.eval.workdir import evaluate_workdir
 from umr_jax.files import write_text
 from umr_jax.predict.predictor import load_predictor
+from umr_jax.types import Report
 from umr_jax.viz.images import save_png
 
 # Seconds for one image, on a V100.
@@ -103,7 +104,6 @@ def reproduce(
   dataset: str,
   config: Config | None,
   workdir: pathlib.Path,
-  out: pathlib.Path,
   *,
   ablation: pathlib.Path | None = None,
 ) -> Results:
@@ -112,8 +112,7 @@ def reproduce(
   Args:
     dataset: a key of `DATASETS`; `TABLES` has no rows for those without published numbers.
     config: to train with; None takes the run in `workdir` as it is.
-    workdir: the run.
-    out: where results.json, table.md, table.csv and precision_recall.png are written.
+    workdir: the run; results.json, table.md, table.csv and precision_recall.png are written there.
     ablation: where `ablate.ablate` wrote its rows, for the lines of `ABLATED`.
 
   Returns:
@@ -129,7 +128,7 @@ def reproduce(
   else:
     predictor = load_predictor(workdir)
     data = load_dataset(predictor.config.data)
-    evaluation = evaluate_workdir(workdir, split=evaluation_split(data), dataset=data)
+    evaluation = evaluate_workdir(workdir, split=evaluation_split(data), dataset=data).report
   results: Results = {
     "dataset": dataset,
     "rows": table_rows(dataset, evaluation, ablated=ablated),
@@ -137,11 +136,11 @@ def reproduce(
     "published_seconds_per_image": SECONDS_PER_IMAGE,
     "evaluation": evaluation,
   }
-  write_text(out / "results.json", json.dumps(results, indent=2) + "\n")
-  write_text(out / "table.md", markdown(results))
-  write_text(out / "table.csv", comma_separated(results))
+  write_text(workdir / "results.json", json.dumps(results, indent=2) + "\n")
+  write_text(workdir / "table.md", markdown(results))
+  write_text(workdir / "table.csv", comma_separated(results))
   if curves := curves_of(evaluation):
-    save_png(out / "precision_recall.png", pixels_of(precision_recall_figure(curves)))
+    save_png(workdir / "precision_recall.png", pixels_of(precision_recall_figure(curves)))
   return results
 
 

@@ -7,12 +7,12 @@ import pytest
 
 from tests.tiny import tiny_config
 from umr_jax.data.dataset import load_dataset
+from umr_jax.data.image_files import to_bytes
 from umr_jax.data.part_store import (
   from_bytes,
   make_store,
   paste_part_map,
   read_store,
-  to_bytes,
   with_part_maps,
   write_store,
 )

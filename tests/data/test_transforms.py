@@ -104,7 +104,7 @@ def test_a_crop_about_the_box_follows_size_and_padding_of_its_spec_alone(bird):
   spec = dataclasses.replace(spec, padding=0.2)
   found = crop_about_box(bird.example, spec)
   square = square_box(bird.example.box, padding=0.2)
-  assert found.square == square and not found.mirrored
+  assert found.square == square
   np.testing.assert_array_equal(found.image, crop(bird.example, square, image_size=48).image)
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-import types
 
 import jax
 import numpy as np
@@ -15,7 +14,8 @@ from umr_jax.config.build import from_dict
 from umr_jax.config.settings import PartsConfig, to_dict
 from umr_jax.data.part_store import read_store
 from umr_jax.em.improve_parts import improve
-from umr_jax.em.run import discover_parts, evaluate_workdir, final_evaluation, run
+from umr_jax.em.run import discover_parts, run
+from umr_jax.eval.workdir import evaluate_workdir
 from umr_jax.init.state import bare_em_state
 from umr_jax.models.checkpoint import Snapshot, read_checkpoint
 
@@ -72,7 +72,7 @@ def test_a_turn_fits_parts_and_trains_with_them_once(improved, monkeypatch):
         assert (np.ptp(column, axis=-1) > 60).mean() > 0.01
   # What is finished is not done again.
   monkeypatch.setattr("umr_jax.em.improve_parts.run", refused)
-  monkeypatch.setattr("umr_jax.em.run.evaluate_workdir", refused)
+  monkeypatch.setattr("umr_jax.eval.workdir.evaluate_workdir", refused)
   assert improve(workdir, out, turns=1) == reports
   assert reports == json.loads((out / "improvement.json").read_text())
 
@@ -90,7 +90,7 @@ def test_a_second_turn_learns_from_the_first_and_goes_on_where_it_stopped(improv
     assert learned == str(out / "2" / "parts" / "parts.npz")
     # As if it had been interrupted, and evaluated so.
     shutil.rmtree(out / "2" / "checkpoints" / "4")
-    assert evaluate_workdir(out / "2", split="test")["step"] == 2
+    assert evaluate_workdir(out / "2", split="test").report["step"] == 2
     again = improve(workdir, out, turns=2)
   assert again["turn 2"]["step"] == 4
   assert again["turn 2"]["mask_iou"] == pytest.approx(twice["turn 2"]["mask_iou"], abs=1e-6)
@@ -128,26 +128,13 @@ def test_a_run_without_parts_or_with_parts_that_were_given_is_refused(
       improve(tmp_path, tmp_path / "out", turns=1, replace_given=True)
 
 
-@pytest.mark.parametrize(
-  ("found", "read"),
-  [
-    ({"split": "test", "step": 4, "refine_steps": 0}, True),
-    ({"split": "train", "step": 4, "refine_steps": 0}, False),
-    ({"split": "test", "step": 2, "refine_steps": 0}, False),
-    ({"split": "test", "step": 4, "refine_steps": 100}, False),
-    ({}, False),
-  ],
-)
-def test_an_evaluation_is_read_where_it_is_the_run_s_last(tmp_path, monkeypatch, found, read):
-  snapshot = types.SimpleNamespace(config=to_dict(semantic_config(tmp_path / "cache")), step=4)
-  monkeypatch.setattr("umr_jax.em.run.read_checkpoint", lambda workdir: snapshot)
-  monkeypatch.setattr("umr_jax.em.run.evaluate_workdir", lambda *a, split, dataset: {"of": split})
-  (tmp_path / "evaluation.json").write_text(json.dumps(found))
-  assert final_evaluation(tmp_path) == (found if read else {"of": "test"})
-
-
 def test_parts_are_discovered_and_measured_without_a_run(tmp_path):
-  report = discover_parts(semantic_config(tmp_path / "cache"), tmp_path / "parts-run")
+  config = semantic_config(tmp_path / "cache")
+  # The data's own maps, which these are measured by, have 4.
+  config = dataclasses.replace(config, data=dataclasses.replace(config.data, part_count=6))
+  report = discover_parts(config, tmp_path / "parts-run")
+  assert read_store(tmp_path / "parts-run" / "parts" / "parts.npz").maps.shape[-1] == 7
+  assert report["discovered_iou"] > 0.0
   assert json.loads((tmp_path / "parts-run" / "parts.json").read_text()) == report
   assert report["landmark_error_ci"][0] <= report["landmark_error"]
   assert (tmp_path / "parts-run" / "parts" / "sheet.png").is_file()

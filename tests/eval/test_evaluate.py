@@ -18,7 +18,7 @@ from umr_jax.data.transforms import CropSpec
 from umr_jax.data.zbuffer import zbuffer
 from umr_jax.eval.evaluate import evaluate
 from umr_jax.eval.mask_iou import best_constant_mask
-from umr_jax.eval.predictions import Protocol, predict_split
+from umr_jax.eval.predictions import KEPT, Protocol, predict_split
 from umr_jax.eval.references import medoid_shape, references
 from umr_jax.eval.summary import format_rows, format_table
 from umr_jax.geometry import camera
@@ -145,7 +145,7 @@ def make_model(topology, template=None, **parts):
 def run(infer, dataset, topology, split="test", canonical_uv=None, **options):
   model = make_model(topology, canonical_uv=canonical_uv)
   protocol = dataclasses.replace(PROTOCOL, **options)
-  return evaluate(model, dataset, split, protocol, step=7, infer=infer)
+  return evaluate(model, dataset, split, protocol, step=7, infer=infer).report
 
 
 def test_the_truth_scores_perfectly(dataset, topology):
@@ -375,7 +375,8 @@ def test_by_surface_a_keypoint_is_the_vertex_that_faces_the_camera(pinned, topol
 
 
 def evaluate_with(infer, template, dataset, topology):
-  return evaluate(make_model(topology, template), dataset, "test", PROTOCOL, step=0, infer=infer)
+  model = make_model(topology, template)
+  return evaluate(model, dataset, "test", PROTOCOL, step=0, infer=infer).report
 
 
 def test_faces_lie_where_the_networks_flow_sends_them(pinned, topology):
@@ -421,10 +422,17 @@ def test_every_image_goes_through_the_network_once(pinned, topology, split):
   # Batches without padding, which would repeat an image.
   protocol = dataclasses.replace(PROTOCOL, batch_size=4, max_meshes=2)
   dataset = dataclasses.replace(pinned, splits=splits)
-  report = evaluate(model, dataset, split, protocol, step=0, infer=infer)
+  report, predictions = evaluate(model, dataset, split, protocol, step=0, infer=infer)
   jax.effects_barrier()
   assert {"mask_iou", "camera_error_deg", "iou_3d", "kt_flow_pck", "part_iou"} <= set(report)
   assert len(seen) == len(set(seen)) == (24 if split == "train" else 36)
+  # What is shown needs no pass of its own, nor does it keep more than it shows.
+  shown = [row for row in predictions.shown if row is not None]
+  assert len(shown) == KEPT and predictions.shown[:KEPT] == shown
+  for i, (image, found) in enumerate(shown):
+    np.testing.assert_array_equal(found.vertices, predictions.vertices[i])
+    level = splits[split][i].image[0, 0, 0]
+    assert image[SIZE // 2, SIZE // 2, 0] == pytest.approx(level / 255)
 
 
 def test_one_part_for_all_is_met_as_well_as_the_mask(dataset, topology):

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from umr_jax.eval.mask_iou import backface_ratio, hard_mask_iou, soft_mask_iou
+from umr_jax.eval.mask_iou import backface_ratio, hard_mask_iou
 from umr_jax.geometry.topology import build_topology
+from umr_jax.losses.mask import soft_iou
 
 
 def test_both_match_a_loop_over_pixels(rng):
@@ -22,14 +23,14 @@ def test_both_match_a_loop_over_pixels(rng):
       union += (a > 0.5) or (m > 0.5)
     soft[b], hard[b] = above / both, inside / union
   arrays = {"alpha": jnp.asarray(alpha), "mask": jnp.asarray(mask)}
-  np.testing.assert_allclose(soft_mask_iou(**arrays), soft, rtol=1e-5)
+  np.testing.assert_allclose(soft_iou(**arrays), soft, rtol=1e-5)
   np.testing.assert_allclose(hard_mask_iou(**arrays), hard, rtol=1e-5)
 
 
 def test_equal_binary_masks_score_one_and_disjoint_or_empty_ones_nothing():
   a = jnp.zeros((3, 4, 4)).at[0, :2].set(1.0).at[1, :2].set(1.0)
   b = jnp.zeros((3, 4, 4)).at[0, :2].set(1.0).at[1, 2:].set(1.0)
-  for measure in (soft_mask_iou, hard_mask_iou):
+  for measure in (soft_iou, hard_mask_iou):
     np.testing.assert_allclose(measure(alpha=a, mask=b), [1.0, 0.0, 0.0], atol=1e-6)
 
 

@@ -1,5 +1,7 @@
 """Measures of parts: renaming changes nothing, truth is perfect, chance is chance."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,10 +11,10 @@ from umr_jax.data.part_store import make_store
 from umr_jax.eval.part_quality import (
   landmark_regression_error,
   match_parts,
-  matched_part_ious,
   mean_part_iou,
   normalized_mutual_information,
   part_centers,
+  part_ious,
   part_report,
 )
 
@@ -41,7 +43,8 @@ def test_names_do_not_matter_and_chance_is_near_zero(rng):
   true = rng.integers(0, 5, (4, 32, 32))
   renamed = np.array([0, 3, 1, 4, 2])[true]
   assert normalized_mutual_information(renamed, true) == pytest.approx(1.0)
-  np.testing.assert_allclose(matched_part_ious(renamed, true), 1.0)
+  pairs = list(zip(renamed, true, strict=True))
+  np.testing.assert_allclose(part_ious(pairs, pairs), 1.0)
   chance = np.where(true > 0, rng.integers(1, 5, true.shape), 0)
   assert normalized_mutual_information(chance, true) < 0.02
   assert normalized_mutual_information(np.zeros_like(true), true) == 0.0
@@ -131,6 +134,33 @@ def test_true_parts_are_reported_as_perfect_under_any_names(truth):
   blind = part_report(truth, whole, seed=0)
   assert blind["discovered_iou"] <= 0.5 and blind["discovered_nmi"] == 0.0
   assert "mirror_agreement" not in blind  # it was not measured
+
+
+def with_test_images(truth, **changes):
+  """The data set, the last of its test images changed, and in the second result all of them."""
+  train, test = truth.splits["train"], truth.splits["test"]
+  changed = [dataclasses.replace(example, **changes) for example in test]
+  return (
+    dataclasses.replace(truth, splits={"train": train, "test": some})
+    for some in ([*test[:-1], changed[-1]], changed)
+  )
+
+
+def test_images_without_a_map_or_keypoints_do_not_count(truth):
+  examples = [*truth.splits["train"], *truth.splits["test"]]
+  maps = np.stack([np.round(255 * e.parts) for e in examples]).astype(np.uint8)
+  store = make_store([e.name for e in examples], [(0.0, 0.0, 32.0)] * 12, maps)
+  some, none = with_test_images(truth, parts=None)
+  report = part_report(some, store, seed=0)
+  assert report["discovered_iou"] == 1.0 and report["discovered_nmi"] == pytest.approx(1.0)
+  assert set(part_report(none, store, seed=0)) == {"landmark_error", "landmark_error_ci"}
+  some, none = with_test_images(truth, keypoints=None)
+  assert part_report(some, store, seed=0)["landmark_error"] < 0.01
+  without = part_report(none, store, seed=0)
+  assert without["discovered_iou"] == 1.0 and "landmark_error" not in without
+  untaught = [dataclasses.replace(e, keypoints=None) for e in truth.splits["train"]]
+  untaught = dataclasses.replace(truth, splits=truth.splits | {"train": untaught})
+  assert "landmark_error" not in part_report(untaught, store, seed=0)
 
 
 def test_renamed_parts_are_found_again(rng):

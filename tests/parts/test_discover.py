@@ -9,7 +9,7 @@ from tests.tiny import SmallParts, tiny_config
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, Split, load_dataset
 from umr_jax.data.example import Example, mask_box
-from umr_jax.data.part_store import to_bytes
+from umr_jax.data.image_files import to_bytes
 from umr_jax.data.transforms import CropSpec
 from umr_jax.parts import discover
 from umr_jax.parts.crops import feature_batches
@@ -30,7 +30,7 @@ def cell_colors(images):
 
 @pytest.fixture(autouse=True)
 def colors(monkeypatch):
-  features = Features(cell_colors, "efficientnet", "fingerprint")
+  features = Features(cell_colors, "efficientnet")
   monkeypatch.setattr(discover, "load_features", lambda *_, **__: features)
   return features
 

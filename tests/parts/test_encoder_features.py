@@ -59,11 +59,9 @@ def test_without_a_place_that_both_views_show_the_loss_and_its_gradient_are_zero
   np.testing.assert_array_equal(gradient, 0.0)
 
 
-def test_features_repeat_with_the_seed_and_the_fingerprint_tells_them_apart(
-  folder, optax_promotion
-):
-  def train(*, seed, steps=2):
-    return train_encoder_features(*folder, size=32, steps=steps, seed=seed)
+def test_features_repeat_with_the_seed(folder, optax_promotion):
+  def train(*, seed):
+    return train_encoder_features(*folder, size=32, steps=2, seed=seed)
 
   first, again, other = train(seed=0), train(seed=0), train(seed=1)
   images = folder[0][:3]
@@ -73,9 +71,7 @@ def test_features_repeat_with_the_seed_and_the_fingerprint_tells_them_apart(
   np.testing.assert_array_equal(maps, again.extract(images))
   np.testing.assert_allclose(first.extract(images[1:2])[0], maps[1], rtol=1e-4, atol=1e-5)
   assert first.name == "encoder"
-  assert first.fingerprint == again.fingerprint
   assert not np.array_equal(maps, other.extract(images))
-  assert len({first.fingerprint, other.fingerprint, train(seed=0, steps=3).fingerprint}) == 3
 
 
 def test_images_of_another_size_are_resized(folder, optax_promotion):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from umr_jax.predict.inputs import as_example, read_photograph
+from umr_jax.predict.inputs import as_example
 
 
 @pytest.fixture
@@ -83,7 +83,8 @@ def test_alpha_is_the_mask_unless_one_is_given_and_hides_to_white(image, mask):
     (dict(image=np.full((20, 30, 3), np.nan, np.float32)), "1800 values that are NaN"),
     (dict(image=np.full((20, 30, 3), 255.0)), "divide by"),
     (dict(image=np.full((20, 30, 3), -1.0)), "from -1"),
-    (dict(image="photo"), "numbers"),
+    (dict(image="photo"), "photo cannot be read"),
+    (dict(image=np.array("photo")), "numbers"),
     (dict(image=[[1, 2], [3]]), "no array"),
     (dict(mask=np.zeros((20, 30))), "empty"),
     (dict(mask=np.ones((30, 20))), r"\(30, 20\); the image has \(20, 30\)"),
@@ -107,13 +108,13 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(image, change, complaint
 def test_files_are_read_upright_with_their_masks(tmp_path, image, mask):
   Image.fromarray(image).save(tmp_path / "a.png")
   Image.fromarray((mask * 255).astype(np.uint8)).save(tmp_path / "a_mask.png")
-  found = read_photograph(tmp_path / "a.png", tmp_path / "a_mask.png")
+  found = as_example(tmp_path / "a.png", mask=tmp_path / "a_mask.png")
   np.testing.assert_array_equal(found.image, image)
   assert (found.name, found.box) == ("a.png", (8.0, 5.0, 25.0, 12.0))
   turned = Image.Exif()
   turned[0x0112] = 6  # the camera was held upright
   Image.fromarray(image).save(tmp_path / "b.png", exif=turned)
-  assert read_photograph(tmp_path / "b.png").image.shape == (30, 20, 3)
+  assert as_example(tmp_path / "b.png").image.shape == (30, 20, 3)
 
 
 def test_damaged_files_are_named(tmp_path, image):
@@ -123,7 +124,7 @@ def test_damaged_files_are_named(tmp_path, image):
   (tmp_path / "text.png").write_text("not an image")
   for name in ("cut.png", "text.png", "missing.png"):
     with pytest.raises(ValueError, match=name):
-      read_photograph(tmp_path / name)
+      as_example(tmp_path / name)
 
 
 def test_a_missing_mask_is_told_apart_from_a_full_one(image):

@@ -17,7 +17,7 @@ from umr_jax.config.settings import Config, RefineConfig, to_dict
 from umr_jax.data.transforms import crop
 from umr_jax.models.assemble import uv_texture
 from umr_jax.models.checkpoint import Snapshot, read_checkpoint
-from umr_jax.models.infer import TrainedModel, build_net, build_topology_from, model_of
+from umr_jax.models.infer import TrainedModel, build_net, build_topology_from, infer, model_of
 from umr_jax.models.initialize import initialize
 from umr_jax.predict.inputs import as_example
 from umr_jax.predict.predictor import Predictor, load_predictor, predict
@@ -200,6 +200,15 @@ assert np.abs(recs[0].vertices - recs[1].vertices).max() > 1e-4
   assert done.returncode == 0, done.stderr
 
 
+def test_a_prediction_that_is_known_is_finished_as_if_it_were_made(predictor, images):
+  examples = [as_example(image) for image in images[:2]]
+  expected = predictor.batch(images[:2])
+  crops = np.stack([rec.image for rec in expected])
+  found = jax.jit(infer)(predictor._model, jnp.asarray(crops))
+  for rec, made in zip(predictor.finish(examples, crops, found), expected, strict=True):
+    assert_alike(rec, made)
+
+
 def test_the_box_is_the_padded_square_around_the_object(predictor, images):
   image = images[0]  # 80 high, 50 wide
   assert predictor(image).box == pytest.approx((-19.0, -4.0, 69.0, 84.0))
@@ -219,7 +228,16 @@ def test_only_the_crop_matters(predictor, images):
   assert_alike(a, dataclasses.replace(b, box=a.box))
 
 
-def test_a_batch_of_any_sizes_is_each_alone_with_two_compiled_shapes(predictor, images):
+def test_a_batch_of_any_sizes_is_each_alone_with_two_compiled_shapes(
+  predictor, images, monkeypatch
+):
+  shapes, network = set(), predictor._infer
+
+  def counted(model, crops, masks):
+    shapes.add(crops.shape)
+    return network(model, crops, masks)
+
+  monkeypatch.setattr(predictor, "_infer", counted)
   together = predictor.batch(images)  # four: one more than a batch
   assert len(together) == 4
   assert np.abs(together[0].flow - together[1].flow).max() > 0.05  # they are told apart
@@ -227,7 +245,7 @@ def test_a_batch_of_any_sizes_is_each_alone_with_two_compiled_shapes(predictor, 
     assert_alike(predictor(image), rec)
   for image, rec in zip(images[:2], predictor.batch(images[:2]), strict=True):
     assert_alike(predictor(image), rec)
-  assert predictor._forward._cache_size() == 2
+  assert {shape[0] for shape in shapes} == {1, predictor.batch_size} and len(shapes) == 2
   assert predictor.batch([]) == []
 
 

@@ -16,7 +16,7 @@ from umr_jax.losses.mask import soft_iou
 from umr_jax.models.flow import camera_flow, clamp_to_mask
 from umr_jax.models.infer import Inference, build_topology_from
 from umr_jax.predict import test_time
-from umr_jax.predict.test_time import make_infer, optimize
+from umr_jax.predict.test_time import Fitting, make_infer, optimize
 from umr_jax.render import soft_silhouette
 from umr_jax.types import Template
 
@@ -37,6 +37,7 @@ CONFIG = dataclasses.replace(
   ),
   refine=LooseConfig(steps=80),
 )
+FITTING = Fitting.from_config(CONFIG)
 TOPOLOGY = build_topology_from(CONFIG)
 HALF = jnp.asarray(TOPOLOGY.sphere[: TOPOLOGY.num_half])
 TEMPLATE = Template(half_vertices=HALF)
@@ -78,7 +79,7 @@ def prediction(*, mask, cameras, **more):
 
 @pytest.fixture(scope="module")
 def fit():
-  return jax.jit(lambda found: optimize(found, TEMPLATE, TOPOLOGY, config=CONFIG))
+  return jax.jit(lambda found: optimize(found, TEMPLATE, TOPOLOGY, fitting=FITTING))
 
 
 def test_a_mesh_goes_where_the_network_sees_the_object(fit):
@@ -136,7 +137,7 @@ def test_a_silhouette_of_nothing_or_of_everything_is_survived(fit, level):
 
 def test_a_network_that_sees_no_silhouette_is_refused():
   with pytest.raises(ValueError, match="predicts no silhouettes"):
-    optimize(prediction(mask=None, cameras=[(0.45, 0.0, 0.0)]), TEMPLATE, TOPOLOGY, config=CONFIG)
+    optimize(prediction(mask=None, cameras=[(0.45, 0.0, 0.0)]), TEMPLATE, TOPOLOGY, fitting=FITTING)
 
 
 def test_a_run_without_refinement_reconstructs_in_one_pass(monkeypatch):

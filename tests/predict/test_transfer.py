@@ -1,5 +1,7 @@
 """Keypoint transfer: a point goes where its face, or its vertex, is in the other image."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -253,5 +255,9 @@ def test_no_points_and_other_meshes():
   rec = make(camera=camera(), flow=flow())
   moved, confidence = transfer_keypoints(rec, rec, np.zeros((0, 2)))
   assert (moved.shape, confidence.shape) == ((0, 2), (0,))
-  with pytest.raises(ValueError, match="different meshes"):
+  with pytest.raises(ValueError, match="one checkpoint"):
     transfer_keypoints(rec, make(camera=camera(), flow=flow(), level=2), np.zeros((1, 2)))
+  # The same mesh, but what a vertex stands for was learned anew.
+  stranger = dataclasses.replace(rec, template=1.1 * rec.template)
+  with pytest.raises(ValueError, match="one checkpoint"):
+    transfer_keypoints(rec, stranger, np.zeros((1, 2)))

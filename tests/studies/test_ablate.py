@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.studies import ablate, study_flags
+from experiments.studies import ablate, ablation_table
 from experiments.studies.ablation_rows import ROWS, Row, config_of_row
 from experiments.studies.ablation_table import Study, write_table
 from experiments.studies.figures import grids
@@ -48,10 +48,10 @@ class Recorder:
 
 
 @pytest.mark.parametrize("budget", ["small", "full"])
-@pytest.mark.parametrize("dataset", list(study_flags.PRESETS))
+@pytest.mark.parametrize("dataset", list(ablation_table.PRESETS))
 @pytest.mark.parametrize("name", list(ROWS))
 def test_every_row_is_a_run_that_differs_from_the_preset(dataset, budget, name):
-  base = study_flags.study_of(dataset, budget).base
+  base = ablation_table.study_of(dataset, budget).base
   config = config_of_row(base, ROWS[name], seed=0)
   check_trainable(config)
   changed = flatten(to_dict(config))
@@ -61,9 +61,9 @@ def test_every_row_is_a_run_that_differs_from_the_preset(dataset, budget, name):
   assert changed["train.steps"] == full["train.steps"] * (0.5 if name == "one_round_half" else 1)
 
 
-@pytest.mark.parametrize("dataset", list(study_flags.PRESETS))
+@pytest.mark.parametrize("dataset", list(ablation_table.PRESETS))
 def test_the_first_of_two_rounds_alone_is_that_round(dataset):
-  base = study_flags.study_of(dataset, "small").base
+  base = ablation_table.study_of(dataset, "small").base
   alone, both = (
     config_of_row(base, ROWS[name], seed=0) for name in ("one_round_half", "two_rounds_restart")
   )
@@ -152,8 +152,8 @@ def test_one_seed_has_an_interval_over_images_where_it_was_kept(study, monkeypat
 def test_a_clone_goes_on_with_its_committed_rows_and_says_what_they_are(tmp_path, monkeypatch):
   monkeypatch.setattr(ablate, "run", Recorder())
   tables = {}
-  for dataset in study_flags.PRESETS:
-    study = study_flags.study_of(dataset, "small", workdir=str(tmp_path / "runs"))
+  for dataset in ablation_table.PRESETS:
+    study = ablation_table.study_of(dataset, "small", workdir=str(tmp_path / "runs"))
     assert study.out.name == f"ablate-{dataset}-small" and (study.out / "semantics.json").is_file()
     # All of them were made as they would be now.
     out = shutil.copytree(study.out, tmp_path / dataset)
@@ -172,12 +172,12 @@ def test_a_clone_goes_on_with_its_committed_rows_and_says_what_they_are(tmp_path
 
 
 def test_tables_go_where_they_are_asked_to_or_beside_the_runs(tmp_path, monkeypatch):
-  study = study_flags.study_of("planes", "full", out=str(tmp_path / "afresh"))
+  study = ablation_table.study_of("planes", "full", out=str(tmp_path / "afresh"))
   assert study.out == tmp_path / "afresh" and study.workdir.name == "ablate-planes-full"
   assert study.base.train.steps == 2500
   assert study.made_of == "the preset `planes` with data.parts=keypoints"
-  monkeypatch.setattr(study_flags, "_RESULTS", tmp_path / "no clone")
-  study = study_flags.study_of("planes", "small", workdir=str(tmp_path / "runs"))
+  monkeypatch.setattr(ablation_table, "_RESULTS", tmp_path / "no clone")
+  study = ablation_table.study_of("planes", "small", workdir=str(tmp_path / "runs"))
   assert study.out == study.workdir == tmp_path / "runs"
 
 

@@ -16,6 +16,11 @@ def test_the_cases_are_all_combinations_under_different_names():
   assert len({case.name for case in chosen}) == len(chosen)
 
 
+def test_an_unknown_mode_is_no_case():
+  with pytest.raises(ValueError, match="found modes depth"):
+    list(render_benchmark.cases(modes=["rgb", "depth"]))
+
+
 def test_the_scene_is_in_view_and_the_same_every_time():
   faces = render_benchmark.scene(320, 2)
   assert faces.shape == (2, 320, 3, 3) and faces.dtype == np.float32

@@ -29,6 +29,7 @@ def photos(tmp_path, rng):
     Image.fromarray(pixels).save(folder / name)
   (folder / "cut.png").write_bytes((folder / "a.png").read_bytes()[:500])
   (folder / "notes.txt").write_text("not an image")
+  (folder / "._a.png").write_bytes(b"what macOS notes of a.png")
   return folder
 
 
@@ -103,6 +104,8 @@ def test_inputs_are_not_overwritten_and_nothing_is_an_error(predictor, photos, t
     write_gallery(predictor, tmp_path / "nowhere", tmp_path / "out")
   with pytest.raises(FileNotFoundError, match="masks"):
     write_gallery(predictor, photos, tmp_path / "out", masks=tmp_path / "nowhere")
+  with pytest.raises(ValueError, match=r"is one mask, but .* is a folder"):
+    write_gallery(predictor, photos, tmp_path / "out", masks=photos / "a.png")
   (tmp_path / "empty").mkdir()
   with pytest.raises(FileNotFoundError, match="no photograph"):
     write_gallery(predictor, tmp_path / "empty", tmp_path / "out")

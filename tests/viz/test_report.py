@@ -1,13 +1,20 @@
 """The report of a run's folder: what is in the folder is on the page, escaped and linked."""
 
+import dataclasses
 import json
 import re
 import types
 
+import jax
 import numpy as np
 import pytest
+import trimesh
 
+from tests.predict.test_predictor import make_snapshot, make_trained, save
 from tests.tiny import tiny_config
+from umr_jax.eval.evaluate import Evaluation
+from umr_jax.models.infer import infer
+from umr_jax.predict.inputs import as_example
 from umr_jax.viz import report
 from umr_jax.viz.images import save_png
 
@@ -37,8 +44,9 @@ def write(workdir, monkeypatch, skipped=()):
   dataset = types.SimpleNamespace(
     name="birds & <b>", splits={"train": [], "test": [0]}, skipped=skipped
   )
-  monkeypatch.setattr(report, "_write_meshes", lambda workdir, dataset: ["a_b"])
-  return report.write_report(workdir, tiny_config(workdir), dataset, EVALUATION).read_text()
+  monkeypatch.setattr(report, "_write_meshes", lambda workdir, dataset, predictions: ["a_b"])
+  evaluation = Evaluation(EVALUATION, predictions=None)
+  return report.write_report(workdir, tiny_config(workdir), dataset, evaluation).read_text()
 
 
 def test_the_page_shows_what_the_folder_holds(workdir, monkeypatch):
@@ -59,3 +67,24 @@ def test_skipped_images_are_listed_with_their_reasons(workdir, monkeypatch):
   assert "<li>none</li>" in write(workdir, monkeypatch)
   page = write(workdir, monkeypatch, skipped=[("<x>.png", "no mask & no box")])
   assert "<li>&lt;x&gt;.png: no mask &amp; no box</li>" in page and "<li>none</li>" not in page
+
+
+def test_the_meshes_are_those_that_were_evaluated(tmp_path, rng):
+  save(tmp_path, make_snapshot())
+  images = rng.integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
+  examples = [
+    as_example(image, name=name) for image, name in zip(images, ("a b", "c"), strict=True)
+  ]
+  dataset = types.SimpleNamespace(splits={"train": [], "test": [*examples, None]})
+  crops = images / np.float32(255)
+  found = jax.device_get(jax.jit(infer)(make_trained().model, crops))
+  # As no pass of the network would have them.
+  found = dataclasses.replace(found, vertices=2.0 * found.vertices)
+  shown = [(crops[i], jax.tree.map(lambda rows, i=i: rows[i], found)) for i in range(2)]
+  predictions = types.SimpleNamespace(shown=[*shown, None])
+  assert report._write_meshes(tmp_path, dataset, predictions) == ["a_b", "c"]
+  assert len(list((tmp_path / "meshes").iterdir())) == 4
+  for row, stem in enumerate(("a_b", "c")):
+    mesh = trimesh.load_mesh(tmp_path / "meshes" / f"{stem}.glb", process=False)
+    extent = np.ptp(found.vertices[row], axis=0)[[0, 2, 1]]
+    np.testing.assert_allclose(mesh.extents, extent, rtol=1e-5)

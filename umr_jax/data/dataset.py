@@ -54,6 +54,16 @@ class ExampleCache:
     return example
 
 
+def every_nth(count: int, limit: int) -> slice:
+  """At most `limit` of `count` rows, evenly spaced from the first on.
+
+  Args:
+    count: of all rows.
+    limit: of those that are taken.
+  """
+  return slice(None, None, max(1, -(-count // limit)))
+
+
 class Split(Sequence[Example]):
   """The examples of one split, read on access.
 
@@ -100,7 +110,7 @@ class Split(Sequence[Example]):
 
   def subsample(self, limit: int) -> "Split":
     """At most `limit` examples, evenly spaced."""
-    return self[:: max(1, -(-len(self) // limit))]
+    return self[every_nth(len(self), limit)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -159,6 +169,15 @@ def load_dataset(config: DataConfig) -> Dataset:
       f"{config.part_count}; set it to {found}, or to 0 for any number"
     )
   return dataset
+
+
+def load_annotated(config: DataConfig) -> Dataset:
+  """A data set with its own part maps, of any number of parts, whatever parts a run takes.
+
+  Args:
+    config: as for `load_dataset`; its settings of parts do not matter.
+  """
+  return load_dataset(dataclasses.replace(config, parts="given", part_file="", part_count=0))
 
 
 class _WithoutParts:

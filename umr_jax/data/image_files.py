@@ -39,6 +39,11 @@ def list_files(
   return listed
 
 
+def to_bytes(values: np.ndarray) -> np.ndarray:
+  """Floats as uint8 in 0..255: clipped to [0, 1] and rounded."""
+  return np.round(255.0 * np.clip(values, 0.0, 1.0)).astype(np.uint8)
+
+
 def decode(what: str, read: Callable[[], Result]) -> Result:
   """Runs a decoder of foreign bytes and turns its failure into a reason.
 

@@ -16,13 +16,8 @@ from umr_jax.files import write_bytes
 _LEVELS = np.float32(255.0)
 
 
-def to_bytes(maps: np.ndarray) -> np.ndarray:
-  """Part maps of floats in [0, 1] as uint8 in 0..255: a quarter of the memory."""
-  return np.round(_LEVELS * maps).astype(np.uint8)
-
-
 def from_bytes(maps: np.ndarray) -> np.ndarray:
-  """The reverse: float32 in [0, 1]."""
+  """Part maps that are stored as uint8 in 0..255 as float32 in [0, 1]."""
   return maps / _LEVELS
 
 

@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from umr_jax.data.example import Example
+from umr_jax.data.image_files import to_bytes
 
 # Part of a prepared data set's fingerprint: raise it whenever what is stored would change.
 FORMAT_VERSION = 1
@@ -148,8 +149,8 @@ def _encode(example: Example) -> _Fields:
   return {
     "name": example.name,
     "image": _encode_image(example.image, "JPEG", quality=_JPEG_QUALITY, subsampling=0),
-    "mask": _encode_image(_to_bytes(example.mask), "PNG", compress_level=3),
-    "parts": _encode_image(_to_bytes(stacked), "PNG", compress_level=3),
+    "mask": _encode_image(to_bytes(example.mask), "PNG", compress_level=3),
+    "parts": _encode_image(to_bytes(stacked), "PNG", compress_level=3),
     "num_parts": num_parts,
     "box": np.asarray(example.box, np.float32),
     "keypoints": np.zeros((0, 3), np.float32) if keypoints is None else keypoints,
@@ -179,10 +180,6 @@ def _decode(record: _Record) -> Example:
     camera=camera if np.isfinite(camera).all() else None,
     shape=record["shape"].decode() or None,
   )
-
-
-def _to_bytes(values: np.ndarray) -> np.ndarray:
-  return np.round(255.0 * np.clip(values, 0.0, 1.0)).astype(np.uint8)
 
 
 def _encode_image(pixels: np.ndarray, file_format: str, **options: int) -> bytes:

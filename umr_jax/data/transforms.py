@@ -49,7 +49,6 @@ class Crop:
   camera: np.ndarray | None  # [7] float32, for the crop
   shape: str | None
   square: Square
-  mirrored: bool
 
 
 def square_box(box: Box, *, padding: float, jitter: np.ndarray | None = None) -> Square:
@@ -132,7 +131,6 @@ def crop(
     camera=camera,
     shape=example.shape,
     square=square,
-    mirrored=mirror,
   )
 
 

@@ -21,11 +21,14 @@ from absl import logging
 from umr_jax.config.build import from_saved
 from umr_jax.config.settings import Config
 from umr_jax.data.batching import evaluation_batches
-from umr_jax.data.dataset import Dataset, load_dataset
-from umr_jax.data.part_store import PartStore, from_bytes, read_store, to_bytes
+from umr_jax.data.dataset import Dataset, load_annotated, load_dataset
+from umr_jax.data.image_files import to_bytes
+from umr_jax.data.part_store import PartStore, from_bytes, read_store
 from umr_jax.data.transforms import Crop, CropSpec
-from umr_jax.em.run import final_evaluation, run
+from umr_jax.em.run import run
 from umr_jax.eval.part_quality import part_report
+from umr_jax.eval.shape_error import spread
+from umr_jax.eval.workdir import final_evaluation
 from umr_jax.files import write_text
 from umr_jax.models.checkpoint import read_checkpoint
 from umr_jax.models.infer import TrainedModel, load_model
@@ -125,7 +128,7 @@ def _report(workdir: pathlib.Path, config: Config) -> Report:
   evaluation = final_evaluation(workdir)
   store = workdir / "parts" / "parts.npz"
   if store.is_file():
-    truth = load_dataset(dataclasses.replace(config.data, parts="given", part_file=""))
+    truth = load_annotated(config.data)
     evaluation |= part_report(truth, read_store(store), seed=config.train.seed)
   return evaluation
 
@@ -212,4 +215,4 @@ def _panel(dataset: Dataset, config: Config, labels: PseudoLabels, after: PartSt
 def _spread(wanted: np.ndarray) -> set[int]:
   """Some of the rows where `wanted` [N] bool holds, evenly spaced."""
   rows = np.flatnonzero(wanted)
-  return set(rows[np.linspace(0, len(rows) - 1, min(_SHOWN, len(rows))).astype(int)].tolist())
+  return set(rows[spread(len(rows), _SHOWN)].tolist())

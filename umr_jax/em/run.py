@@ -10,30 +10,26 @@ import time
 import jax
 from absl import logging
 
-from umr_jax.config.build import differences, from_saved
+from umr_jax.config.build import differences
 from umr_jax.config.checks import check_trainable
 from umr_jax.config.settings import Config, to_dict
 from umr_jax.data.batching import evaluation_batches
-from umr_jax.data.dataset import Dataset, evaluation_split, load_dataset
+from umr_jax.data.dataset import Dataset, evaluation_split, load_annotated, load_dataset
 from umr_jax.data.transforms import CropSpec
 from umr_jax.em.loop import EMLoop
 from umr_jax.em.monitor import Monitor, read_objectives
-from umr_jax.eval.evaluate import evaluate
 from umr_jax.eval.part_quality import part_report
-from umr_jax.eval.predictions import Protocol
-from umr_jax.eval.references import references
 from umr_jax.eval.summary import format_table
+from umr_jax.eval.workdir import evaluate_workdir
 from umr_jax.files import write_text
-from umr_jax.models.checkpoint import read_checkpoint, saved_steps
-from umr_jax.models.infer import build_topology_from, load_model
+from umr_jax.models.checkpoint import saved_steps
 from umr_jax.models.initialize import encoder_file
 from umr_jax.parts.prepare import discovered, with_parts
-from umr_jax.predict.test_time import make_infer, with_steps
 from umr_jax.train import parallel
 from umr_jax.train.checkpoint import Checkpointer
 from umr_jax.types import Batch, EMState, Report, TrainState
-from umr_jax.viz import report
 from umr_jax.viz.contact_sheet import write_parts
+from umr_jax.viz.report import write_report
 
 # How many images the panels show.
 _PANEL_IMAGES = 6
@@ -91,9 +87,9 @@ def run(config: Config, workdir: pathlib.Path) -> RunResult:
     train_state, em_state = loop.run()
   evaluation = evaluate_workdir(workdir, split=evaluation_split(dataset), dataset=dataset)
   if jax.process_index() == 0:
-    report.write_report(workdir, config, dataset, evaluation)
-    sys.stderr.write(_summary(workdir, evaluation, seconds=time.monotonic() - began))
-  return RunResult(train_state, em_state, evaluation, read_objectives(workdir))
+    write_report(workdir, config, dataset, evaluation)
+    sys.stderr.write(_summary(workdir, evaluation.report, seconds=time.monotonic() - began))
+  return RunResult(train_state, em_state, evaluation.report, read_objectives(workdir))
 
 
 def discover_parts(config: Config, workdir: pathlib.Path) -> Report:
@@ -109,103 +105,12 @@ def discover_parts(config: Config, workdir: pathlib.Path) -> Report:
   Raises:
     ValueError, OSError: for unusable data or features, or a folder that cannot be written.
   """
-  dataset = load_dataset(dataclasses.replace(config.data, parts="given"))
+  dataset = load_annotated(config.data)
   store = discovered(dataset, config)
   report = part_report(dataset, store, seed=config.train.seed)
   write_parts(workdir, dataset, store)
   write_text(workdir / "parts.json", json.dumps(report, indent=2) + "\n")
   return report
-
-
-def evaluate_workdir(
-  workdir: pathlib.Path,
-  *,
-  split: str,
-  dataset: Dataset | None = None,
-  refine_steps: int | None = None,
-) -> Report:
-  """Evaluates a run's last good checkpoint and writes evaluation.json.
-
-  Args:
-    workdir: the run.
-    split: "train" or "test".
-    dataset: its data, if they are loaded already.
-    refine_steps: steps of test-time optimisation, which fits meshes to the predicted silhouettes;
-      by default those of the run's config.
-
-  Returns:
-    What evaluation.json holds.
-
-  Raises:
-    FileNotFoundError: if there is no checkpoint in the work directory.
-  """
-  trained = load_model(workdir)
-  config = with_steps(trained.config, refine_steps)
-  dataset = dataset or load_dataset(config.data)
-  evaluation = evaluate(
-    trained.model,
-    dataset,
-    split,
-    _protocol(config),
-    step=trained.step,
-    infer=make_infer(config.at_round(trained.round)),
-  )
-  if steps := config.refine.steps:
-    evaluation["protocol"] += f"; test-time optimisation, {steps} steps"
-  evaluation["refine_steps"] = steps
-  if jax.process_index() == 0:
-    write_text(workdir / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
-  return evaluation
-
-
-def final_evaluation(workdir: pathlib.Path) -> Report:
-  """The evaluation of a finished run: read from evaluation.json, or computed where that differs.
-
-  `experiments.evaluate` writes there what it was asked for, which may be of the training split, or
-  with other steps of refinement; and the run may have been continued since.
-
-  Raises:
-    FileNotFoundError: if there is no checkpoint in the work directory.
-  """
-  snapshot = read_checkpoint(workdir)
-  config = from_saved(snapshot.config)
-  dataset = load_dataset(config.data)
-  split = evaluation_split(dataset)
-  path = workdir / "evaluation.json"
-  found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-  wanted = {"split": split, "step": snapshot.step, "refine_steps": config.refine.steps}
-  if all(found.get(name) == value for name, value in wanted.items()):
-    return found
-  logging.info("%s holds no evaluation of the run's last step: evaluating.", path)
-  return evaluate_workdir(workdir, split=split, dataset=dataset)
-
-
-def references_workdir(workdir: pathlib.Path, *, split: str) -> Report:
-  """What can be reached on a run's data without learning; writes references.json.
-
-  Args:
-    workdir: the run, whose data, crops and protocol are taken.
-    split: "train" or "test".
-
-  Returns:
-    A report for each reference; see `eval.references.references`.
-  """
-  config = from_saved(read_checkpoint(workdir).config)
-  found = references(
-    load_dataset(config.data), build_topology_from(config), split, _protocol(config)
-  )
-  if jax.process_index() == 0:
-    write_text(workdir / "references.json", json.dumps(found, indent=2) + "\n")
-  return found
-
-
-def _protocol(config: Config) -> Protocol:
-  """How a run's model is evaluated."""
-  return Protocol(
-    spec=CropSpec.from_config(config.data),
-    batch_size=config.train.batch_size,
-    seed=config.train.seed,
-  )
 
 
 def panel_images(dataset: Dataset, config: Config) -> Batch:

@@ -1,5 +1,7 @@
 """Every metric that a data set's annotations allow, with intervals: the content of a report."""
 
+from typing import NamedTuple
+
 import jax
 import numpy as np
 
@@ -9,11 +11,18 @@ from umr_jax.eval.keypoint_metrics import PAIRS, keypoint_metrics, transfer_pair
 from umr_jax.eval.part_quality import part_ious
 from umr_jax.eval.predictions import Predictions, Protocol, predict_split
 from umr_jax.eval.shape_error import GRID, fit_alignment, shape_errors
-from umr_jax.eval.summary import Report, summarize
+from umr_jax.eval.summary import summarize
 from umr_jax.models.infer import Infer
 from umr_jax.models.infer import infer as infer_once
 from umr_jax.predict.transfer import METHODS
-from umr_jax.types import Model
+from umr_jax.types import Model, Report
+
+
+class Evaluation(NamedTuple):
+  """What was measured, and the predictions that it was measured on."""
+
+  report: Report
+  predictions: Predictions
 
 
 def evaluate(
@@ -24,7 +33,7 @@ def evaluate(
   *,
   step: int,
   infer: Infer = infer_once,
-) -> Report:
+) -> Evaluation:
   """Evaluates a model on one split: predicts it once, then measures.
 
   Each image is cropped by its mask's box, not mirrored, and reconstructed with the mean code and
@@ -40,10 +49,11 @@ def evaluate(
     infer: how the model reconstructs; not jitted.
 
   Returns:
-    `mask_iou`, `mask_iou_hard` and `backface_ratio` (means); with true cameras `camera_error_deg`
-    and `camera_error_twin_deg` (medians), `camera_within_30` and `camera_within_30_twin` (shares);
-    with true meshes too those of `mesh_errors` (means); with true parts and a canonical map
-    `part_iou` (mean); with keypoints those of `keypoint_metrics` for each way of transfer.
+    The predictions, and the report: `mask_iou`, `mask_iou_hard` and `backface_ratio` (means); with
+    true cameras `camera_error_deg` and `camera_error_twin_deg` (medians), `camera_within_30` and
+    `camera_within_30_twin` (shares); with true meshes too those of `mesh_errors` (means); with true
+    parts and a canonical map `part_iou` (mean); with keypoints those of `keypoint_metrics` for each
+    way of transfer.
     Each KEY has `KEY_ci`, its 95% interval; further `split`, `n`, `seed`, `step` and `protocol`.
 
   Raises:
@@ -69,7 +79,7 @@ def evaluate(
       training = predict_split(model, some, protocol, infer=infer, observed=False)
     values |= _against_truth(predictions, training, dataset, protocol, model)
   carried = _keypoint_report(predictions, dataset, protocol)
-  return {
+  report = {
     **summarize(values, seed=protocol.seed),
     **carried,
     "split": split,
@@ -78,6 +88,7 @@ def evaluate(
     "step": step,
     "protocol": _description(protocol, meshes=len(shapes), keypoints=bool(carried)),
   }
+  return Evaluation(report, predictions)
 
 
 def _against_truth(

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from umr_jax.eval.summary import Report
 from umr_jax.predict.transfer import Correspondence, Located, Method, carry, locate
+from umr_jax.types import Report
 
 PAIRS = 10_000
 # The share of the object's box, along its longer side, within which a transfer is right.

@@ -4,14 +4,16 @@ Parts that were discovered have no names and no order: no measure here depends o
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 
-from umr_jax.data.dataset import Dataset, Split
+from umr_jax.data.dataset import Dataset
+from umr_jax.data.example import Example
 from umr_jax.data.part_store import PartStore
-from umr_jax.data.transforms import crop
+from umr_jax.data.transforms import Crop, crop
 from umr_jax.eval.summary import summarize
 from umr_jax.geometry.sampling import axis_centers
 from umr_jax.types import Report, checked
@@ -123,23 +125,6 @@ def _entropy(p: np.ndarray) -> float:
 
 
 @checked
-def matched_part_ious(
-  found: Int[np.ndarray, "N S S"], true: Int[np.ndarray, "N S S"]
-) -> Float[np.ndarray, "N"]:
-  """Mean part IoU of each image, when each found part stands for at most one true part.
-
-  The match is the one of the largest overlap over all images, as in `match_parts`.
-
-  Args:
-    found: labels, 0 for background.
-    true: likewise.
-  """
-  parts = int(max(found.max(), true.max()))
-  match = match_parts(found, true, parts=parts)
-  return np.array([mean_part_iou(match[f], t) for f, t in zip(found, true, strict=True)])
-
-
-@checked
 def part_centers(
   probs: Float[np.ndarray, "N S S P1"],
 ) -> tuple[Float[np.ndarray, "N P 2"], Bool[np.ndarray, "N P"]]:
@@ -217,67 +202,70 @@ def part_report(dataset: Dataset, store: PartStore, *, seed: int) -> Report:
     seed: of the bootstrap.
 
   Returns:
-    Of the test images: `landmark_error` (lengths of the object) with keypoints; `discovered_iou`
-    and `discovered_nmi` with true parts; intervals as KEY_ci where a value is an average of images.
-    Without test images, or without truth, what is left: `mirror_agreement`, the share of pixels
-    that get the same part when an image is mirrored, where it was measured.
+    Of the test images that have what a measure needs: `landmark_error` (lengths of the object) with
+    keypoints; `discovered_iou` and `discovered_nmi` with true parts; intervals as KEY_ci where a
+    value is an average of images. Without test images, or without truth, what is left:
+    `mirror_agreement`, the share of pixels that get the same part when an image is mirrored, where
+    it was measured.
   """
-  known, tested = (_Annotated(dataset.splits[name], store) for name in ("train", "test"))
   values: dict[str, np.ndarray] = {}
   report: Report = {}
   if np.isfinite(store.mirror_agreement):
     report["mirror_agreement"] = store.mirror_agreement
-  if tested.rows and dataset.keypoint_names:
-    error = landmark_regression_error(
-      part_centers(known.found)[0],
-      known.keypoints,
-      part_centers(tested.found)[0],
-      tested.keypoints,
-      test_lengths=tested.lengths,
-    )
-    values["landmark_error"] = error[np.isfinite(error)]
-  if tested.rows and dataset.part_names:
-    found, true = part_labels(tested.found), part_labels(tested.parts)
-    values["discovered_iou"] = matched_part_ious(found, true)
+  tested = _annotated(dataset.splits["test"], store)
+  if dataset.keypoint_names:
+    errors = _landmark_errors(_annotated(dataset.splits["train"], store), tested)
+    values["landmark_error"] = errors[np.isfinite(errors)]
+  labels = [
+    (np.argmax(row.found, axis=-1), np.argmax(row.crop.parts, axis=-1))
+    for row in tested
+    if row.crop.parts is not None and row.crop.parts.any()
+  ]
+  if labels:
+    # The match is fixed on the images that are measured: parts are matched, not learned, here.
+    values["discovered_iou"] = part_ious(labels, labels)
+    found, true = (np.stack(column) for column in zip(*labels, strict=True))
     report["discovered_nmi"] = normalized_mutual_information(found, true)
   return (
     summarize({key: column for key, column in values.items() if column.size}, seed=seed) | report
   )
 
 
-class _Annotated:
-  """Found and true annotations of the images of a split, in the squares of a store."""
+class _Annotated(NamedTuple):
+  """An image in its square of a store: what was found in it, and what is annotated."""
 
-  def __init__(self, split: Split, store: PartStore):
-    rows = {name: row for row, name in enumerate(store.names)}
-    examples = [split[i] for i in range(len(split))]
-    examples = [example for example in examples if example.name in rows]
-    self.rows = [rows[example.name] for example in examples]
-    self.found = store.probabilities(self.rows)
-    squares = [tuple(float(x) for x in store.squares[row]) for row in self.rows]
-    size = store.maps.shape[1]
-    crops = [
-      crop(example, (x0, y0, side), image_size=size)
-      for example, (x0, y0, side) in zip(examples, squares, strict=True)
-    ]
-    self.lengths = np.array(
-      [
-        2.0 * max(e.box[2] - e.box[0], e.box[3] - e.box[1]) / side
-        for e, (_, _, side) in zip(examples, squares, strict=True)
-      ]
+  found: np.ndarray  # [S, S, P + 1]
+  crop: Crop
+  length: float  # the longer side of the object's box, in [-1, 1] of the square
+
+
+def _annotated(split: Sequence[Example], store: PartStore) -> list[_Annotated]:
+  """The images of a split that a store has."""
+  rows = {name: row for row, name in enumerate(store.names)}
+  result = []
+  for example in split:
+    if (row := rows.get(example.name)) is not None:
+      x0, y0, side = (float(value) for value in store.squares[row])
+      found = crop(example, (x0, y0, side), image_size=store.maps.shape[1])
+      left, top, right, bottom = example.box
+      length = 2.0 * max(right - left, bottom - top) / side
+      result.append(_Annotated(store.probabilities(row), found, length))
+  return result
+
+
+def _landmark_errors(known: list[_Annotated], tested: list[_Annotated]) -> np.ndarray:
+  """`landmark_regression_error` over the images with keypoints; empty where one split has none."""
+  known, tested = (
+    [row for row in rows if row.crop.keypoints is not None] for rows in (known, tested)
+  )
+  if not known or not tested:
+    return np.zeros(0)
+  pairs = [
+    (
+      part_centers(np.stack([row.found for row in rows]))[0],
+      np.stack([np.asarray(row.crop.keypoints) for row in rows]),
     )
-    self._crops = crops
-
-  @property
-  def keypoints(self) -> np.ndarray:
-    """[N, K, 3]; an image without has none visible."""
-    some = next(c.keypoints for c in self._crops if c.keypoints is not None)
-    return np.stack(
-      [np.zeros_like(some) if c.keypoints is None else c.keypoints for c in self._crops]
-    )
-
-  @property
-  def parts(self) -> np.ndarray:
-    """[N, S, S, P + 1]; an image without is all background."""
-    some = next(c.parts for c in self._crops if c.parts is not None)
-    return np.stack([np.zeros_like(some) if c.parts is None else c.parts for c in self._crops])
+    for rows in (known, tested)
+  ]
+  lengths = np.array([row.length for row in tested])
+  return landmark_regression_error(*pairs[0], *pairs[1], test_lengths=lengths)

@@ -17,11 +17,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from umr_jax.data.batching import evaluation_batches
-from umr_jax.data.dataset import Split
+from umr_jax.data.dataset import Split, every_nth
 from umr_jax.data.transforms import Crop, CropSpec
-from umr_jax.eval.mask_iou import backface_ratio, hard_mask_iou, soft_mask_iou
+from umr_jax.eval.mask_iou import backface_ratio, hard_mask_iou
 from umr_jax.geometry import camera
 from umr_jax.geometry.symmetry import symmetrize
+from umr_jax.losses.mask import soft_iou
 from umr_jax.models.assemble import uv_parts_to_texels
 from umr_jax.models.infer import Infer, Inference
 from umr_jax.predict.transfer import Correspondence, project_and_cover
@@ -31,6 +32,8 @@ from umr_jax.types import Model, Topology
 # The silhouettes that are compared with masks: the published settings, close to hard ones.
 SIGMA = 1e-5
 ANTIALIAS = 2
+# Of how many of the first images all that the network predicted is kept: those that are shown.
+KEPT = 6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,10 +64,14 @@ class Predictions:
   keypoints: list[np.ndarray | None]  # [K, 3]: x, y in [-1, 1] of the crop, visible
   correspondences: list[Correspondence | None]  # of images with keypoints
   parts: list[tuple[np.ndarray, np.ndarray] | None]  # labels [S, S]: of the canonical map, true
+  shown: list[tuple[np.ndarray, Inference] | None]  # of the first `KEPT`: the crop, and its own row
+
+  def __len__(self) -> int:
+    return len(self.shapes)
 
   def subsample(self, limit: int) -> "Predictions":
     """Evenly spaced rows, as `Split.subsample` takes them."""
-    rows = slice(None, None, max(1, -(-len(self.shapes) // limit)))
+    rows = every_nth(len(self), limit)
     return Predictions(
       **{field.name: getattr(self, field.name)[rows] for field in dataclasses.fields(self)}
     )
@@ -80,8 +87,8 @@ def predict_split(
     split: of a data set.
     protocol: how.
     infer: how the model reconstructs; jitted, so that all splits share what was compiled.
-    observed: False leaves out what is only measured on the images that are evaluated: masks and
-      keypoints.
+    observed: False leaves out what only the images that are evaluated need: masks, keypoints, and
+      what is shown of them.
 
   Raises:
     ValueError: if the split is empty, or a prediction is not finite.
@@ -94,7 +101,9 @@ def predict_split(
   ):
     found = infer(model, jnp.asarray(batch.image))
     kept = jax.device_get(observe(model, found, batch.mask))
-    rows.append(_rows(kept, crops, model.topology))
+    wanted = KEPT - sum(map(len, rows)) if observed else 0
+    shown = _first_rows(found, crops[: max(wanted, 0)])
+    rows.append(_rows(kept, crops, model.topology, shown))
   if not rows:
     raise ValueError("there is nothing to evaluate: the split holds no image")
   joined = _joined(rows)
@@ -143,7 +152,7 @@ def _make_observe(
         corners, image_size=size, sigma=protocol.sigma, antialias=protocol.antialias
       )
       scores = (
-        soft_mask_iou(alpha=alpha, mask=mask),
+        soft_iou(alpha=alpha, mask=mask),
         hard_mask_iou(alpha=alpha, mask=mask),
         backface_ratio(found.vertices, found.camera, topology, image_size=size),
       )
@@ -165,7 +174,24 @@ def _make_observe(
   return observe
 
 
-def _rows(found: _Observed, crops: list[Crop], topology: Topology) -> Predictions:
+def _first_rows(found: Inference, crops: list[Crop]) -> list[tuple[np.ndarray, Inference]]:
+  """The images of these crops, each with its row of a batch's prediction, on the host."""
+  if not crops:
+    return []
+  held = jax.device_get(found)
+  # Copies: a view of one row would keep the whole batch in memory.
+  return [
+    (crop.image, jax.tree.map(lambda array, row=row: array[row].copy(), held))
+    for row, crop in enumerate(crops)
+  ]
+
+
+def _rows(
+  found: _Observed,
+  crops: list[Crop],
+  topology: Topology,
+  shown: list[tuple[np.ndarray, Inference]],
+) -> Predictions:
   """The valid rows of a batch, on the host."""
   count = len(crops)
   known = np.array([crop.camera is not None for crop in crops])
@@ -188,6 +214,7 @@ def _rows(found: _Observed, crops: list[Crop], topology: Topology) -> Prediction
       for row, crop in enumerate(crops)
     ],
     parts=[_labels(found, row, crop) for row, crop in enumerate(crops)],
+    shown=[*shown, *[None] * (count - len(shown))],
   )
 
 

@@ -15,17 +15,17 @@ from umr_jax.eval.mask_iou import (
   best_constant_mask,
   hard_mask_iou,
   mask_overlap,
-  soft_mask_iou,
   split_masks,
 )
 from umr_jax.eval.predictions import Protocol
 from umr_jax.eval.shape_error import mesh_errors, spread
-from umr_jax.eval.summary import Report, summarize
+from umr_jax.eval.summary import summarize
 from umr_jax.geometry import camera
 from umr_jax.geometry.voxels import Mesh, occupancy
+from umr_jax.losses.mask import soft_iou
 from umr_jax.predict.transfer import SILHOUETTE_SIZE, Correspondence
 from umr_jax.render import soft_silhouette
-from umr_jax.types import Topology
+from umr_jax.types import Report, Topology
 
 # The medoid is sought among at most this many shapes, evenly spaced over the training split's.
 _CANDIDATES = 200
@@ -165,7 +165,7 @@ def _make_render(how: Protocol) -> Callable[..., tuple[Array, ...]]:
     corners = jax.vmap(lambda points, triangles: points[triangles])(projected, faces)
     alpha = soft_silhouette(corners, image_size=size, sigma=how.sigma, antialias=how.antialias)
     covered = soft_silhouette(corners, image_size=SILHOUETTE_SIZE) > 0.0
-    scores = soft_mask_iou(alpha=alpha, mask=masks), hard_mask_iou(alpha=alpha, mask=masks)
+    scores = soft_iou(alpha=alpha, mask=masks), hard_mask_iou(alpha=alpha, mask=masks)
     return *scores, projected, covered, camera.rotation(cameras)
 
   return render

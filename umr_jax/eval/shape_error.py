@@ -113,7 +113,7 @@ def mesh_errors(predicted: Mesh, true: Mesh, *, seed: int) -> dict[str, float]:
 
 
 def spread(count: int, limit: int) -> np.ndarray:
-  """At most a given number of rows, evenly spaced.
+  """At most a given number of rows, evenly spaced from the first to the last.
 
   Args:
     count: of all rows.

@@ -1,12 +1,12 @@
 """Metrics of single images as a report: averages with intervals, and tables of them."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from scipy import stats
 
-Report = dict[str, Any]  # JSON: numbers, their intervals [low, high], curves and texts
+from umr_jax.types import Report
+
 STATISTICS: dict[str, Callable[..., np.ndarray]] = {"mean": np.mean, "median": np.median}
 _RESAMPLES = 2000  # bootstrap test sets
 _CHUNK = 1 << 22  # numbers sampled at once: bounds the memory

@@ -48,11 +48,6 @@ class Snapshot(NamedTuple):
   em_state: EMState
   step: int
 
-  @property
-  def collections(self) -> Tree:
-    """The network's variables besides its parameters, as flax takes them."""
-    return {"batch_stats": self.batch_stats, "frozen": self.frozen}
-
 
 def save_arguments(
   step: int, *, model: object, optimizer: object, config: Settings

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from umr_jax.models.encoder import IMAGENET_MEAN, IMAGENET_STD
 from umr_jax.models.layers import convolve
 from umr_jax.models.pretrained import convolution_kernel, read_torch_file
 from umr_jax.types import checked
@@ -21,8 +22,6 @@ VGG_FILES = {
 # Convolutions in each of the five blocks, and their channels.
 _BLOCKS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 _CHANNELS = (64, 128, 256, 512, 512)
-_SHIFT = np.array([0.485, 0.456, 0.406], np.float32)
-_SCALE = np.array([0.229, 0.224, 0.225], np.float32)
 
 VGG = Mapping[str, Any]
 
@@ -51,7 +50,12 @@ def load_vgg(path: str | os.PathLike[str], *, depth: int) -> dict[str, dict[str,
       f"{path} holds {len(convolutions)} convolutions in 'features'; expected VGG-{depth}'s "
       f"{sum(_BLOCKS[depth])}. Give {obtain}"
     )
-  params = {"input": {"shift": _SHIFT, "scale": _SCALE}}
+  params = {
+    "input": {
+      "shift": np.array(IMAGENET_MEAN, np.float32),
+      "scale": np.array(IMAGENET_STD, np.float32),
+    }
+  }
   index = 0
   for block, count in enumerate(_BLOCKS[depth], 1):
     for i in range(1, count + 1):

@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from umr_jax.models.encoder import IMAGENET_MEAN, IMAGENET_STD
 from umr_jax.models.pretrained import convolution_kernel, read_torch_file
 from umr_jax.types import checked
 
@@ -22,8 +23,6 @@ VIT_FILES = (
 )
 _HEAD_SIZE = 64
 _EPSILON = 1e-6
-_SHIFT = (0.485, 0.456, 0.406)
-_SCALE = (0.229, 0.224, 0.225)
 # PyTorch's constant of cubic interpolation.
 _CUBIC = -0.75
 
@@ -127,7 +126,9 @@ def vit_features(params: ViT, images: Float[Array, "B H W 3"]) -> Float[Array, "
   if height % side or width % side:
     raise ValueError(f"found images of {height} x {width}; expected multiples of {side}")
   height, width = height // side, width // side
-  shift, scale = (jnp.asarray(v, images.dtype).reshape(1, 1, 1, 3) for v in (_SHIFT, _SCALE))
+  shift, scale = (
+    jnp.asarray(value, images.dtype).reshape(1, 1, 1, 3) for value in (IMAGENET_MEAN, IMAGENET_STD)
+  )
   patches = ((images - shift) / scale).reshape(count, height, side, width, side, 3)
   patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(count, height * width, -1)
   kernel = jnp.asarray(params["patch"]["kernel"])

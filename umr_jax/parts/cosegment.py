@@ -42,7 +42,7 @@ def mirrored_features(extract: Extract, images: Float[Array, "B H W 3"]) -> Floa
 @checked
 def factorize(
   rows: Float[np.ndarray, "M C"], *, num_parts: int, seed: int
-) -> tuple[Float[np.ndarray, "P C"], float]:
+) -> Float[np.ndarray, "P C"]:
   """Non-negative matrix factorisation, rows = weights basis.
 
   Args:
@@ -51,8 +51,7 @@ def factorize(
     seed: of the sample of rows and of the initialization.
 
   Returns:
-    The basis, each factor of unit length (or zero, where the rows are), and the share of the rows'
-    squares that it leaves unexplained.
+    The basis, each factor of unit length, or zero where the rows are.
 
   Source: Lee and Seung 2001, by coordinate descent (Cichocki and Phan 2009) from singular vectors
     (Boutsidis and Gallopoulos 2008); as a way to co-segment, Collins et al. 2018 ("Deep Feature
@@ -60,12 +59,11 @@ def factorize(
   """
   sample = rows[np.random.default_rng(seed).permutation(len(rows))[:_ROWS]]
   if not sample.any():
-    return np.zeros((num_parts, rows.shape[1]), np.float32), 0.0
+    return np.zeros((num_parts, rows.shape[1]), np.float32)
   model = NMF(num_parts, max_iter=_ITERATIONS, random_state=seed)
-  residual = sample - model.fit_transform(sample) @ model.components_
-  left = float(np.sum(np.square(residual)) / np.sum(np.square(sample)))
+  model.fit(sample)
   length = np.linalg.norm(model.components_, axis=-1, keepdims=True)
-  return model.components_ / np.maximum(length, _EPSILON), left
+  return model.components_ / np.maximum(length, _EPSILON)
 
 
 @checked
@@ -138,7 +136,7 @@ def find_factors(
     )
   shift = np.minimum(lowest, 0.0)
   inside = cells - shift
-  basis, _ = factorize(inside, num_parts=num_parts, seed=seed)
+  basis = factorize(inside, num_parts=num_parts, seed=seed)
   return Factors(shift, basis, factor_weights(inside, basis).mean(axis=0))
 
 

@@ -6,7 +6,6 @@ how far from the middle of the mask a point lies. The first makes features of di
 different, the second makes those of one point in different images alike.
 """
 
-import hashlib
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -103,11 +102,7 @@ def train_encoder_features(
   for i in range(steps):
     rate = _rate(i, steps)
     params, state = _step(net, params, state, folder, rate, jax.random.fold_in(key, i))
-  return Features(
-    partial(_extract, net, size, params["net"]),
-    "encoder",
-    _fingerprint(images, masks, size, steps, seed),
-  )
+  return Features(partial(_extract, net, size, params["net"]), "encoder")
 
 
 def _rate(step: int, steps: int) -> np.float32:
@@ -284,10 +279,3 @@ def _place_in_mask(batch: _Folder, points: Float[Array, "B M 2"]) -> Float[Array
 
 def _unit(x: Array) -> Array:
   return x / jnp.sqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + _TINY)
-
-
-def _fingerprint(images: np.ndarray, masks: np.ndarray, size: int, steps: int, seed: int) -> str:
-  digest = hashlib.sha256(f"encoder {VERSION} {size} {steps} {seed} {images.shape}".encode())
-  for array in (images, masks):
-    digest.update(np.ascontiguousarray(array, np.float32).tobytes())
-  return digest.hexdigest()[:16]

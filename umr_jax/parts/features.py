@@ -35,7 +35,6 @@ class Features(NamedTuple):
   # RGB in [0, 1], any size -> maps; resizes by itself. Jitted.
   extract: Callable[[Float[Array, "B H W 3"]], Float[Array, "B h w C"]]
   name: str  # one of NAMES
-  fingerprint: str  # differs where the features would
 
 
 def resolve_features(name: str) -> str:
@@ -86,16 +85,15 @@ def make_features(name: str, *, file: str, size: int, fine: bool = False) -> Fea
     raise ValueError(f"found a feature size of {size}; expected 32 pixels or more")
   path = _weight_file(name, file)
   params, apply = _load(name, path)
-  known_as = name
   if fine and name == "efficientnet":
-    apply, known_as = fine_efficientnet_features, f"fine {name}"
+    apply = fine_efficientnet_features
   if name == "dino":
     side = patch_size(params)
     size = max(1, round(size / side)) * side
   run = jax.jit(functools.partial(_resized, apply, size))
   # An argument, not a constant: compilers are slow with large constants.
   extract = functools.partial(run, jax.tree.map(jnp.asarray, params))
-  return Features(extract, name, _fingerprint(known_as, size, path.read_bytes()))
+  return Features(extract, name)
 
 
 def _resized(apply: Callable[[Any, Array], Array], size: int, params: Any, images: Array) -> Array:
@@ -136,7 +134,7 @@ def _load(name: str, path: pathlib.Path) -> tuple[Any, Callable[[Any, Array], Ar
 
 
 def features_fingerprint(name: str, *, file: str, size: int) -> str:
-  """What `Features.fingerprint` will be, without loading a network; the name, where it has no file.
+  """What differs where a network's features would, by its file, which is read but not loaded.
 
   Args:
     name: see `make_features`.

@@ -147,19 +147,16 @@ def orthonormality_loss(basis: Float[Array, "P C"]) -> Float[Array, ""]:
 
 @checked
 def supervision_loss(
-  logits: Float[Array, "B h w P1"],
-  targets: Float[Array, "B h w P1"],
-  weight: Float[Array, "B"],
+  logits: Float[Array, "B h w P1"], targets: Float[Array, "B h w P1"]
 ) -> Float[Array, "B"]:
   """Cross-entropy of the prediction to soft maps.
 
   Args:
     logits: background first.
     targets: at each pixel they sum to 1, or to 0 where nothing is known, and anything between.
-    weight: of each image.
 
   Returns:
-    The weighted cross-entropy, averaged over the pixels of which something is known; zero for an
+    The cross-entropy, averaged over the pixels of which something is known; zero for an
     image without any.
 
   Source: Li et al. 2020, supplementary 1, where parts of reconstructions supervise the network; its
@@ -167,7 +164,7 @@ def supervision_loss(
   """
   mass = jnp.sum(targets, axis=(1, 2, 3))
   entropy = -jnp.sum(targets * jax.nn.log_softmax(logits, axis=-1), axis=(1, 2, 3))
-  return weight * entropy / jnp.maximum(mass, 1.0)
+  return entropy / jnp.maximum(mass, 1.0)
 
 
 @checked
@@ -243,7 +240,7 @@ def part_objective(
   if weights.supervision and batch.targets is not None:
     targets = jnp.concatenate([batch.targets, warp_maps(batch.targets, matrix)])
     known = targets * mask[..., None]
-    terms["supervision"] = supervision_loss(both, known, jnp.ones(len(both), both.dtype))
+    terms["supervision"] = supervision_loss(both, known)
   if weights.equivariance or weights.landmark:
     warped = warp_logits(logits, matrix)
     if weights.equivariance:

@@ -19,10 +19,8 @@ from umr_jax.types import Array, Batch, Model, checked
 
 @struct.dataclass
 class BatchPseudoLabels:
-  """One row per image of a batch; rows that are not `valid` only pad it."""
+  """One row per image of a batch."""
 
-  index: Array  # [B] in the split
-  valid: Array  # [B]
   maps: Float[Array, "B S S P"]  # the canonical parts, where the mesh covers the crop
   probability: Float[Array, "B"]  # the probability-based loss against the image's own parts
   vertices: Float[Array, "B"]  # the vertex-based one
@@ -58,8 +56,6 @@ def make_pseudo_labels(infer: Infer, *, image_size: int) -> RenderPseudoLabels:
     spread = jnp.broadcast_to(template[None], (len(batch.image), *template.shape))
     projected = camera.project(spread, found.camera)
     return BatchPseudoLabels(
-      index=batch.index,
-      valid=batch.valid,
       maps=maps,
       probability=part_probability_loss(
         rendered=maps, target=targets.probs, present=targets.present

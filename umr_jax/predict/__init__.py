@@ -18,20 +18,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
   from numpy.typing import ArrayLike
 
-  from umr_jax.predict.predictor import Predictor as Predictor
-  from umr_jax.predict.predictor import load_predictor as load_predictor
-  from umr_jax.predict.predictor import predict as predict
-  from umr_jax.predict.reconstruction import Reconstruction as Reconstruction
-  from umr_jax.predict.transfer import transfer_keypoints as transfer_keypoints
+  from umr_jax.predict.predictor import (
+    Predictor,
+    Reconstruction,
+    load_predictor,
+    predict,
+    transfer_keypoints,
+  )
 
-_PUBLIC = {
-  "Predictor": "umr_jax.predict.predictor",
-  "load_predictor": "umr_jax.predict.predictor",
-  "predict": "umr_jax.predict.predictor",
-  "Reconstruction": "umr_jax.predict.reconstruction",
-  "transfer_keypoints": "umr_jax.predict.transfer",
-}
-__all__ = [*_PUBLIC]
+# `umr_jax` has the same ones.
+__all__ = ("Predictor", "Reconstruction", "load_predictor", "predict", "transfer_keypoints")
 
 
 class _CallablePackage(types.ModuleType):
@@ -52,15 +48,15 @@ class _CallablePackage(types.ModuleType):
 
 
 def __getattr__(name: str) -> Any:
-  if name not in _PUBLIC:
+  if name not in __all__:
     raise AttributeError(f"module 'umr_jax.predict' has no attribute {name!r}")
-  value = getattr(importlib.import_module(_PUBLIC[name]), name)
+  value = getattr(importlib.import_module("umr_jax.predict.predictor"), name)
   globals()[name] = value
   return value
 
 
 def __dir__() -> list[str]:
-  return sorted({*globals(), *_PUBLIC})
+  return sorted({*globals(), *__all__})
 
 
 sys.modules[__name__].__class__ = _CallablePackage

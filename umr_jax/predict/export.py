@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import scipy.ndimage
@@ -47,27 +48,34 @@ def textured_mesh(vertices: np.ndarray, texture: np.ndarray, topology: Topology)
   Raises:
     ValueError: for shapes that do not fit, NaN or infinite vertices, or a texture not of uint8.
   """
-  vertices, texture = _validated(vertices, texture, topology)
-  material = PBRMaterial(
+  return _with_material(_matte, vertices, texture, topology)
+
+
+def _matte(image: Image.Image) -> PBRMaterial:
+  return PBRMaterial(
     name="texture",
-    baseColorTexture=Image.fromarray(fill_unused(texture, topology)),
+    baseColorTexture=image,
     metallicFactor=0.0,
     roughnessFactor=0.9,
     doubleSided=True,
   )
-  return _with_material(vertices, topology, material)
 
 
 def _with_material(
-  vertices: np.ndarray, topology: Topology, material: PBRMaterial | SimpleMaterial
+  material: Callable[[Image.Image], PBRMaterial | SimpleMaterial],
+  vertices: np.ndarray,
+  texture: np.ndarray,
+  topology: Topology,
 ) -> trimesh.Trimesh:
+  vertices, texture = _validated(vertices, texture, topology)
   source, faces, uv = export_layout(topology)
   upwards = np.stack([(uv[:, 0] + 1) / 2, (1 - uv[:, 1]) / 2], axis=-1)
+  image = Image.fromarray(fill_unused(texture, topology))
   return trimesh.Trimesh(
     vertices=vertices[source],
     faces=faces,
     vertex_normals=vertex_normals(vertices, topology)[source],
-    visual=TextureVisuals(uv=upwards, material=material),
+    visual=TextureVisuals(uv=upwards, material=material(image)),
     process=False,  # True would merge the copies along the seam
   )
 
@@ -98,7 +106,6 @@ def export_mesh(
     raise ValueError(
       f"cannot export to {target.name!r}: the name must end in one of {', '.join(SUFFIXES)}"
     )
-  vertices, texture = _validated(vertices, texture, topology)
   if suffix == ".obj":
     _write_obj(target, vertices, texture, topology)
   elif suffix == ".ply":
@@ -236,14 +243,13 @@ def _write_obj(
   if name != target.stem:
     name += f"_{zlib.crc32(target.stem.encode()):08x}"
   white = [255] * 4  # the default of 0.4 would darken the texture
-  material = SimpleMaterial(
-    image=Image.fromarray(fill_unused(texture, topology)),
-    diffuse=white,
-    ambient=white,
-    specular=[0, 0, 0, 255],
-    name=name,
-  )
-  mesh = _with_material(vertices, topology, material)
+
+  def painted(image: Image.Image) -> SimpleMaterial:
+    return SimpleMaterial(
+      image=image, diffuse=white, ambient=white, specular=[0, 0, 0, 255], name=name
+    )
+
+  mesh = _with_material(painted, vertices, texture, topology)
   text, companions = trimesh.exchange.obj.export_obj(
     mesh, include_normals=True, return_texture=True, mtl_name=f"{name}.mtl", header=None
   )
@@ -254,6 +260,7 @@ def _write_obj(
 
 def _ply(vertices: np.ndarray, texture: np.ndarray, topology: Topology) -> bytes:
   """PLY has no texture that programs agree on: the colours of the vertices, without copies."""
+  vertices, texture = _validated(vertices, texture, topology)
   source, _, uv = export_layout(topology)
   _, first = np.unique(source, return_index=True)
   size = np.array([texture.shape[1], texture.shape[0]])

@@ -11,13 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from umr_jax.data.example import Example, mask_box
-from umr_jax.data.image_files import read_image, read_mask
+from umr_jax.data.image_files import read_image, read_mask, to_bytes
+
+Path = str | os.PathLike[str]
+Image = ArrayLike | Path  # an array, or a file
 
 
 def as_example(
-  image: ArrayLike,
+  image: Image,
   *,
-  mask: ArrayLike | None = None,
+  mask: Image | None = None,
   box: ArrayLike | None = None,
   name: str = "the image",
 ) -> Example:
@@ -28,19 +31,25 @@ def as_example(
   Args:
     image: [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]: 8 or 16 bit integers, or floats in [0, 1]. The
       fourth channel is the mask where none is given and some of the image is transparent; what it
-      hides is white.
+      hides is white. Or the path of a photograph, which is read upright as its camera recorded it.
     mask: [H, W], booleans, floats in [0, 1], integers of 0 and 1, or 8 or 16 bit integers up to
-      their type's largest.
+      their type's largest. Or a file's path.
     box: (x0, y0, x1, y1) in pixels, of the object; by default the mask's box, or else everything.
-    name: of this image in error messages.
+    name: of this image in error messages; a file has its own.
 
   Returns:
     The image as bytes. Without a mask `has_mask` is False.
 
   Raises:
     ValueError: for anything else: a wrong shape or type, NaN, an empty mask, a box without area or
-      beside the image.
+      beside the image, or a file that is no image or is damaged.
   """
+  if isinstance(mask, (str, os.PathLike)):
+    mask = read_mask(pathlib.Path(mask))
+  if isinstance(image, (str, os.PathLike)):
+    name = pathlib.Path(image).name
+    image, alpha = read_image(pathlib.Path(image))
+    mask = alpha if mask is None else mask
   pixels = _array(image, name)
   if pixels.ndim == 2:
     pixels = pixels[..., None]
@@ -62,28 +71,9 @@ def as_example(
       f"the mask of {name} is empty: no value reaches half of full; give another one, or none"
     )
   if color.dtype != np.uint8:
-    color = np.round(_unit(color, name) * 255).astype(np.uint8)
+    color = to_bytes(_unit(color, name))
   color = np.ascontiguousarray(np.broadcast_to(color, (*size, 3)))
   return Example(name=name, image=color, mask=coverage, box=found, has_mask=mask is not None)
-
-
-def read_photograph(
-  path: str | os.PathLike[str], mask_path: str | os.PathLike[str] | None = None
-) -> Example:
-  """Reads a photograph, upright as its camera recorded it, and its mask.
-
-  Args:
-    path: of the photograph.
-    mask_path: of its mask; by default its own alpha channel, if that hides anything.
-
-  Raises:
-    ValueError: for a file that is no image, is damaged, or that `as_example` refuses.
-  """
-  path = pathlib.Path(path)
-  image, mask = read_image(path)
-  if mask_path is not None:
-    mask = read_mask(pathlib.Path(mask_path))
-  return as_example(image, mask=mask, name=path.name)
 
 
 def _array(value: ArrayLike, name: str) -> np.ndarray:

@@ -17,15 +17,13 @@ from umr_jax.geometry import camera as camera_lib
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.models.assemble import uv_parts_to_texels, uv_texture
 from umr_jax.models.infer import Inference, TrainedModel, load_model, texture_flow
-from umr_jax.predict.inputs import as_example, read_photograph
+from umr_jax.predict.inputs import Image, Path, as_example
 from umr_jax.predict.reconstruction import Reconstruction as Reconstruction
-from umr_jax.predict.test_time import InferWithMasks, KnownMasks, make_infer, with_steps
+from umr_jax.predict.test_time import KnownMasks, make_infer, with_steps
 from umr_jax.predict.transfer import transfer_keypoints as transfer_keypoints
 from umr_jax.render import soft_rasterize, soft_silhouette
 from umr_jax.types import Model
 
-Path = str | os.PathLike[str]
-Image = ArrayLike | Path  # an array, or a file
 # Rows of exported textures, and pixels of the crop that they are read from: an image usually has
 # more pixels than the network reads.
 TEXTURE_HEIGHT = 256
@@ -57,8 +55,7 @@ class Predictor:
     half = jnp.asarray(trained.model.template.half_vertices)
     self.template = np.asarray(symmetrize(half, num_center=self.topology.num_center))
     self._model = jax.device_put(trained.model)
-    infer = make_infer(self.config.at_round(trained.round))
-    self._forward = jax.jit(functools.partial(_forward, infer))
+    self._infer = jax.jit(make_infer(self.config.at_round(trained.round)))
 
   def __call__(
     self, image: Image, mask: ArrayLike | None = None, box: ArrayLike | None = None
@@ -74,7 +71,7 @@ class Predictor:
     Raises:
       ValueError: for an input that cannot be used, saying why; or if the network predicts NaN.
     """
-    return self._run([self._example(image, mask, box, "the image")])[0]
+    return self._run([as_example(image, mask=mask, box=box)], rows=1)[0]
 
   def batch(
     self,
@@ -99,104 +96,117 @@ class Predictor:
       if given is not None and len(given) != len(listed):
         raise ValueError(f"found {len(given)} {name} for {len(listed)} images; give one each")
     examples = [
-      self._example(
+      as_example(
         image,
-        None if masks is None else masks[i],
-        None if boxes is None else boxes[i],
-        f"image {i}",
+        mask=None if masks is None else masks[i],
+        box=None if boxes is None else boxes[i],
+        name=f"image {i}",
       )
       for i, image in enumerate(listed)
     ]
     return list(self.stream(examples))
 
-  def stream(self, images: Iterable[Image | Example]) -> Iterator[Reconstruction]:
-    """As `batch`, one after the other, reading no more of `images` ahead than `batch_size`."""
-    remaining = (self._example(image, None, None, f"image {i}") for i, image in enumerate(images))
+  def stream(self, examples: Iterable[Example]) -> Iterator[Reconstruction]:
+    """Reconstructs images one after the other, reading no more than `batch_size` of them ahead.
+
+    Args:
+      examples: from `inputs.as_example`.
+
+    Raises:
+      ValueError: if the network predicts NaN.
+    """
+    remaining = iter(examples)
     chunk = list(itertools.islice(remaining, self.batch_size))
-    alone = len(chunk) == 1
+    rows = 1 if len(chunk) == 1 else self.batch_size
     while chunk:
-      yield from self._run(chunk, alone=alone)
+      yield from self._run(chunk, rows=rows)
       chunk = list(itertools.islice(remaining, self.batch_size))
 
-  def _example(
-    self, image: Image | Example, mask: ArrayLike | None, box: ArrayLike | None, name: str
-  ) -> Example:
-    if isinstance(image, Example):
-      return image
-    if isinstance(image, (str, os.PathLike)):
-      read = read_photograph(image)
-      image, name = read.image, read.name
-      mask = read.mask if mask is None and read.has_mask else mask
-    return as_example(image, mask=mask, box=box, name=name)
+  def finish(
+    self, examples: Sequence[Example], images: np.ndarray, found: Inference
+  ) -> list[Reconstruction]:
+    """Reconstructions of images for which the network's prediction is known.
 
-  def _run(self, examples: list[Example], *, alone: bool = True) -> list[Reconstruction]:
-    """At most `batch_size` reconstructions, through one of the two compiled shapes."""
-    size, padding = self.config.data.image_size, self.config.data.padding
+    Args:
+      examples: the images.
+      images: [B, S, S, 3], the crops that the network read; rows beyond the examples fill up B.
+      found: what it predicted of the crops.
+
+    Raises:
+      ValueError: for a prediction that is not finite.
+    """
+    padding = self.config.data.padding
     squares = [square_box(example.box, padding=padding) for example in examples]
-    rows = 1 if alone else self.batch_size
-
-    def crop_all(pixels: int) -> tuple[np.ndarray, np.ndarray]:
-      found = [
-        crop(example, square, image_size=pixels)
-        for example, square in zip(examples, squares, strict=True)
-      ]
-      found += [found[0]] * (rows - len(found))
-      return np.stack([one.image for one in found]), np.stack([one.mask for one in found])
-
-    crops, masks = crop_all(size)
-    sharp = crop_all(TEXTURE_HEIGHT)[0] if size < TEXTURE_HEIGHT else crops
-    known = [example.has_mask for example in examples] + [False] * (rows - len(examples))
-    given = KnownMasks(jnp.asarray(masks), jnp.asarray(known))
-    found = jax.device_get(
-      self._forward(self._model, jnp.asarray(crops), jnp.asarray(sharp), given)
+    sharp = images
+    if images.shape[1] < TEXTURE_HEIGHT:
+      sharp = _stacked(
+        [
+          crop(example, square, image_size=TEXTURE_HEIGHT).image
+          for example, square in zip(examples, squares, strict=True)
+        ],
+        rows=len(images),
+      )
+    fields = jax.device_get(
+      _fields(self._model, jnp.asarray(sharp), found, image_size=images.shape[1])
     )
-    inference = found[0]
-    if not np.isfinite(inference.vertices[: len(examples)]).all():
+    if not np.isfinite(fields["vertices"][: len(examples)]).all():
       raise ValueError(f"the network of step {self.step} predicts NaN: its training failed")
-    return [self._reconstruction(found, i, crops[i], squares[i]) for i in range(len(examples))]
-
-  def _reconstruction(
-    self, found: Any, row: int, image: np.ndarray, square: tuple[float, float, float]
-  ) -> Reconstruction:
-    inference, silhouette, parts, flow, texture = found
-    x0, y0, side = square
     # Copies: a view of one row would keep the whole batch in memory.
-    return Reconstruction(
-      vertices=inference.vertices[row].copy(),
-      faces=self.topology.outward_faces,
-      camera=inference.camera[row].copy(),
-      cameras=inference.cameras[row].copy(),
-      camera_probs=inference.camera_probs[row].copy(),
-      box=(x0, y0, x0 + side, y0 + side),
-      silhouette=silhouette[row].copy(),
-      part_probs=None if parts is None else parts[row].copy(),
-      texture=texture[row].copy(),
-      flow=flow[row].copy(),
-      flow_map=inference.flow_map[row].copy(),
-      image=image.copy(),
-      template=self.template,
-      topology=self.topology,
-      step=self.step,
+    return [
+      Reconstruction(
+        **jax.tree.map(lambda rows, i=i: rows[i].copy(), fields),
+        faces=self.topology.outward_faces,
+        box=(x0, y0, x0 + side, y0 + side),
+        image=images[i].copy(),
+        template=self.template,
+        topology=self.topology,
+        step=self.step,
+      )
+      for i, (x0, y0, side) in enumerate(squares)
+    ]
+
+  def _run(self, examples: list[Example], *, rows: int) -> list[Reconstruction]:
+    """At most `rows` reconstructions, through the compiled shape of so many."""
+    size, padding = self.config.data.image_size, self.config.data.padding
+    crops = [
+      crop(example, square_box(example.box, padding=padding), image_size=size)
+      for example in examples
+    ]
+    images, masks, known = (
+      _stacked(column, rows=rows)
+      for column in (
+        [found.image for found in crops],
+        [found.mask for found in crops],
+        [example.has_mask for example in examples],
+      )
     )
+    given = KnownMasks(jnp.asarray(masks), jnp.asarray(known))
+    return self.finish(examples, images, self._infer(self._model, jnp.asarray(images), given))
 
 
-def _forward(
-  infer: InferWithMasks, model: Model, images: jax.Array, sharp: jax.Array, masks: KnownMasks
-) -> tuple[Inference, jax.Array, jax.Array | None, jax.Array, jax.Array]:
-  """The prediction, and its silhouette, part map, flow and texture map.
+def _stacked(column: Sequence[ArrayLike], *, rows: int) -> np.ndarray:
+  """One array of all, the first repeated at its end up to a number of rows."""
+  return np.stack([*column, *[column[0]] * (rows - len(column))])
 
-  `sharp` are the same squares as `images`, with the pixels that the texture is made of.
+
+@functools.partial(jax.jit, static_argnames="image_size")
+def _fields(model: Model, sharp: jax.Array, found: Inference, *, image_size: int) -> dict[str, Any]:
+  """The fields of B `Reconstruction`s that a prediction decides.
+
+  Args:
+    model: that predicted.
+    sharp: the squares that the network read, with the pixels that the texture is made of.
+    found: its prediction.
+    image_size: S, of the silhouettes and part maps.
   """
-  topology, found = model.topology, infer(model, images, masks)
-  projected = camera_lib.project(found.vertices, found.camera)
-  corners = camera_lib.face_vertices(projected, topology.faces)
-  image_size = images.shape[1]
+  topology = model.topology
+  corners = camera_lib.project_faces(found.vertices, found.camera, topology.faces)
   probs = None
   if model.canonical_uv is None:
     silhouette = soft_silhouette(corners, image_size=image_size, antialias=2)
   else:
     parts = uv_parts_to_texels(jnp.asarray(model.canonical_uv), topology)
-    texels = jnp.broadcast_to(parts, (len(images), *parts.shape))
+    texels = jnp.broadcast_to(parts, (len(corners), *parts.shape))
     background = jnp.eye(parts.shape[-1], dtype=jnp.float32)[0]
     rendered = soft_rasterize(
       corners, texels, image_size=image_size, background=background, antialias=2
@@ -207,7 +217,17 @@ def _forward(
     probs = probs / jnp.sum(probs, axis=-1, keepdims=True)
   flow = texture_flow(found, topology, height=TEXTURE_HEIGHT)
   texture = jnp.clip(uv_texture(sharp, flow), 0.0, 1.0)
-  return found, silhouette, probs, flow, jnp.round(texture * 255.0).astype(jnp.uint8)
+  return {
+    "vertices": found.vertices,
+    "camera": found.camera,
+    "cameras": found.cameras,
+    "camera_probs": found.camera_probs,
+    "silhouette": silhouette,
+    "part_probs": probs,
+    "texture": jnp.round(texture * 255.0).astype(jnp.uint8),
+    "flow": flow,
+    "flow_map": found.flow_map,
+  }
 
 
 def load_predictor(

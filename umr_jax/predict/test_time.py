@@ -15,13 +15,46 @@ from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.losses.mask import soft_iou
 from umr_jax.losses.shape import deformation_loss, flatten_loss, laplacian_loss
+from umr_jax.models.assemble import assemble_vertices
 from umr_jax.models.infer import Inference, infer, texture_flow
-from umr_jax.render import soft_silhouette
+from umr_jax.render.settings import RenderSettings
 from umr_jax.types import Model, Template, Topology, checked
 
 # Changes to B predictions: offsets [B, Vh, 3], the logarithm of the scale [B, 1], the translation
 # [B, 2] and the quaternion [B, 4].
 Changes = dict[str, Array]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fitting:
+  """How meshes are fitted to silhouettes."""
+
+  steps: int
+  learning_rate: float  # at first; object units, image units, or half radians a step
+  render: RenderSettings  # of the silhouettes
+  # Weights: of the mask, and of how near to the template, how smooth, and how bent a shape is.
+  mask: float
+  deformation: float
+  laplacian: float
+  flatten: float
+
+  @classmethod
+  def from_config(cls, config: Config) -> "Fitting":
+    """What a config asks for: `refine`, and renders and weights as in training."""
+    return cls(
+      steps=config.refine.steps,
+      learning_rate=config.refine.learning_rate,
+      render=RenderSettings(
+        image_size=config.render_size,
+        sigma=config.render.sigma,
+        dist_eps=config.render.dist_eps,
+        antialias=config.render.antialias,
+      ),
+      mask=config.loss.mask,
+      deformation=config.loss.deformation,
+      laplacian=config.refine.laplacian,
+      flatten=config.loss.flatten,
+    )
 
 
 def with_steps(config: Config, steps: int | None) -> Config:
@@ -65,14 +98,15 @@ def make_infer(config: Config) -> InferWithMasks:
     infer(model, images, masks=None): where an image's mask is known, its mesh is fitted to that. No
     mask is read without test-time optimisation.
   """
+  fitting = Fitting.from_config(config)
 
   def infer_and_optimize(model: Model, images: Array, masks: KnownMasks | None = None) -> Inference:
     found = infer(model, images)
-    if not config.refine.steps:
+    if not fitting.steps:
       return found
     if masks is not None:
       found = with_known_masks(found, masks)
-    return optimize(found, model.template, model.topology, config=config)
+    return optimize(found, model.template, model.topology, fitting=fitting)
 
   return infer_and_optimize
 
@@ -94,7 +128,7 @@ def with_known_masks(found: Inference, masks: KnownMasks) -> Inference:
 
 @checked
 def optimize(
-  found: Inference, template: Template, topology: Topology, *, config: Config
+  found: Inference, template: Template, topology: Topology, *, fitting: Fitting
 ) -> Inference:
   """Fits shapes and cameras to the silhouettes that the network predicted as pixels.
 
@@ -107,7 +141,7 @@ def optimize(
     found: with `mask`.
     template: what the offsets are added to.
     topology: of the meshes.
-    config: `refine` sets the number of steps; renders are training's.
+    fitting: how.
 
   Returns:
     New offsets, vertices, most probable camera and, with model.flow=projected, flow
@@ -120,32 +154,24 @@ def optimize(
   """
   if found.mask is None:
     raise ValueError("the network predicts no silhouettes that a mesh could be fitted to")
-  half = jnp.asarray(template.half_vertices)
-  size = config.render_size
+  size = fitting.render.image_size
   mask = jax.image.resize(found.mask, (len(found.mask), size, size), "linear")
-  weights, settings = config.loss, config.render
 
   def moved(changes: Changes) -> tuple[Array, Array, Array]:
     offsets = found.half_offsets + changes["offsets"]
-    vertices = symmetrize(half[None] + offsets, num_center=topology.num_center)
+    vertices = assemble_vertices(offsets, template, topology)
     return offsets, vertices, moved_camera(found.camera, changes)
 
   def objective(changes: Changes) -> Array:
     offsets, vertices, cameras = moved(changes)
     corners = camera.project_faces(vertices, cameras, topology.faces)
-    alpha = soft_silhouette(
-      corners,
-      image_size=size,
-      sigma=settings.sigma,
-      dist_eps=settings.dist_eps,
-      antialias=settings.antialias,
-    )
+    alpha = fitting.render.soft_silhouette(corners)
+    whole = symmetrize(offsets, num_center=topology.num_center)
     values = (
-      weights.mask * (1.0 - soft_iou(alpha=alpha, mask=mask))
-      + config.refine.laplacian
-      * laplacian_loss(symmetrize(offsets, num_center=topology.num_center), topology)
-      + weights.flatten * flatten_loss(vertices, topology)
-      + weights.deformation * deformation_loss(offsets)
+      fitting.mask * (1.0 - soft_iou(alpha=alpha, mask=mask))
+      + fitting.laplacian * laplacian_loss(whole, topology)
+      + fitting.flatten * flatten_loss(vertices, topology)
+      + fitting.deformation * deformation_loss(offsets)
     )
     # A sum: each image is fitted by itself.
     return jnp.sum(values)
@@ -157,9 +183,7 @@ def optimize(
     "translation": jnp.zeros((count, 2), dtype),
     "quaternion": jnp.zeros((count, 4), dtype),
   }
-  changes = _descend(
-    objective, nothing, steps=config.refine.steps, rate=config.refine.learning_rate
-  )
+  changes = _descend(objective, nothing, steps=fitting.steps, rate=fitting.learning_rate)
   offsets, vertices, cameras = moved(changes)
   best = jnp.argmax(found.camera_probs, axis=-1)
   every = found.cameras.at[jnp.arange(count), best].set(cameras)

@@ -103,15 +103,20 @@ def transfer_keypoints(
     confidences of one method has a meaning.
 
   Raises:
-    ValueError: for points that are not finite [N, 2], or reconstructions of different meshes.
+    ValueError: for points that are not finite [N, 2], or reconstructions of two checkpoints.
 
   Source: Li et al. 2020, section 4.3, and the released evaluation.
   """
   points = np.asarray(points_a, np.float64)
   if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
     raise ValueError(f"points_a has shape {points.shape}; expected finite (x, y) rows, [N, 2]")
-  if rec_a.vertices.shape != rec_b.vertices.shape or rec_a.flow_map.shape != rec_b.flow_map.shape:
-    raise ValueError("the reconstructions have different meshes: take both from one checkpoint")
+  # Templates of two runs agree nowhere, and those of one run's checkpoints only nearly.
+  if rec_a.flow_map.shape != rec_b.flow_map.shape or not np.array_equal(
+    rec_a.template, rec_b.template
+  ):
+    raise ValueError(
+      "the reconstructions have different templates or maps: take both from one checkpoint"
+    )
   if method not in METHODS:
     raise ValueError(f"method is {method!r}; expected one of {', '.join(METHODS)}")
   (x0, y0, x1, _), (u0, v0, u1, _) = rec_a.box, rec_b.box

@@ -27,9 +27,9 @@ from umr_jax.models.checkpoint import (
 from umr_jax.types import EMState, TrainState
 
 # How the restored optimizer state and parameters are nested: a train state whose leaves may be
-# abstract, the same with an EM state, or a function from the checkpoint's EM state and step
-# to one, because the network of one round may have other parameters than that of the next.
-Like = TrainState | tuple[TrainState, EMState] | Callable[[EMState, int], TrainState]
+# abstract, of the checkpoint's EM state and step, because the network of one round may have other
+# parameters than that of the next.
+Like = Callable[[EMState, int], TrainState]
 
 _TREES = ("params", "batch_stats", "frozen", "discriminator")
 _DAMAGED, _REPLACED = ".damaged", ".replaced"
@@ -128,10 +128,7 @@ class Checkpointer:
     em_state = em_state_of(trees["model"]["em_state"])
     train_state = _train_state(trees["model"], trees["optimizer"])
     if like is not None:
-      template = like[0] if isinstance(like, tuple) else like
-      if not isinstance(template, TrainState):
-        template = template(em_state, step)
-      train_state = _nested_like(template, train_state, where=str(steps[step]))
+      train_state = _nested_like(like(em_state, step), train_state, where=str(steps[step]))
     return Restored(step, train_state, em_state, manifest["config"])
 
   def wait(self) -> None:

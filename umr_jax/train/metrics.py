@@ -6,7 +6,7 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 import jax
@@ -16,6 +16,7 @@ from absl import logging
 from jax.typing import ArrayLike
 
 from umr_jax.errors import NonFiniteError
+from umr_jax.files import write_text
 from umr_jax.types import Report
 
 
@@ -82,16 +83,6 @@ def read_metrics(workdir: str | os.PathLike[str]) -> list[Report]:
   return sorted(_records(path, None).values(), key=lambda record: record["step"])
 
 
-def _replace_lines(path: pathlib.Path, lines: Iterable[str]) -> None:
-  """Rewrites the file so that a kill at any moment leaves the old or the new one."""
-  temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-  with temporary.open("w", encoding="utf-8") as file:
-    file.writelines(f"{line}\n" for line in lines)
-    file.flush()
-    os.fsync(file.fileno())
-  temporary.replace(path)
-
-
 class MetricWriter:
   """Appends metrics to `metrics.jsonl`, to TensorBoard events and to the log.
 
@@ -115,7 +106,7 @@ class MetricWriter:
     earlier = 0.0
     if path.exists():
       records = _records(path, resumed_step)
-      _replace_lines(path, records)
+      write_text(path, "".join(f"{record}\n" for record in records))
       earlier = max((record.get("wall_s") or 0.0 for record in records.values()), default=0.0)
     self._start = time.monotonic() - earlier
     # Line buffered: a kill loses at most the line being written.

@@ -8,16 +8,17 @@ from collections.abc import Iterator
 from absl import logging
 
 from umr_jax.data.example import Example
+from umr_jax.data.image_files import IMAGE_SUFFIXES, list_files
 from umr_jax.data.threads import ordered_map
 from umr_jax.files import write_text
-from umr_jax.predict.inputs import read_photograph
-from umr_jax.predict.predictor import Predictor
+from umr_jax.predict.inputs import as_example
+from umr_jax.predict.predictor import Predictor, load_predictor
 from umr_jax.predict.reconstruction import Reconstruction
+from umr_jax.types import Report
 from umr_jax.viz.images import save_png
 from umr_jax.viz.pages import render_page
 from umr_jax.viz.panels import prediction_strip
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _SIDES = (90.0, 180.0, 270.0)
 _CELL = 192
 
@@ -33,6 +34,38 @@ class Gallery:
   def total(self) -> int:
     """How many photographs there were."""
     return len(self.written) + len(self.skipped)
+
+
+def predict_folder(
+  workdir: pathlib.Path,
+  images: pathlib.Path,
+  out: pathlib.Path,
+  *,
+  masks: pathlib.Path | None = None,
+  batch_size: int = 8,
+  refine_steps: int | None = None,
+) -> Report:
+  """Writes the meshes of all photographs that can be read; returns what was done.
+
+  Args:
+    workdir: the run, or a checkpoint folder.
+    images: a photograph, or a folder of them.
+    out: where the results go.
+    masks: a mask, or a folder of them, by the photographs' names.
+    batch_size: photographs at a time; changes only memory and time.
+    refine_steps: of test-time optimisation, in place of the run's.
+
+  Raises:
+    ValueError: if not one photograph could be read.
+  """
+  predictor = load_predictor(workdir, batch_size=batch_size, refine_steps=refine_steps)
+  gallery = write_gallery(predictor, images, out, masks=masks)
+  if not gallery.written:
+    name, reason = gallery.skipped[0]
+    raise ValueError(f"none of {len(gallery.skipped)} photographs is usable; {name}: {reason}")
+  logging.info("%d of %d: %s", len(gallery.written), gallery.total, out / "index.html")
+  skipped = [{"image": name, "reason": reason} for name, reason in gallery.skipped]
+  return {"out": str(out), "step": predictor.step, "written": gallery.written, "skipped": skipped}
 
 
 def find_photographs(path: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -51,13 +84,12 @@ def find_photographs(path: pathlib.Path) -> dict[str, pathlib.Path]:
     return {path.stem: path}
   if not path.is_dir():
     raise FileNotFoundError(f"no file or folder {path}: expected a photograph, or a folder of them")
-  files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-  if not files:
-    raise FileNotFoundError(f"no photograph in {path}: expected files *{', *'.join(SUFFIXES)}")
-  found: dict[str, pathlib.Path] = {}
-  for file in files:
-    found[file.name.replace(".", "_") if file.stem in found else file.stem] = file
-  return found
+  taken: list[tuple[str, str]] = []
+  found = list_files(path, IMAGE_SUFFIXES, taken)
+  if not found:
+    suffixes = ", *".join(IMAGE_SUFFIXES)
+    raise FileNotFoundError(f"no photograph in {path}: expected files *{suffixes}")
+  return found | {name.replace(".", "_"): path / name for name, _ in taken}
 
 
 def write_gallery(
@@ -84,11 +116,16 @@ def write_gallery(
 
   Raises:
     FileNotFoundError: if there is no photograph at all, or no `masks`.
-    ValueError: if the results would be written among the inputs.
+    ValueError: if the results would be written among the inputs, or for one mask for a folder.
   """
   found = find_photographs(images)
   if masks is not None and not masks.exists():
     raise FileNotFoundError(f"no file or folder {masks}: expected masks as PNG files")
+  if masks is not None and masks.is_file() and images.is_dir():
+    raise ValueError(
+      f"{masks} is one mask, but {images} is a folder: give a folder of masks with the names of "
+      "the photographs"
+    )
   sources = [path if path.is_dir() else path.parent for path in (images, masks) if path]
   if any(source.resolve() == out.resolve() for source in sources):
     raise ValueError(f"the results would overwrite the images in {out}: choose another folder")
@@ -107,7 +144,7 @@ def write_gallery(
 
   def read_one(item: tuple[str, pathlib.Path]) -> Example | str:
     try:
-      return read_photograph(item[1], _mask_of(item[1], masks))
+      return as_example(item[1], mask=_mask_of(item[1], masks))
     except (ValueError, OSError) as error:
       return str(error)
 
@@ -121,7 +158,7 @@ def write_gallery(
 def _mask_of(image: pathlib.Path, masks: pathlib.Path | None) -> pathlib.Path | None:
   if masks is None or masks.is_file():
     return masks
-  for suffix in (".png", *SUFFIXES):
+  for suffix in (".png", *IMAGE_SUFFIXES):
     for candidate in (masks / (image.stem + suffix), masks / (image.stem + suffix.upper())):
       if candidate.is_file():
         return candidate

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from umr_jax.data.image_files import to_bytes
 from umr_jax.files import write_bytes
 
 _GAP = 2  # pixels between the cells of a grid
@@ -27,9 +28,7 @@ def to_float(image: np.ndarray) -> np.ndarray:
 def to_uint8(image: np.ndarray) -> np.ndarray:
   """An image as uint8, floats clipped to [0, 1] and rounded."""
   image = np.asarray(image)
-  if image.dtype == np.uint8:
-    return image
-  return np.round(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
+  return image if image.dtype == np.uint8 else to_bytes(image)
 
 
 def resized(image: np.ndarray, size: int) -> np.ndarray:

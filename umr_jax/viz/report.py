@@ -5,14 +5,17 @@ import pathlib
 import re
 from typing import NamedTuple
 
+import jax
+import numpy as np
+
 from umr_jax.config.settings import Config, flatten, to_dict
 from umr_jax.data.dataset import Dataset, evaluation_split
-from umr_jax.eval.summary import Report, format_table
+from umr_jax.eval.evaluate import Evaluation
+from umr_jax.eval.predictions import Predictions
+from umr_jax.eval.summary import format_table
 from umr_jax.files import write_text
 from umr_jax.predict.predictor import load_predictor
 from umr_jax.viz.pages import render_page
-
-SHOWN = 6  # reconstructions of a report
 
 
 class Round(NamedTuple):
@@ -24,7 +27,7 @@ class Round(NamedTuple):
 
 
 def write_report(
-  workdir: pathlib.Path, config: Config, dataset: Dataset, evaluation: Report
+  workdir: pathlib.Path, config: Config, dataset: Dataset, evaluation: Evaluation
 ) -> pathlib.Path:
   """Writes report.html, and meshes/NAME.glb with a viewer for the first images of the split.
 
@@ -32,7 +35,7 @@ def write_report(
     workdir: of the run, which has a checkpoint.
     config: of the run.
     dataset: its data.
-    evaluation: what evaluation.json holds.
+    evaluation: of its evaluation split; what was predicted for it is shown.
 
   Returns:
     The report's path.
@@ -40,10 +43,10 @@ def write_report(
   config_lines = (f"{name} = {value!r}" for name, value in flatten(to_dict(config)).items())
   page = render_page(
     "report.html",
-    title=f"{dataset.name}: step {evaluation['step']}",
+    title=f"{dataset.name}: step {evaluation.report['step']}",
     images="unseen images" if evaluation_split(dataset) == "test" else "training images",
-    table=format_table(evaluation),
-    meshes=_write_meshes(workdir, dataset),
+    table=format_table(evaluation.report),
+    meshes=_write_meshes(workdir, dataset, evaluation.predictions),
     rounds=_rounds(workdir / "rounds"),
     skipped=dataset.skipped,
     panels=_panels(workdir / "panels"),
@@ -54,16 +57,15 @@ def write_report(
   return path
 
 
-def _write_meshes(workdir: pathlib.Path, dataset: Dataset) -> list[str]:
+def _write_meshes(workdir: pathlib.Path, dataset: Dataset, predictions: Predictions) -> list[str]:
   """Exports the meshes of the first images of the split; returns their file stems."""
   split = dataset.splits[evaluation_split(dataset)]
-  examples = [split[i] for i in range(min(SHOWN, len(split)))]
-  predictor = load_predictor(workdir)
-  # Boxes alone: with a mask, test-time optimisation would fit the mesh to it.
-  reconstructions = predictor.batch(
-    [example.image for example in examples], boxes=[example.box for example in examples]
-  )
+  shown = [row for row in predictions.shown if row is not None]
+  examples = [split[i] for i in range(len(shown))]
+  images = np.stack([image for image, _ in shown])
+  found = jax.tree.map(lambda *rows: np.stack(rows), *[inference for _, inference in shown])
   stems = []
+  reconstructions = load_predictor(workdir).finish(examples, images, found)
   for example, reconstruction in zip(examples, reconstructions, strict=True):
     stem = re.sub(r"[^\w.-]", "_", example.name)
     for suffix in (".glb", ".html"):

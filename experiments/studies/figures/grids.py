@@ -16,6 +16,7 @@ from umr_jax.config.settings import Config
 from umr_jax.data.dataset import evaluation_split, load_dataset
 from umr_jax.data.transforms import Crop, CropSpec, crop_about_box
 from umr_jax.eval.mask_iou import hard_mask_iou
+from umr_jax.eval.shape_error import spread
 from umr_jax.geometry import camera
 from umr_jax.predict.predictor import load_predictor
 from umr_jax.predict.reconstruction import Reconstruction
@@ -93,8 +94,7 @@ def evenly_spaced(items: Sequence[int], count: int) -> list[int]:
     items: to choose from.
     count: how many at most.
   """
-  places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
-  return [items[place] for place in places]
+  return [items[place] for place in spread(len(items), count)]
 
 
 def vertex_parts(subjects: Subjects, labels: np.ndarray, *, parts: int) -> np.ndarray:

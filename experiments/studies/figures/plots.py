@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from umr_jax.config.settings import Config
-from umr_jax.eval.summary import Report
 from umr_jax.models.infer import build_net, build_topology_from
+from umr_jax.types import Report
 
 Curve = dict[str, list[float]]  # "precision" and "recall", of equal length
 
