@@ -7,19 +7,19 @@ import pathlib
 import tempfile
 
 # Before the first import of jax: one process plays four devices, and what is compiled runs once or
-# twice, so that compiling is what takes time. It takes a third without optimizations and fusions.
+# twice, so that compiling is what takes time. It takes a third without optimizations and fusions
+# (`optimized` is for what runs for long).
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = " ".join(
   [
     os.environ.get("XLA_FLAGS", ""),
     "--xla_force_host_platform_device_count=4",
-    "--xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true",
     # Of jaxlib 0.12 it is no flag.
     *["--xla_cpu_use_fusion_emitters=false"]
     * importlib.metadata.version("jaxlib").startswith("0.10."),
   ]
 )
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "umr_jax_test_cache")
 )
@@ -46,6 +46,15 @@ def few_memory_maps():
   if _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > _MANY_MAPS:
     jax.clear_caches()
     gc.collect()
+
+
+@pytest.fixture
+def optimized():
+  """Optimizes what a test compiles: for programs that run for much longer than they compile."""
+  before = jax.config.jax_disable_most_optimizations
+  jax.config.update("jax_disable_most_optimizations", False)
+  yield
+  jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")

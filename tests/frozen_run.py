@@ -5,8 +5,8 @@ As a script it runs one of them and prints its recording, checksums as JSON:
     python -m tests.frozen_run best
 
 tests/golden/frozen_best.json (likewise paper) is a list of recordings, one for each kind of machine
-that made one. A change that is meant to change numbers replaces the list by one of what it
-prints alone; its commit says why they had to. A machine of another kind appends its own.
+that made one; a machine of another kind appends its own. A change that moves bits appends what it
+prints and marks those of before it as "superseded", with the reason, which its commit gives, too.
 """
 
 import dataclasses

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -250,7 +251,8 @@ def test_a_work_directory_that_cannot_be_made_is_told_in_a_sentence(tmp_path):
 
 
 def launch(arguments, **kwargs):
-  environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(pathlib.Path.cwd())}
+  one_device = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
+  environment = {**os.environ, "XLA_FLAGS": one_device, "PYTHONPATH": str(pathlib.Path.cwd())}
   return subprocess.Popen(
     [sys.executable, "-m", "experiments.train", *arguments],
     env=environment,

@@ -179,6 +179,7 @@ def test_the_hull_draws_from_a_stream_of_its_own(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized")
 def test_a_volume_is_template_and_first_bank(tmp_path, monkeypatch):
   monkeypatch.setattr(GeometryConfig, "hull_turns", 1)
   config = with_geometry(tiny_config(tmp_path), init="visual_hull")

@@ -336,6 +336,7 @@ def with_flow(infer, flow):
   return told
 
 
+@pytest.mark.usefixtures("optimized")
 def test_true_cameras_carry_keypoints_and_shuffled_ones_do_not(pinned, topology):
   half = halve(pinned.meshes["shape0"][0], num_center=topology.num_center)
   template = Template(half_vertices=jnp.asarray(half))
@@ -403,6 +404,7 @@ def counting(infer, seen):
 
 
 @pytest.mark.parametrize("split", ["test", "train"])
+@pytest.mark.usefixtures("optimized")
 def test_every_image_goes_through_the_network_once(pinned, topology, split):
   """With masks, cameras, meshes, keypoints and parts to measure, and the alignment to fix."""
   splits = {

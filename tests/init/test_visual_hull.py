@@ -162,6 +162,7 @@ def test_silhouettes_from_rough_cameras_grow_wings(plane, shown, topology, rng):
   assert set(np.unique(uv.argmax(-1))) == {1, 2, 3, 4}
 
 
+@pytest.mark.usefixtures("optimized")
 def test_the_views_of_a_volume_find_its_own_cameras(plane, shown):
   maps, cameras = shown
   views = volume_views(plane, view_rotations(SEARCH.elevation, SEARCH.roll))
@@ -193,6 +194,7 @@ def test_a_surface_lies_where_the_opacity_crosses_the_level():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized")
 def test_cameras_and_volume_find_each_other(shown, coarse):
   maps, cameras = shown
   profile = mean_profile(maps)
