@@ -51,7 +51,7 @@ def few_memory_maps():
 @pytest.fixture
 def optimized():
   """Optimizes what a test compiles: for programs that run for much longer than they compile."""
-  before = jax.config.jax_disable_most_optimizations
+  before = jax.config.values["jax_disable_most_optimizations"]
   jax.config.update("jax_disable_most_optimizations", False)
   yield
   jax.config.update("jax_disable_most_optimizations", before)

@@ -323,7 +323,7 @@ def test_segmentations_that_do_not_fit_are_reasons(root):
   assert list(examples) == ["n02814533_1_1", "2008_000004_1"]
   reasons = dict(contents.skipped)
   assert "overlap by 0.00, expected 0.5" in reasons["2008_000001_1"]
-  assert "no map of labels" in reasons["2008_000002_1"]
+  assert "is not a map of labels" in reasons["2008_000002_1"]
   assert "2008_000003.png cannot be read" in reasons["2008_000003_1"]
 
 

@@ -236,15 +236,15 @@ def test_silhouettes_alone_make_a_volume_without_parts(shown, coarse):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("optimized")
-def test_what_no_image_tells_stays_as_wide_as_the_first_template(plane, coarse):
+def test_what_no_image_tells_stays_as_wide_as_the_first_template(plane, topology):
   sides = upright_rotation(jnp.tile(jnp.array([0.0, 180.0]), 16), jnp.zeros(32), jnp.zeros(32))
   cameras = jnp.concatenate([jnp.tile(jnp.array([[0.9, 0.0, 0.0]]), (32, 1)), sides], axis=-1)
   maps = np.asarray(render_volume(plane, cameras, size=SIZE)[0] > 0.5, np.float32)[..., None]
-  half = inflate(mean_profile(maps)[..., 0], coarse, width=0.4)
+  half = inflate(mean_profile(maps)[..., 0], topology, width=0.4)
   widths = []
   for cost in (0.0, 0.4):
     volume, _ = fit_hull_and_cameras(
-      maps, bare_em_state(half), coarse, search=SEARCH, turns=1, cost=cost, key=jax.random.key(0)
+      maps, bare_em_state(half), topology, search=SEARCH, turns=1, cost=cost, key=jax.random.key(0)
     )
     across = np.flatnonzero((np.asarray(volume.opacity) > 0.3).any(axis=(0, 2)))
     widths.append(np.ptp(across) * 2.0 * HALF / RESOLUTION)

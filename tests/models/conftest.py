@@ -28,7 +28,6 @@ def make_net():
       camera_spread=True,
       norm="batch",
       encoder="resnet18",
-      flow="free",
       mask_head=False,
     )
     return UMRNet(**{**defaults, **options})

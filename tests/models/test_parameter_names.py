@@ -19,7 +19,7 @@ FROZEN = pathlib.Path(__file__).parent / "parameter_names"
 # What the presets of these names ask for, at the smallest size.
 NETWORKS = {
   "paper": dict(hypotheses=8, texture_stem="dense"),
-  "best": dict(hypotheses=8, encoder="efficientnet", flow="projected", mask_head=True),
+  "best": dict(hypotheses=8, encoder="efficientnet", mask_head=True),
 }
 
 

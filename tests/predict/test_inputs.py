@@ -85,7 +85,7 @@ def test_alpha_is_the_mask_unless_one_is_given_and_hides_to_white(image, mask):
     (dict(image=np.full((20, 30, 3), -1.0)), "from -1"),
     (dict(image="photo"), "photo cannot be read"),
     (dict(image=np.array("photo")), "numbers"),
-    (dict(image=[[1, 2], [3]]), "no array"),
+    (dict(image=[[1, 2], [3]]), "not an array"),
     (dict(mask=np.zeros((20, 30))), "empty"),
     (dict(mask=np.ones((30, 20))), r"\(30, 20\); the image has \(20, 30\)"),
     (dict(mask=np.full((20, 30), np.inf)), "mask of the image has 600"),

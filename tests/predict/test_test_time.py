@@ -20,6 +20,9 @@ from umr_jax.predict.test_time import Fitting, make_infer, optimize
 from umr_jax.render import soft_silhouette
 from umr_jax.types import Template
 
+# Descent magnifies rounding, and more of it without optimizations.
+pytestmark = pytest.mark.usefixtures("optimized")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LooseConfig(RefineConfig):

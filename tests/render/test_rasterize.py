@@ -12,11 +12,13 @@ from tests.render import render_scenes as scenes
 from tests.render.render_scenes import compiled, pull_back, relative
 from umr_jax.render import (
   aggregate,
+  pairs,
   rasterize,
   reference,
   soft_rasterize,
   soft_silhouette,
 )
+from umr_jax.render.binning import Grid
 
 SIZE = (20, 28)
 # Every value of every option meets every value of every other one.
@@ -483,10 +485,10 @@ def test_tiles_that_saturate_are_no_loss(rng):
 def test_a_pair_nearer_than_the_nearest_weighs_no_more_than_one():
   """At the border of the support rounding may add a pair that the forward pass did not have."""
   depth = jnp.array([[2.0, 3.0, 2.0]])
-  fields = dict.fromkeys(aggregate.Pairs._fields) | {"depth": depth}
-  settings = aggregate.Settings(aggregate.Grid(4, 4))
+  fields = dict.fromkeys(pairs.Pairs._fields) | {"depth": depth}
+  settings = pairs.Settings(Grid(4, 4))
   weights = aggregate.softmax_weights(
-    aggregate.Pairs(**fields),
+    pairs.Pairs(**fields),
     jnp.array([[1e4, 1e4, jnp.inf]]),
     jnp.full((1, 3), 3.0),
     settings,
