@@ -41,6 +41,12 @@ for line in sys.stdin:
 """
 
 
+def one_device_flags() -> str:
+  """XLA_FLAGS of a process that has one device and compiles as quickly as the tests do."""
+  flags = os.environ["XLA_FLAGS"].split()
+  return " ".join(flag for flag in flags if "device_count" not in flag)
+
+
 class Done(NamedTuple):
   """What a command left behind: its exit code and what it printed."""
 

@@ -2,7 +2,10 @@
 
 As a script it runs one of them and prints its recording, checksums as JSON:
 
-    python -m tests.frozen_run best
+    XLA_FLAGS=--xla_cpu_use_fusion_emitters=false JAX_DISABLE_MOST_OPTIMIZATIONS=0 \\
+      python -m tests.frozen_run best
+
+(1 for paper; both as in the test.)
 
 tests/golden/frozen_best.json (likewise paper) is a list of recordings, one for each kind of machine
 that made one; a machine of another kind appends its own. A change that moves bits appends what it
@@ -97,6 +100,8 @@ def paper_config(cache: pathlib.Path) -> config.Config:
 
 
 CASES = {"best": best_config, "paper": paper_config}
+# JAX_DISABLE_MOST_OPTIMIZATIONS: `paper` compiles for longer than it runs, `best` does not.
+UNOPTIMIZED = {"best": "0", "paper": "1"}
 
 
 def checksums(tree: object) -> dict[str, list]:

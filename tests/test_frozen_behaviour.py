@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from tests import frozen_run
+from tests.commands import one_device_flags
 
 ROOT = pathlib.Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -29,8 +30,8 @@ SPREADS, SHARE = 5.0, 0.01
 @pytest.mark.parametrize("case", list(frozen_run.CASES))
 def test_a_short_run_ends_where_it_always_did(case, monkeypatch):
   # One device: the suite's four would share the batch.
-  monkeypatch.setenv("XLA_FLAGS", "")
-  monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")
+  monkeypatch.setenv("XLA_FLAGS", one_device_flags())
+  monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", frozen_run.UNOPTIMIZED[case])
   done = subprocess.run(
     [sys.executable, "-m", "tests.frozen_run", case], cwd=ROOT, capture_output=True, text=True
   )

@@ -9,6 +9,8 @@ import zipfile
 
 import pytest
 
+from tests.commands import one_device_flags
+
 ROOT = pathlib.Path(__file__).parent.parent
 UV = shutil.which("uv") or shutil.which("uv", path=pathlib.Path(sys.executable).parent)
 pytestmark = [
@@ -112,7 +114,7 @@ def test_the_wheel_trains_two_steps_from_another_folder(environment, tmp_path):
     *TINY,
     f"--config.data.cache={tmp_path / 'cache'}",
     cwd=tmp_path,
-    XLA_FLAGS="",
+    XLA_FLAGS=one_device_flags(),
   )
   for name in ("config.json", "metrics.jsonl", "evaluation.json", "report.html"):
     assert (workdir / name).stat().st_size > 0

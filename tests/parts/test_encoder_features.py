@@ -108,6 +108,7 @@ def mutual_information(a, b):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized")
 def test_clusters_of_trained_features_know_more_of_true_parts_than_colour_and_place(
   optax_promotion,
 ):

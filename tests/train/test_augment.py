@@ -221,3 +221,12 @@ def test_only_what_the_network_sees_changes_its_background(rng):
   kept, seen = augmented(batch, jax.random.key(0), Strengths(background=1.0))
   np.testing.assert_array_equal(kept.image, images)
   assert np.abs(np.asarray(seen) - np.asarray(images)).max() > 0.05
+
+
+@pytest.mark.parametrize("name", Strengths._fields)
+def test_every_strength_alone_changes_the_images(rng, name):
+  images, masks, _, _ = scenes_of(rng)
+  batch = dataclasses.replace(make_batch(rng), image=images, mask=masks)
+  strength = {"rotation": 20.0}.get(name, 0.9)
+  seen = augmented(batch, jax.random.key(0), Strengths(**{name: strength}))[1]
+  assert np.abs(np.asarray(seen) - np.asarray(images)).max() > 0.05
