@@ -143,7 +143,6 @@ def complete_config(cache):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("optimized")  # one image a device: BatchNorm divides by rounding errors
 def test_the_complete_method_ends_where_it_would_have_after_an_interruption(
   cache, tmp_path, monkeypatch
 ):

@@ -105,6 +105,18 @@ def test_vertices_are_pulled_to_their_points(rng):
   assert loss(case["projected"] - 0.1 * grad) < loss(case["projected"])
 
 
+def test_of_two_points_that_are_equally_near_one_pulls():
+  """Not none of them, as where the gradient of a minimum finds nothing that equals it, and is NaN."""
+  points = jnp.array([[[[0.5, 0.0], [-0.5, 0.0]]]])
+
+  def loss(projected):
+    return part_vertices_loss(
+      projected=projected, labels=jnp.array([1]), points=points, present=jnp.ones((1, 1))
+    ).sum()
+
+  np.testing.assert_allclose(jax.grad(loss)(jnp.zeros((1, 1, 1, 2)))[0, 0, 0], [-1.0, 0.0])
+
+
 def test_equal_maps_cost_nothing_and_a_shift_its_centres(maps):
   target, present = maps[..., 1:], jnp.array([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
   equal = part_probability_loss(rendered=target, target=target, present=present)

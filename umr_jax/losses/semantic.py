@@ -95,7 +95,12 @@ def part_vertices_loss(
   counts = jnp.sum(member, axis=0)
   # A vertex is compared with the points of its own part alone.
   own = jnp.take(points, jnp.maximum(labels - 1, 0), axis=1)  # [B, V, N, 2]
-  gaps = jnp.min(_squared(projected[..., None, :], own[:, None]), axis=-1)
+  # The nearest is selected, not the least distance taken: the gradient of a minimum looks for what
+  # equals it, finds nothing where fused code rounds otherwise, and is NaN; and it is slower.
+  fixed = jax.lax.stop_gradient(projected)
+  nearest = jnp.argmin(_squared(fixed[..., None, :], own[:, None]), axis=-1)  # [B, K, V]
+  chosen = jnp.take_along_axis(own[:, None], nearest[..., None, None], axis=3)[..., 0, :]
+  gaps = _squared(projected, chosen)
   means = jnp.einsum("bkv,vp->bkp", gaps, member) / jnp.maximum(counts, 1.0)[None, None]
   counted = (present * (counts[None] > 0.0).astype(present.dtype))[:, None]
   total = jnp.sum(jnp.where(counted > 0.0, means, 0.0), axis=-1)
