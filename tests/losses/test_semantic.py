@@ -106,7 +106,7 @@ def test_vertices_are_pulled_to_their_points(rng):
 
 
 def test_of_two_points_that_are_equally_near_one_pulls():
-  """Not none of them, as where the gradient of a minimum finds nothing that equals it, and is NaN."""
+  """Rather than none, as where the gradient of a minimum finds nothing that equals it: NaN."""
   points = jnp.array([[[[0.5, 0.0], [-0.5, 0.0]]]])
 
   def loss(projected):
