@@ -2,20 +2,11 @@
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
-from tests.render import render_scenes as scenes
 from umr_jax.render import distance
 from umr_jax.render.barycentric import barycentric, clip_weights, depth_at
 
 ZERO = np.zeros((1, 1), np.float32)
-
-
-@pytest.fixture
-def pairs(rng):
-  faces = scenes.triangles(rng, 200)
-  pixels = rng.uniform(-1.0, 1.0, (200, 2)).astype(np.float32)
-  return faces, pixels, scenes.rows_of(faces, pixels)
 
 
 def test_barycentric_weights_give_the_pixel_back(pairs):

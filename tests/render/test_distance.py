@@ -1,19 +1,10 @@
 """The distance of one (pixel, face) pair, against samples of the outline."""
 
 import numpy as np
-import pytest
 
-from tests.render import render_scenes as scenes
 from umr_jax.render import distance
 
 ZERO = np.zeros((1, 1), np.float32)
-
-
-@pytest.fixture
-def pairs(rng):
-  faces = scenes.triangles(rng, 200)
-  pixels = rng.uniform(-1.0, 1.0, (200, 2)).astype(np.float32)
-  return faces, pixels, scenes.rows_of(faces, pixels)
 
 
 def test_nearest_point_is_the_nearest_of_many_on_the_outline(pairs):
