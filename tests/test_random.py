@@ -37,6 +37,7 @@ def test_keys_are_those_of_the_runs_of_before():
     ("TRAINING", 4),
     ("VISUAL_HULL", 5),
     ("PSEUDO_LABELS", 6),
+    ("VIEW_SEARCH", 7),
   ]
   assert run_seed(0, Purpose.NETWORK, 1) == 1328479793581247105
   np.testing.assert_array_equal(

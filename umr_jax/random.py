@@ -22,6 +22,7 @@ class Purpose(enum.IntEnum):
   TRAINING = 4  # samples in a train step, which folds its own number into the key
   VISUAL_HULL = 5  # batches of the hull's fit
   PSEUDO_LABELS = 6  # sampled vertices when reconstructions label parts
+  VIEW_SEARCH = 7  # the first features of its template; number: the restart
 
 
 def run_key(seed: int, purpose: Purpose, *numbers: int) -> PRNGKeyArray:

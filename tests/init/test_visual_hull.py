@@ -21,6 +21,7 @@ from umr_jax.init.visual_hull import (
   Volume,
   batch_rows,
   empty_logits,
+  filled,
   fit_volume,
   render_volume,
   surface_level,
@@ -249,6 +250,23 @@ def test_what_no_image_tells_stays_as_wide_as_the_first_template(plane, topology
     across = np.flatnonzero((np.asarray(volume.opacity) > 0.3).any(axis=(0, 2)))
     widths.append(np.ptp(across) * 2.0 * HALF / RESOLUTION)
   assert widths[0] > 1.5 and widths[1] < 1.2 * np.ptp(half[:, 0]) * 0.4
+
+
+@pytest.mark.usefixtures("optimized")
+def test_what_no_silhouette_shows_to_be_empty_is_full():
+  at = HALF * ((2.0 * np.arange(RESOLUTION) + 1.0) / RESOLUTION - 1.0)
+  x, y, z = np.meshgrid(at, at, at, indexing="ij")
+  inside = (np.abs(x) < 0.9) & (np.abs(y) < 0.4) & (np.abs(z) < 0.3)
+  hollow = (np.abs(x) < 0.7) & (np.abs(y) < 0.2) & (np.abs(z) < 0.15)
+  trough = (np.abs(x) < 0.6) & (np.abs(y) < 0.2) & (z > 0.1)
+  notch = (np.abs(x) < 0.2) & (z > 0.05)  # open to the sides: silhouettes show it
+  opacity = jnp.asarray(0.8 * (inside & ~hollow & ~trough & ~notch), jnp.float32)
+  full = np.asarray(filled(opacity, level=jnp.float32(0.5))) > 0.5
+  assert full[hollow & ~notch].mean() > 0.97
+  assert full[inside & trough & ~notch & (z < 0.2)].mean() > 0.9
+  assert not full[notch & inside & (np.abs(x) < 0.1) & (z > 0.2)].any()
+  assert full[~inside].mean() < 0.01
+  assert (np.asarray(opacity) > 0.5).sum() < (full & inside).sum()
 
 
 def _inside_out(vertices, topology, volume):

@@ -41,7 +41,7 @@ def dataset(tmp_path):
 
 
 def test_features_come_a_few_images_at_a_time_in_the_order_of_the_crops(dataset, colors):
-  looked = list(feature_batches(colors, dataset, SMALL, padding=PADDING))
+  looked = list(feature_batches(colors, dataset.splits["train"], SMALL, padding=PADDING))
   assert [(rows.start, rows.stop) for rows, _ in looked] == [(0, 8), (8, 12)]
   assert [found.shape for _, found in looked] == [(8, 8, 8, 6), (4, 8, 8, 6)]
 

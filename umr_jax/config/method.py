@@ -28,8 +28,9 @@ class GeometryConfig:
   init: str = setting(
     "sphere",
     "Extension: the initial template. silhouettes: their mean, as a solid; visual_hull: what all "
-    "silhouettes agree on, its cameras and voxels found in turns.",
-    choices=("sphere", "silhouettes", "visual_hull"),
+    "silhouettes agree on, its cameras and voxels found in turns; view_search: likewise, with "
+    "cameras that were found by dense features.",
+    choices=("sphere", "silhouettes", "visual_hull", "view_search"),
   )
   hull_cost: float = setting(
     0.0,

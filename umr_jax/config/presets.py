@@ -60,11 +60,10 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
   "default": Preset(
-    extensions=(*_LAPTOP, "photographs", *_PARTS),
+    extensions=(*_LAPTOP, "photographs", *_PARTS, "view_search"),
     settings={
       **_PHOTOGRAPHS,
       "geometry.init_width": 0.4,
-      "model.camera_elevation": (-5.0, 40.0),
       "model.camera_roll": 15.0,
       # Images from one side alone do not determine how wide the object is, ...
       "geometry.hull_cost": 0.4,

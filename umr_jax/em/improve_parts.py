@@ -140,7 +140,7 @@ def _improve_parts(workdir: pathlib.Path, folder: pathlib.Path) -> None:
   dataset, _ = with_parts(load_dataset(config.data), config)
   labels = pseudo_labels(dataset, trained)
   logging.info("%d of %d pseudo labels are confident.", labels.chosen.sum(), len(labels.chosen))
-  crops = training_crops(dataset, config.parts, padding=config.data.padding)
+  crops = training_crops(dataset.splits["train"], config.parts, padding=config.data.padding)
   rows = {name: row for row, name in enumerate(labels.names)}
   order = [rows[name] for name in crops.names]
   maps = labels.maps[order]

@@ -33,6 +33,7 @@ from umr_jax.init.visual_hull import (
   RESOLUTION,
   Volume,
   empty_logits,
+  filled,
   fit_volume,
   surface_level,
   volume_from_logits,
@@ -84,7 +85,6 @@ def fit_hull_and_cameras(
   rotations = view_rotations(search.elevation, search.roll)
   logits = empty_logits(small.shape[-1] - 1)
   costs = jnp.asarray(cost / RESOLUTION**2 * _distances(start, topology))
-  last = max(_LAST_STEPS, _VISITS * len(maps) // FIT_BATCH)
   for turn in range(turns):
     views = (
       volume_views(volume_from_logits(logits), rotations)
@@ -101,7 +101,7 @@ def fit_hull_and_cameras(
       small[..., 1:],
       cost=costs,
       key=jax.random.fold_in(key, turn),
-      steps=_STEPS if turn + 1 < turns else last,
+      steps=_STEPS if turn + 1 < turns else _last_steps(len(maps)),
     )
     logging.info(
       "Visual hull, turn %d of %d: mask IoU %.3f, part IoU %.3f.",
@@ -112,6 +112,46 @@ def fit_hull_and_cameras(
   return volume_from_logits(logits), np.asarray(cameras)
 
 
+def fit_hull(
+  maps: Float[np.ndarray, "N S S C"],
+  cameras: Float[np.ndarray, "N 7"],
+  start: EMState,
+  topology: Topology,
+  *,
+  cost: float,
+  key: PRNGKeyArray,
+) -> tuple[Volume, np.ndarray]:
+  """Fits a visual hull of the category to known cameras, which move by gradients alone.
+
+  Args:
+    maps: see `fit_hull_and_cameras`.
+    cameras: of the images.
+    start: an initial template, outside of which voxels cost.
+    topology: of its mesh.
+    cost: likewise.
+    key: of the order of batches.
+
+  Returns:
+    The visual hull, and cameras [N, 7].
+  """
+  small = _resized(np.concatenate([maps[..., :1], maps[..., 2:] * maps[..., :1]], axis=-1))
+  logits, cameras, overlaps = fit_volume(
+    empty_logits(small.shape[-1] - 1),
+    jnp.asarray(cameras),
+    small[..., 0],
+    small[..., 1:],
+    cost=jnp.asarray(cost / RESOLUTION**2 * _distances(start, topology)),
+    key=key,
+    steps=_last_steps(len(maps)),
+  )
+  logging.info("Visual hull: mask IoU %.3f, part IoU %.3f.", *overlaps.tolist())
+  return volume_from_logits(logits), np.asarray(cameras)
+
+
+def _last_steps(images: int) -> int:
+  return max(_LAST_STEPS, _VISITS * images // FIT_BATCH)
+
+
 def with_hull_template(
   start: EMState,
   volume: Volume,
@@ -120,6 +160,7 @@ def with_hull_template(
   topology: Topology,
   *,
   uv_height: int,
+  solid: bool = False,
 ) -> EMState:
   """The state whose template is the hull's surface, with the hull's parts as canonical map.
 
@@ -130,13 +171,15 @@ def with_hull_template(
     masks: of the images; they determine which voxels belong to the object.
     topology: of the template.
     uv_height: rows of the canonical map.
+    solid: whether what no silhouette shows to be empty is full: see `visual_hull.filled`.
 
   Raises:
     ValueError: if the hull is empty.
   """
   some = np.linspace(0, len(masks) - 1, min(len(masks), _LEVEL_IMAGES)).astype(int)
   level = surface_level(volume, cameras[some], _resized(masks[some, ..., None])[..., 0])
-  half = shrink_wrap(*surface_points(np.asarray(volume.opacity), level=level), topology)
+  opacity = filled(volume.opacity, level=jnp.float32(level)) if solid else volume.opacity
+  half = shrink_wrap(*surface_points(np.asarray(opacity), level=level), topology)
   logging.info("The template is the surface of the visual hull at an opacity of %.1f.", level)
   state = dataclasses.replace(start, template=Template(half_vertices=half))
   if not volume.parts.shape[-1]:

@@ -20,9 +20,11 @@ from flax import struct
 from jaxtyping import Bool, Float, Int
 
 from umr_jax.config.settings import Config
-from umr_jax.geometry import camera, quaternion
-from umr_jax.geometry.sampling import axis_centers, bilinear_sample, choose_rows, pixel_centers
+from umr_jax.geometry import camera
+from umr_jax.geometry.sampling import bilinear_sample, choose_rows, pixel_centers
 from umr_jax.geometry.symmetry import symmetrize
+from umr_jax.init.framed_images import HALF_FRAME, center_and_side
+from umr_jax.init.view_grid import mean_rotations
 from umr_jax.models.assemble import uv_parts_to_texels
 from umr_jax.models.camera_heads import upright_rotation
 from umr_jax.render import rasterize
@@ -33,9 +35,6 @@ _AZIMUTHS, _ELEVATIONS, _ROLLS = 24, 4, (-0.4, 0.0, 0.4)
 # Pixels per side of the crops that are searched, of the normalized frame in which they are compared
 # with the views, and of the renders from which the views' centres and areas are computed.
 CROP_SIZE, FRAME, MEASURED = 48, 48, 24
-# Half the frame's side, in square roots of the silhouette's area: what is up to 11 times as long as
-# wide fits.
-HALF_FRAME = 1.7
 # Weight of the silhouettes' IoU beside the parts', and what is added before a logarithm.
 _SILHOUETTE, _FLOOR = 0.25, 0.05
 # A part that covers less than this many pixels of the frame counts as not visible.
@@ -43,9 +42,9 @@ _LEAST = 1.0
 # A view is the right one for about this share of all images at most: its mean score over the best
 # such share is its usual score.
 _FITTING = 0.3
-# Views within this many degrees of the best one are averaged into the camera, with softmax weights
-# of their scores at this temperature.
-_NEIGHBORS, _TEMPERATURE = 40.0, 0.05
+# Views around the best one are averaged into the camera, with softmax weights of their scores at
+# this temperature.
+_TEMPERATURE = 0.05
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -229,11 +228,7 @@ def select_cameras(
   usual_score = jnp.mean(jax.lax.top_k(values.T, count)[0], axis=1)
   values = values - evenness * usual_score[None]
   view = jnp.argmax(values, axis=1)
-  # q and -q are one rotation: signs are aligned with the best view's.
-  cosines = rotations @ rotations.T
-  around = 2.0 * jnp.arccos(jnp.clip(jnp.abs(cosines), 0.0, 1.0)) < jnp.deg2rad(_NEIGHBORS)
-  weights = jax.nn.softmax(jnp.where(around[view], values / _TEMPERATURE, -jnp.inf), axis=1)
-  mean = quaternion.normalize((weights * jnp.sign(cosines)[view]) @ rotations)
+  mean = mean_rotations(values / _TEMPERATURE, view, rotations)
   return jnp.concatenate([choose_rows(scale_shift, view), mean], axis=-1)
 
 
@@ -250,17 +245,6 @@ def view_rotations(elevation: tuple[float, ...], roll: float) -> Float[Array, "K
   grid = np.meshgrid(around, heights, roll * np.array(_ROLLS))
   azimuth, height, lean = (jnp.asarray(g.ravel(), jnp.float32) for g in grid)
   return upright_rotation(azimuth, height, lean)
-
-
-def center_and_side(
-  masks: Float[Array, "N H W"],
-) -> tuple[Float[Array, "N 2"], Float[Array, "N"]]:
-  """The centre of mass of silhouettes, and the side of the square of their area, in image space."""
-  height, width = masks.shape[1:]
-  x, y = (axis_centers(size).astype(np.float32) for size in (width, height))
-  mass = jnp.maximum(jnp.sum(masks, axis=(1, 2)), 1.0)
-  center = jnp.stack([jnp.sum(masks, axis=1) @ x, jnp.sum(masks, axis=2) @ y], axis=-1)
-  return center / mass[:, None], jnp.sqrt(mass * (4.0 / (height * width)))
 
 
 @checked

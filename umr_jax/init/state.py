@@ -9,9 +9,11 @@ from umr_jax.config.settings import Config
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
 from umr_jax.data.transforms import CropSpec
-from umr_jax.init.hull_search import fit_hull_and_cameras, with_hull_template
+from umr_jax.init.dense_features import dense_features
+from umr_jax.init.hull_search import fit_hull, fit_hull_and_cameras, with_hull_template
 from umr_jax.init.pose_search import PoseSearch
 from umr_jax.init.silhouettes import inflate, init_canonical_uv, mean_profile, unit_sphere
+from umr_jax.init.view_search import find_views
 from umr_jax.models.assemble import with_canonical_uv
 from umr_jax.random import Purpose, run_key
 from umr_jax.train import parallel
@@ -39,7 +41,7 @@ def init_em_state(config: Config, topology: Topology, split: Split) -> EMState:
   geometry = config.geometry
   if geometry.init == "sphere":
     return bare_em_state(unit_sphere(topology))
-  is_hull = geometry.init == "visual_hull"
+  is_hull = geometry.init in ("visual_hull", "view_search")
   maps = _maps(config, split, limit=_HULL_IMAGES if is_hull else _PROFILE_IMAGES)
   profile = mean_profile(maps[:: 1 + (len(maps) - 1) // _PROFILE_IMAGES])
   half = inflate(profile[..., 0], topology, width=geometry.init_width)
@@ -48,22 +50,40 @@ def init_em_state(config: Config, topology: Topology, split: Split) -> EMState:
     canonical_uv = init_canonical_uv(profile[..., 1:], half, topology, uv_height=geometry.uv_height)
     em_state = with_canonical_uv(em_state, canonical_uv, topology=topology)
   if is_hull:
-    volume, cameras = fit_hull_and_cameras(
-      maps,
-      em_state,
-      topology,
-      search=PoseSearch.from_config(config),
-      turns=geometry.hull_turns,
-      cost=geometry.hull_cost,
-      key=run_key(config.train.seed, Purpose.VISUAL_HULL),
-    )
-    em_state = with_hull_template(
-      em_state, volume, cameras, maps[..., 0], topology, uv_height=geometry.uv_height
-    )
-    if config.loss.target_camera and len(cameras) == len(split):
-      em_state = dataclasses.replace(em_state, target_cameras=cameras)
+    em_state = _with_hull(em_state, config, topology, split, maps)
   # What is found by gradients need not be the same to the last bit on every host.
   return parallel.broadcast_from_host0(em_state)
+
+
+def _with_hull(
+  em_state: EMState, config: Config, topology: Topology, split: Split, maps: np.ndarray
+) -> EMState:
+  """The state with a visual hull's surface as template, and its cameras as target cameras."""
+  geometry, search = config.geometry, PoseSearch.from_config(config)
+  key, cost = run_key(config.train.seed, Purpose.VISUAL_HULL), geometry.hull_cost
+  searched = geometry.init == "view_search"
+  if searched:
+    features = dense_features(
+      split.subsample(_HULL_IMAGES), config.parts, padding=config.data.padding
+    )
+    views = find_views(features, search=search, key=run_key(config.train.seed, Purpose.VIEW_SEARCH))
+    volume, cameras = fit_hull(maps, views.cameras, em_state, topology, cost=cost, key=key)
+  else:
+    volume, cameras = fit_hull_and_cameras(
+      maps, em_state, topology, search=search, turns=geometry.hull_turns, cost=cost, key=key
+    )
+  em_state = with_hull_template(
+    em_state,
+    volume,
+    cameras,
+    maps[..., 0],
+    topology,
+    uv_height=geometry.uv_height,
+    solid=searched,
+  )
+  if config.loss.target_camera and len(cameras) == len(split):
+    em_state = dataclasses.replace(em_state, target_cameras=cameras)
+  return em_state
 
 
 def bare_em_state(half_vertices: Float[np.ndarray, "Vh 3"]) -> EMState:

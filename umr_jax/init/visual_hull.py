@@ -19,12 +19,20 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from umr_jax.geometry import camera, quaternion
-from umr_jax.geometry.sampling import axis_centers, pixel_centers, trilinear_sample
-from umr_jax.init.pose_search import FRAME, HALF_FRAME, MEASURED, Views, center_and_side
+from umr_jax.geometry.sampling import (
+  axis_centers,
+  bilinear_sample,
+  pixel_centers,
+  trilinear_sample,
+)
+from umr_jax.init.framed_images import HALF_FRAME, center_and_side
+from umr_jax.init.pose_search import FRAME, MEASURED, Views
+from umr_jax.init.voxel_template import HALF, view_maps, voxel_centers
+from umr_jax.models.camera_heads import upright_rotation
 from umr_jax.types import checked
 
-# Voxels per side, and half the side in object space: the initial template lies within 1.
-RESOLUTION, HALF = 40, 1.25
+# Voxels per side.
+RESOLUTION = 40
 # Samples along each ray, between these depths of a camera of scale 1: about a voxel apart.
 _SAMPLES, _DEPTH = 40, 1.3
 # The largest opacity: the logarithm of full opacity is infinite.
@@ -222,6 +230,34 @@ def volume_views(volume: Volume, rotations: Float[Array, "K 4"]) -> Views:
 
   labels, centers, sides = jax.lax.map(render_view, rotations)
   return Views(labels, centers, sides, rotations, parted=parted)
+
+
+@jax.jit
+def filled(opacity: Float[Array, "R R R"], *, level: Float[Array, ""]) -> Float[Array, "R R R"]:
+  """The volume with opaque voxels wherever no silhouette can tell that there are none.
+
+  Silhouettes leave a fitted volume hollow, and open where no view looks along its surface.
+
+  Args:
+    opacity: of a fitted volume.
+    level: the opacity of its surface.
+  """
+  resolution = len(opacity)
+  around, heights = np.meshgrid(np.arange(0.0, 180.0, 15.0), np.arange(-75.0, 90.0, 15.0))
+  angles = [jnp.asarray(a.ravel(), jnp.float32) for a in (around, heights, 0.0 * around)]
+  views = upright_rotation(*angles)
+  maps = view_maps(opacity > level, views, size=2 * resolution)
+  shown = (maps.voxels >= 0).astype(opacity.dtype)[..., None]
+  centers = jnp.asarray(voxel_centers(resolution).reshape(-1, 3))
+
+  def carve_view(inside: Array, view: tuple[Array, ...]) -> tuple[Array, None]:
+    rotation, center, side, silhouette = view
+    place = (centers @ quaternion.to_matrix(rotation)[:2].T - center[None]) / (HALF_FRAME * side)
+    return inside & (bilinear_sample(silhouette, place)[:, 0] > 0.5), None
+
+  everywhere = jnp.ones(len(centers), bool)
+  inside, _ = jax.lax.scan(carve_view, everywhere, (views, maps.centers, maps.sides, shown))
+  return jnp.where(inside.reshape(opacity.shape), jnp.maximum(opacity, 1.0), opacity)
 
 
 def surface_level(

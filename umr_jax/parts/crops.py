@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from umr_jax.config.settings import PartsConfig
 from umr_jax.data.batching import evaluation_batches
-from umr_jax.data.dataset import Dataset, Split
+from umr_jax.data.dataset import Split
 from umr_jax.data.transforms import Crop, CropSpec
 from umr_jax.models.encoder import IMAGENET_MEAN
 from umr_jax.parts.cosegment import mirrored_features
@@ -40,16 +40,15 @@ class Crops(NamedTuple):
   masks: Float[np.ndarray, "N S S"]
 
 
-def training_crops(dataset: Dataset, settings: PartsConfig, *, padding: float) -> Crops:
+def training_crops(split: Split, settings: PartsConfig, *, padding: float) -> Crops:
   """The crops of at most 2000 training images, without augmentation.
 
   Args:
-    dataset: images and silhouettes.
+    split: the training images and their silhouettes.
     settings: of the crops' size.
     padding: of the crops.
   """
-  split = dataset.splits["train"].subsample(_LEARNED)
-  split_batches = batches(split, settings.image_size, padding)
+  split_batches = batches(split.subsample(_LEARNED), settings.image_size, padding)
   every = [crop for _, crops in split_batches for crop in crops]
   return Crops(
     names=tuple(crop.name for crop in every),
@@ -76,11 +75,13 @@ def feature_crops(settings: PartsConfig) -> int:
   return min(settings.feature_size, _LARGEST)
 
 
-def load_features(crops: Crops, settings: PartsConfig, *, fine: bool = False) -> Features:
+def load_features(
+  crops: Callable[[], Crops], settings: PartsConfig, *, fine: bool = False
+) -> Features:
   """The features that the settings name; those of the encoder are trained on the crops first.
 
   Args:
-    crops: what the encoder is trained on.
+    crops: makes what the encoder is trained on, where it is.
     settings: name the features.
     fine: see `make_features`.
   """
@@ -88,9 +89,10 @@ def load_features(crops: Crops, settings: PartsConfig, *, fine: bool = False) ->
   if name != "encoder":
     size = settings.feature_size
     return make_features(name, file=settings.feature_file, size=size, fine=fine)
+  own = crops()
   return train_encoder_features(
-    crops.images,
-    crops.masks,
+    own.images,
+    own.masks,
     size=settings.image_size,
     steps=settings.encoder_steps,
     seed=settings.seed,
@@ -114,13 +116,13 @@ def masked_features(features: Features) -> Callable[[jax.Array, jax.Array], jax.
 
 
 def feature_batches(
-  features: Features, dataset: Dataset, settings: PartsConfig, *, padding: float
+  features: Features, split: Split, settings: PartsConfig, *, padding: float
 ) -> Iterator[tuple[slice, Float[np.ndarray, "n h w C"]]]:
   """Features of the images of `training_crops`, of larger crops where they are larger.
 
   Args:
     features: a frozen network.
-    dataset: images and silhouettes.
+    split: the training images and their silhouettes.
     settings: of the crops' size.
     padding: of the crops.
 
@@ -128,7 +130,7 @@ def feature_batches(
     Which rows of `training_crops` they are of, and their features.
   """
   began = time.monotonic()
-  split = dataset.splits["train"].subsample(_LEARNED)
+  split = split.subsample(_LEARNED)
   extract = masked_features(features)
   done = 0
   for batch, crops in batches(split, feature_crops(settings), padding):

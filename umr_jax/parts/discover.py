@@ -84,12 +84,13 @@ def fit_segmenter(
     padding: of the crops.
     record: receives the step and the losses of the network.
   """
-  crops = training_crops(dataset, settings, padding=padding)
+  split = dataset.splits["train"]
+  crops = training_crops(split, settings, padding=padding)
   if settings.method == "position":
     clusters = find_clusters(crops.masks, num_parts=num_parts, seed=settings.seed)
     return Segmenter(settings.image_size, lambda _, masks: cluster_maps(clusters, masks))
-  features = load_features(crops, settings)
-  extract = functools.partial(feature_batches, features, dataset, settings, padding=padding)
+  features = load_features(lambda: crops, settings)
+  extract = functools.partial(feature_batches, features, split, settings, padding=padding)
   targets = None
   if settings.method == "cosegment":
     factors = _factors(extract(), crops.masks, num_parts=num_parts, seed=settings.seed)
@@ -149,7 +150,8 @@ def fit_pseudo_labels(
   Source: Li et al. 2020, supplementary 1 (the part network is trained on reconstructions). Departs:
     by default, without parts.steps, a linear head on frozen features is fitted, and no SCOPS anew.
   """
-  crops = training_crops(dataset, settings, padding=padding)
+  split = dataset.splits["train"]
+  crops = training_crops(split, settings, padding=padding)
 
   def shrunk(rows: slice, size: int) -> np.ndarray:
     return resized(from_bytes(targets[rows]), size)
@@ -167,11 +169,11 @@ def fit_pseudo_labels(
       weights=settings.weights._replace(semantic=0.0, supervision=1.0),
     )
     return network_segmenter(fit, settings)
-  features = load_features(crops, settings, fine=True)
+  features = load_features(lambda: crops, settings, fine=True)
   rng, cells = np.random.default_rng(settings.seed), []
   known = np.asarray(targets.any(axis=(1, 2, 3)))
   # A cell of fine features is large, and of most cells nothing is known.
-  for rows, found in feature_batches(features, dataset, settings, padding=padding):
+  for rows, found in feature_batches(features, split, settings, padding=padding):
     most = math.ceil(CELLS * float(known[rows].sum()) / max(1.0, float(known.sum())))
     cells.append(part_cells(found, shrunk(rows, found.shape[1]), most=most, rng=rng))
   head = fit_head(Cells(*(np.concatenate(column) for column in zip(*cells, strict=True))))

@@ -1,0 +1,49 @@
+"""The initial state from searched views: their cameras are the targets, their hull the template."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.tiny import tiny_config
+from umr_jax.config.build import with_settings
+from umr_jax.data.dataset import load_dataset
+from umr_jax.init import dense_features, view_search
+from umr_jax.init.state import init_em_state
+from umr_jax.models.infer import build_topology_from
+from umr_jax.parts.features import Features
+
+
+def pixels(images):
+  """The colours of 32 x 32 pixels, in the place of a frozen network."""
+  small = jax.image.resize(images, (len(images), 32, 32, 3), "linear")
+  cells = small.reshape(-1, 8, 4, 8, 4, 3)
+  return jnp.moveaxis(cells, 3, 2).reshape(-1, 8, 8, 48)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("optimized")
+def test_searched_views_are_target_cameras_and_their_hull_is_the_template(tmp_path, monkeypatch):
+  monkeypatch.setattr(
+    dense_features, "load_features", lambda crops, settings: Features(pixels, "efficientnet")
+  )
+  for name in ("_COARSE", "_FINE"):
+    level = dataclasses.replace(getattr(view_search, name), azimuths=8, elevation_step=60.0)
+    monkeypatch.setattr(view_search, name, level)
+  config = with_settings(
+    tiny_config(tmp_path), {"geometry.init": "view_search", "loss.target_camera": 1.0}
+  )
+  topology = build_topology_from(config)
+  split = load_dataset(config.data).splits["train"]
+  with jax.numpy_dtype_promotion("standard"):
+    state = init_em_state(config, topology, split)
+    again = init_em_state(config, topology, split)
+  assert state.target_cameras.shape == (len(split), 7)
+  np.testing.assert_allclose(np.linalg.norm(state.target_cameras[:, 3:], axis=1), 1.0, rtol=1e-5)
+  assert (state.target_cameras[:, 0] > 0.2).all()
+  assert 0.5 < np.abs(state.template.half_vertices).max() < 1.3
+  np.testing.assert_array_equal(state.target_cameras, again.target_cameras)
+  profile = init_em_state(with_settings(config, {"geometry.init": "silhouettes"}), topology, split)
+  assert np.abs(state.template.half_vertices - profile.template.half_vertices).max() > 0.05

@@ -1,0 +1,64 @@
+"""The dense features of all training images that pose search compares, a few channels of each."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jaxtyping import Float
+
+from umr_jax.config.settings import PartsConfig
+from umr_jax.data.dataset import Split
+from umr_jax.geometry.sampling import average_pool
+from umr_jax.init.framed_images import fit_projection, project_features
+from umr_jax.parts.crops import (
+  batches,
+  feature_crops,
+  load_features,
+  masked_features,
+  training_crops,
+)
+
+# Images that the projection to a few channels is found on, at most, evenly spaced.
+_PROJECTED = 200
+# Pixels per side of the masks that are kept.
+_MASK_SIZE = 64
+
+
+class ImageMaps(NamedTuple):
+  """What pose search knows of the images, in the frames of their crops."""
+
+  features: Float[np.ndarray, "N h w C"]  # whitened; expected square norm 1 on the objects
+  masks: Float[np.ndarray, "N S S"]
+
+
+def dense_features(split: Split, settings: PartsConfig, *, padding: float) -> ImageMaps:
+  """Extracts the frozen features that parts are discovered from, and keeps their main directions.
+
+  Args:
+    split: the training images, with silhouettes.
+    settings: name the features; those of the encoder are trained on the images first.
+    padding: of the crops, that of the reconstruction.
+
+  Raises:
+    FileNotFoundError, ValueError: for features that cannot be had.
+  """
+  features = load_features(lambda: training_crops(split, settings, padding=padding), settings)
+  extract = masked_features(features)
+  size = feature_crops(settings)
+  first = [
+    (np.asarray(extract(batch.image, batch.mask))[: len(crops)], batch.mask[: len(crops)])
+    for batch, crops in batches(split.subsample(_PROJECTED), size, padding)
+  ]
+  projection = fit_projection(*(np.concatenate(column) for column in zip(*first, strict=True)))
+  maps, masks, done = [], [], 0
+  for batch, crops in batches(split, size, padding):
+    count = len(crops)
+    found = project_features(projection, extract(batch.image, batch.mask))
+    maps.append(np.asarray(found)[:count])
+    masks.append(np.asarray(average_pool(jnp.asarray(batch.mask[:count]), _MASK_SIZE)))
+    done += count
+    logging.log_every_n_seconds(
+      logging.INFO, "features (%s), image %d of %d", 20, features.name, done, len(split)
+    )
+  return ImageMaps(np.concatenate(maps), np.concatenate(masks))

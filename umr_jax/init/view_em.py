@@ -1,0 +1,215 @@
+"""Expectation maximisation over views: a template of voxels, and a posterior over views per image.
+
+In the E-step each image has a distribution over the views of a grid, broad at first; in the M-step
+the template's features and shape are those that explain the images best under these distributions.
+As the distributions sharpen, what was blurred settles: no image has to decide before there is a
+template to compare it with.
+
+Source: Scheres 2012 (RELION) finds the orientations of projections of an unknown volume in this
+  way, in cryo-electron microscopy. Departs: features of opaque surfaces in place of densities, and
+  a temperature that is set by the posteriors' mean perplexity.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float
+
+from umr_jax.init.framed_images import FramedImages
+from umr_jax.init.view_grid import ViewGrid
+from umr_jax.init.voxel_template import (
+  ViewMaps,
+  VoxelTemplate,
+  carve,
+  fit_features,
+  render_features,
+  sum_on_voxels,
+  view_maps,
+)
+from umr_jax.types import checked
+
+# Scores are sums over the pixels of a frame of this many, whatever its own size.
+_PIXELS = 24**2
+# A prior of this many pixels per image in each voxel keeps features of rarely seen voxels small.
+_RIDGE = 4e-4
+# Power and number of the corrections towards evenly used azimuths; what an azimuth has at least.
+_EVENNESS, _EVENINGS, _LEAST = 0.5, 2, 0.02
+# Bisections of the temperature, and the logarithms between which it lies.
+_BISECTIONS, _COLD, _HOT = 30, -7.0, 12.0
+
+
+@struct.dataclass
+class ViewFit:
+  """What EM rounds change."""
+
+  template: VoxelTemplate
+  maps: ViewMaps
+  posterior: Float[Array, "N K"]
+
+
+def begin(images: FramedImages, template: VoxelTemplate, grid: ViewGrid) -> ViewFit:
+  """The fit before its first round: every view is as likely as the prior says.
+
+  Args:
+    images: in their frames.
+    template: the initial one.
+    grid: of views.
+  """
+  prior = jax.nn.softmax(grid.log_prior)
+  return ViewFit(
+    template=template,
+    maps=view_maps(template.occupied, grid.rotations, size=images.size),
+    posterior=jnp.broadcast_to(prior, (len(images), len(prior))),
+  )
+
+
+def e_step(images: FramedImages, fit: ViewFit, grid: ViewGrid, perplexity: float) -> ViewFit:
+  """The fit with the posteriors that its template gives.
+
+  Args:
+    images: in their frames.
+    fit: with the template.
+    grid: of views.
+    perplexity: the mean number of views that an image is spread over.
+  """
+  scores = view_scores(images, fit, grid)
+  return dataclasses.replace(fit, posterior=view_posterior(scores, grid, jnp.float32(perplexity)))
+
+
+def m_step(images: FramedImages, fit: ViewFit, grid: ViewGrid, *, shape: bool = False) -> ViewFit:
+  """The fit with the features that explain the images best under its posteriors.
+
+  Args:
+    images: in their frames.
+    fit: with the posteriors.
+    grid: of views.
+    shape: whether the shape is carved anew first.
+  """
+  occupied, maps = fit.template.occupied, fit.maps
+  if shape:
+    count = jnp.sum(fit.posterior, axis=0)
+    occupied = carve(occupied, _silhouettes(images, fit), count, maps, grid.rotations)
+    maps = view_maps(occupied, grid.rotations, size=images.size)
+  features = _features(images, fit.posterior, maps, grid, resolution=len(occupied))
+  return ViewFit(VoxelTemplate(occupied, features), maps, fit.posterior)
+
+
+def em_rounds(
+  images: FramedImages, fit: ViewFit, grid: ViewGrid, perplexities: Iterable[float]
+) -> ViewFit:
+  """Several rounds without a new shape.
+
+  Args:
+    images: in their frames.
+    fit: the first round begins with.
+    grid: of views.
+    perplexities: of each round's posteriors.
+  """
+  for perplexity in perplexities:
+    fit = m_step(images, e_step(images, fit, grid, perplexity), grid)
+  return fit
+
+
+def explained_share(images: FramedImages, fit: ViewFit, grid: ViewGrid) -> float:
+  """The mean share of an image's square norm that the view explains which explains it best.
+
+  Args:
+    images: in their frames.
+    fit: with the template.
+    grid: of views.
+  """
+  best = jnp.max(view_scores(images, fit, grid), axis=1) * (images.size**2 / _PIXELS)
+  norm = jnp.sum(jnp.square(images.flat), axis=1)
+  return float(jnp.mean(2.0 * best / jnp.maximum(norm, 1e-6)))
+
+
+@jax.jit
+@checked
+def view_scores(images: FramedImages, fit: ViewFit, grid: ViewGrid) -> Float[Array, "N K"]:
+  """Half of what each view takes off the squared residual of each image.
+
+  Args:
+    images: in their frames.
+    fit: with the template.
+    grid: of views.
+  """
+
+  def of_azimuth(voxels: Array) -> Array:
+    views = render_features(fit.template.features, voxels).reshape(len(voxels), -1)
+    return views @ images.flat.T - 0.5 * jnp.sum(jnp.square(views), axis=1, keepdims=True)
+
+  scores = jax.lax.map(of_azimuth, _by_azimuth(fit.maps.voxels, grid))
+  return scores.reshape(-1, len(images.values)).T * (_PIXELS / images.size**2)
+
+
+@jax.jit
+@checked
+def view_posterior(
+  scores: Float[Array, "N K"], grid: ViewGrid, perplexity: Float[Array, ""]
+) -> Float[Array, "N K"]:
+  """A distribution over views for each image, as broad as asked for on average.
+
+  They are softmax(scores / T), T being the temperature at which their mean entropy is the logarithm
+  of the perplexity. Then azimuths that many images have are made less likely.
+
+  Args:
+    scores: of all views.
+    grid: of views, with their prior.
+    perplexity: at most K.
+  """
+  scores = scores + grid.log_prior[None]
+  scores = scores - jnp.max(scores, axis=1, keepdims=True)
+
+  def soften(log_temperature: Array) -> tuple[Array, Array]:
+    logits = scores * jnp.exp(-log_temperature)
+    total = jax.nn.logsumexp(logits, axis=1, keepdims=True)
+    posterior = jnp.exp(logits - total)
+    return posterior, jnp.mean(total[:, 0] - jnp.sum(posterior * logits, axis=1))
+
+  def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+    low, high = bounds
+    middle = 0.5 * (low + high)
+    broad = soften(middle)[1] > jnp.log(perplexity)
+    return jnp.where(broad, low, middle), jnp.where(broad, middle, high)
+
+  bounds = (jnp.float32(_COLD), jnp.float32(_HOT))
+  posterior = soften(jax.lax.fori_loop(0, _BISECTIONS, halve, bounds)[0])[0]
+  usual = len(scores) / grid.azimuths
+  for _ in range(_EVENINGS):
+    used = jax.ops.segment_sum(jnp.sum(posterior, axis=0), grid.azimuth, num_segments=grid.azimuths)
+    factor = (usual / (used + _LEAST * usual)) ** _EVENNESS
+    posterior = posterior * factor[grid.azimuth][None]
+    posterior = posterior / jnp.sum(posterior, axis=1, keepdims=True)
+  return posterior
+
+
+@functools.partial(jax.jit, static_argnames="resolution")
+def _features(
+  images: FramedImages, posterior: Array, maps: ViewMaps, grid: ViewGrid, *, resolution: int
+) -> Array:
+  def add(total: Array, azimuth: tuple[Array, Array]) -> tuple[Array, None]:
+    voxels, weights = azimuth
+    sums = (weights @ images.flat).reshape(*voxels.shape, -1)
+    return total + sum_on_voxels(sums, voxels, resolution=resolution), None
+
+  total = jnp.zeros((resolution,) * 3 + images.values.shape[-1:])
+  by_azimuth = (_by_azimuth(maps.voxels, grid), _by_azimuth(posterior.T, grid))
+  total = jax.lax.scan(add, total, by_azimuth)[0]
+  return fit_features(total, _RIDGE * len(images) * (images.size**2 / _PIXELS))
+
+
+@jax.jit
+def _silhouettes(images: FramedImages, fit: ViewFit) -> Array:
+  """The mean silhouette of the images of each view."""
+  masks = images.values[..., -1]
+  sums = jnp.einsum("nk,nhw->khw", fit.posterior, masks)
+  return sums / jnp.maximum(jnp.sum(fit.posterior, axis=0), 1e-6)[:, None, None]
+
+
+def _by_azimuth(views: Array, grid: ViewGrid) -> Array:
+  """Views in chunks, one for each azimuth: all at once fill the memory."""
+  return views.reshape(grid.azimuths, -1, *views.shape[1:])

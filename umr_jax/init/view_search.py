@@ -1,0 +1,171 @@
+"""Pose search: the cameras of all images and a first template, from features and silhouettes.
+
+EM over views (`view_em`) on a coarse template, from broad posteriors to sharp ones, with new shapes
+and common ends (`half_turn`) on the way, each kept where it explains more; from several initial
+shapes, the best of which goes on. Then some rounds on a finer template, with finer views.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jaxtyping import Float, PRNGKeyArray
+
+from umr_jax.geometry.camera import Camera
+from umr_jax.init.dense_features import ImageMaps
+from umr_jax.init.framed_images import FramedImages, frame_images, silhouette_aspects
+from umr_jax.init.half_turn import with_common_ends
+from umr_jax.init.pose_search import PoseSearch
+from umr_jax.init.view_em import ViewFit, begin, e_step, em_rounds, explained_share, m_step
+from umr_jax.init.view_grid import ViewGrid, make_view_grid, mean_rotations
+from umr_jax.init.voxel_template import VoxelTemplate, blurred, ellipsoid, upsampled, view_maps
+
+# At most this many images make the template, evenly spaced; all others are compared with it.
+_FITTED = 1000
+# The initial templates: their width (half axis along y; that along x is 1), and as their heights
+# these quantiles of the silhouettes' height by width, within limits.
+_WIDTH, _ASPECT_QUANTILES, _HEIGHTS = 0.5, (0.3, 0.5), (0.25, 1.0)
+# Standard deviation of the initial features, and of their blur in 24ths of the cube: they break the
+# symmetry.
+_NOISE, _NOISE_BLUR = 0.3, 4.0
+# Rounds after which a new shape, or other ends, are compared with those before.
+_TRIAL_ROUNDS = 2
+# Perplexity of the posteriors whose means are the cameras.
+_FINAL_PERPLEXITY = 8.0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Level:
+  """A resolution of the search."""
+
+  voxels: int  # per side of the template
+  pixels: int  # per side of the frames
+  azimuths: int
+  elevation_step: float  # degrees, about
+  rolls: tuple[float, ...]  # as shares of the largest
+
+  def grid(self, search: PoseSearch) -> ViewGrid:
+    """The views within a search's bounds."""
+    low, high = search.elevation
+    count = max(1, round((high - low) / self.elevation_step))
+    elevations = low + (high - low) * (np.arange(count) + 0.5) / count
+    rolls = np.unique(search.roll * np.array(self.rolls))
+    return make_view_grid(self.azimuths, elevations, rolls)
+
+
+_COARSE = _Level(24, 24, 24, 15.0, (-0.75, 0.0, 0.75))
+_FINE = _Level(40, 48, 48, 10.0, (-0.75, -0.375, 0.0, 0.375, 0.75))
+
+
+class _Stage(NamedTuple):
+  """One EM round."""
+
+  perplexity: float
+  shape: bool  # whether a new shape is tried
+
+
+def _stages(start: float, stop: float, rounds: int, *, shapes: tuple[int, ...]) -> list[_Stage]:
+  """Rounds of falling perplexity, some of which try a new shape."""
+  return [_Stage(float(p), i in shapes) for i, p in enumerate(np.geomspace(start, stop, rounds))]
+
+
+class FoundViews(NamedTuple):
+  """What pose search ends with."""
+
+  cameras: Float[np.ndarray, "N 7"]
+  posterior: Float[np.ndarray, "N K"]  # over the views of the fine grid
+  template: VoxelTemplate
+  explained: float  # share of the images, see `view_em.explained_share`
+
+
+def find_views(maps: ImageMaps, *, search: PoseSearch, key: PRNGKeyArray) -> FoundViews:
+  """Finds a camera for every image of a category, and a template of it.
+
+  Args:
+    maps: features and silhouettes of the images, in the frames of their crops.
+    search: the bounds on elevation and roll.
+    key: of the initial features.
+
+  Returns:
+    The cameras, up to a common rotation about the vertical, and what they were found with.
+  """
+  rows = np.linspace(0, len(maps.masks) - 1, min(len(maps.masks), _FITTED)).astype(int)
+  fitted = ImageMaps(maps.features[rows], maps.masks[rows])
+  images, grid = _framed(fitted, _COARSE), _COARSE.grid(search)
+  starts = [
+    _anneal(images, grid, _initial_template(images, quantile, jax.random.fold_in(key, i)))
+    for i, quantile in enumerate(_ASPECT_QUANTILES)
+  ]
+  template = _best(images, grid, starts).template
+  images, grid = _framed(fitted, _FINE), _FINE.grid(search)
+  fit = begin(images, upsampled(template, _FINE.voxels), grid)
+  for stage in _stages(6.0, 2.0, 6, shapes=(0, 3)):
+    fit = e_step(images, fit, grid, stage.perplexity)
+    fit = m_step(images, fit, grid, shape=stage.shape)
+  explained = explained_share(images, fit, grid)
+  logging.info("Pose search: views explain %.3f of the images.", explained)
+  cameras, posterior = [], []
+  for start in range(0, len(maps.masks), _FITTED):
+    some = slice(start, start + _FITTED)
+    images = _framed(ImageMaps(maps.features[some], maps.masks[some]), _FINE)
+    found = e_step(images, fit, grid, _FINAL_PERPLEXITY)
+    cameras.append(np.asarray(_cameras(images, found, grid)))
+    posterior.append(np.asarray(found.posterior))
+  return FoundViews(np.concatenate(cameras), np.concatenate(posterior), fit.template, explained)
+
+
+def _anneal(images: FramedImages, grid: ViewGrid, template: VoxelTemplate) -> ViewFit:
+  """EM from broad posteriors to sharp ones on the coarse level."""
+  fit = begin(images, template, grid)
+  fit = _run(images, fit, grid, _stages(0.15 * len(grid.rotations), 4.0, 16, shapes=(5, 11)))
+  ends = (fit, with_common_ends(images, fit, grid))
+  fit = _best(images, grid, [em_rounds(images, end, grid, (4.0, 3.0, 2.0, 1.5)) for end in ends])
+  fit = _run(images, fit, grid, _stages(4.0, 1.5, 14, shapes=(0, 3, 6, 9, 12)))
+  share = explained_share(images, fit, grid)
+  logging.info("Pose search, coarse: views explain %.3f of the images.", share)
+  return fit
+
+
+def _run(images: FramedImages, fit: ViewFit, grid: ViewGrid, stages: Sequence[_Stage]) -> ViewFit:
+  """EM rounds; a new shape is taken where it explains more some rounds later."""
+  for stage in stages:
+    begun = e_step(images, fit, grid, stage.perplexity)
+    fit = m_step(images, begun, grid)
+    if stage.shape:
+      again = [stage.perplexity] * _TRIAL_ROUNDS
+      tried = (fit, m_step(images, begun, grid, shape=True))
+      fit = _best(images, grid, [em_rounds(images, one, grid, again) for one in tried])
+  return fit
+
+
+def _best(images: FramedImages, grid: ViewGrid, fits: Sequence[ViewFit]) -> ViewFit:
+  return max(fits, key=lambda fit: explained_share(images, fit, grid))
+
+
+def _initial_template(images: FramedImages, quantile: float, key: PRNGKeyArray) -> VoxelTemplate:
+  """An ellipsoid as high as a quantile of the silhouettes, with random smooth features."""
+  height = float(np.clip(np.quantile(silhouette_aspects(images), quantile), *_HEIGHTS))
+  occupied = ellipsoid((1.0, _WIDTH, height), _COARSE.voxels)
+  noise = jax.random.normal(key, (*occupied.shape, images.values.shape[-1] - 1))
+  noise = blurred(noise, _NOISE_BLUR)
+  noise = noise + noise[:, ::-1]
+  return VoxelTemplate(occupied, noise * (_NOISE / jnp.std(noise)))
+
+
+def _framed(maps: ImageMaps, level: _Level) -> FramedImages:
+  return frame_images(jnp.asarray(maps.features), jnp.asarray(maps.masks), size=level.pixels)
+
+
+def _cameras(images: FramedImages, fit: ViewFit, grid: ViewGrid) -> Float[np.ndarray, "N 7"]:
+  """The posteriors' means around their best views; the frames give scale and translation."""
+  rotations = mean_rotations(
+    jnp.log(fit.posterior), jnp.argmax(fit.posterior, axis=1), grid.rotations
+  )
+  views = view_maps(fit.template.occupied, rotations, size=1)
+  scale = images.sides / views.sides
+  translation = images.centers - scale[:, None] * views.centers
+  return np.asarray(Camera(scale, translation, rotations).pack())
