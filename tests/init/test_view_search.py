@@ -1,5 +1,7 @@
 """Pose search as a whole: it finds planted cameras, scale and translation with them."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ from umr_jax.init.pose_search import PoseSearch
 from umr_jax.init.view_search import find_views
 
 COUNT = 72
+LEVEL = PoseSearch(elevation=(-10.0, 50.0), roll=0.0, evenness=0.5)
 ANYWHERE = PoseSearch(elevation=(-30.0, 90.0), roll=20.0, evenness=0.5)
 
 
@@ -28,7 +31,9 @@ def planted_maps() -> ImageMaps:
 @pytest.mark.parametrize("limit", [1000, 48])
 def test_planted_cameras_are_found(monkeypatch, limit):
   monkeypatch.setattr(view_search, "_FITTED", limit)
-  found = find_views(planted_maps(), search=ANYWHERE, key=jax.random.key(0))
+  fine = dataclasses.replace(view_search._FINE, voxels=32, pixels=36, azimuths=36)
+  monkeypatch.setattr(view_search, "_FINE", fine)
+  found = find_views(planted_maps(), search=LEVEL, key=jax.random.key(0))
   rotations = np.asarray(quaternion.to_matrix(jnp.asarray(found.cameras[:, 3:])))
   true = np.asarray(quaternion.to_matrix(planted_views(COUNT)))
   errors = angles_deg(rotations @ global_rotation(predicted=rotations, true=true), true)
@@ -42,9 +47,9 @@ def test_planted_cameras_are_found(monkeypatch, limit):
 
 
 def test_views_lie_within_the_bounds_that_a_user_gives():
-  level = PoseSearch(elevation=(-10.0, 20.0), roll=0.0, evenness=0.5)
+  narrow = PoseSearch(elevation=(-10.0, 20.0), roll=0.0, evenness=0.5)
   for stage in (view_search._COARSE, view_search._FINE):
-    grid = stage.grid(level)
+    grid = stage.grid(narrow)
     down = np.asarray(quaternion.to_matrix(grid.rotations))[:, 2, 2]
     elevation = np.degrees(np.arcsin(-down))
     assert -10.0 < elevation.min() < elevation.max() < 20.0
