@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.rotations import degrees_between
 from tests.tiny import tiny_config
 from umr_jax.config.build import with_settings
 from umr_jax.data.dataset import load_dataset
 from umr_jax.init import dense_features, view_search
+from umr_jax.init import state as state_module
 from umr_jax.init.state import init_em_state
 from umr_jax.models.infer import build_topology_from
 from umr_jax.parts.features import Features
@@ -34,6 +36,13 @@ def test_searched_views_are_target_cameras_and_their_hull_is_the_template(tmp_pa
       getattr(view_search, name), azimuths=8, elevation_step=70.0, rolls=(0.0,)
     )
     monkeypatch.setattr(view_search, name, level)
+  found = []
+  find_views = state_module.find_views
+  monkeypatch.setattr(
+    state_module,
+    "find_views",
+    lambda *args, **kw: found.append(find_views(*args, **kw)) or found[-1],
+  )
   config = with_settings(
     tiny_config(tmp_path), {"geometry.init": "view_search", "loss.target_camera": 1.0}
   )
@@ -45,6 +54,9 @@ def test_searched_views_are_target_cameras_and_their_hull_is_the_template(tmp_pa
   assert state.target_cameras.shape == (len(split), 7)
   np.testing.assert_allclose(np.linalg.norm(state.target_cameras[:, 3:], axis=1), 1.0, rtol=1e-5)
   assert (state.target_cameras[:, 0] > 0.2).all()
+  # The hull's gradients move them.
+  moved = degrees_between(state.target_cameras[:, 3:], found[0][:, 3:])
+  assert 0.0 < np.median(moved) < 25.0
   assert 0.5 < np.abs(state.template.half_vertices).max() < 1.8
   np.testing.assert_array_equal(state.target_cameras, again.target_cameras)
   profile = init_em_state(with_settings(config, {"geometry.init": "silhouettes"}), topology, split)

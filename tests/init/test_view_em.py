@@ -75,8 +75,9 @@ def test_posteriors_are_as_broad_as_asked_for(grid, perplexity, rng):
 def test_an_azimuth_that_most_images_have_becomes_less_likely(grid):
   scores = np.zeros((50, len(grid.rotations)), np.float32)
   scores[:, :3] = 1.0  # of azimuth 0
-  posterior = np.asarray(view_posterior(jnp.asarray(scores), grid, jnp.float32(30.0)))
   plain = np.asarray(jax.nn.softmax(jnp.asarray(scores) + grid.log_prior[None], axis=1))
+  perplexity = np.exp(-(plain * np.log(plain)).sum(axis=1).mean())
+  posterior = np.asarray(view_posterior(jnp.asarray(scores), grid, jnp.float32(perplexity)))
   assert posterior[:, :3].sum() < plain[:, :3].sum()
 
 

@@ -80,11 +80,11 @@ def fit_hull_and_cameras(
     The visual hull, and cameras [N, 7].
   """
   masks, parts = maps[..., 0], maps[..., 1:]
-  small = _resized(np.concatenate([maps[..., :1], parts[..., 1:] * maps[..., :1]], axis=-1))
+  silhouettes, inner = _targets(maps)
   render_views = jax.jit(make_views(topology, elevation=search.elevation, roll=search.roll))
   rotations = view_rotations(search.elevation, search.roll)
-  logits = empty_logits(small.shape[-1] - 1)
-  costs = jnp.asarray(cost / RESOLUTION**2 * _distances(start, topology))
+  logits = empty_logits(inner.shape[-1])
+  costs = _costs(cost, start, topology)
   for turn in range(turns):
     views = (
       volume_views(volume_from_logits(logits), rotations)
@@ -97,8 +97,8 @@ def fit_hull_and_cameras(
     logits, cameras, overlaps = fit_volume(
       logits,
       cameras,
-      small[..., 0],
-      small[..., 1:],
+      silhouettes,
+      inner,
       cost=costs,
       key=jax.random.fold_in(key, turn),
       steps=_STEPS if turn + 1 < turns else _last_steps(len(maps)),
@@ -134,13 +134,13 @@ def fit_hull(
   Returns:
     The visual hull, and cameras [N, 7].
   """
-  small = _resized(np.concatenate([maps[..., :1], maps[..., 2:] * maps[..., :1]], axis=-1))
+  silhouettes, inner = _targets(maps)
   logits, cameras, overlaps = fit_volume(
-    empty_logits(small.shape[-1] - 1),
+    empty_logits(inner.shape[-1]),
     jnp.asarray(cameras),
-    small[..., 0],
-    small[..., 1:],
-    cost=jnp.asarray(cost / RESOLUTION**2 * _distances(start, topology)),
+    silhouettes,
+    inner,
+    cost=_costs(cost, start, topology),
     key=key,
     steps=_last_steps(len(maps)),
   )
@@ -188,12 +188,19 @@ def with_hull_template(
   return with_canonical_uv(state, canonical_uv, topology=topology)
 
 
-def _distances(start: EMState, topology: Topology) -> np.ndarray:
-  """[R, R, R] float32: the distance of each voxel from the initial template's inside."""
+def _targets(maps: np.ndarray) -> tuple[jax.Array, jax.Array]:
+  """Silhouettes [N, S, S], and [N, S, S, P] the parts inside them without the background."""
+  small = _resized(np.concatenate([maps[..., :1], maps[..., 2:] * maps[..., :1]], axis=-1))
+  return small[..., 0], small[..., 1:]
+
+
+def _costs(cost: float, start: EMState, topology: Topology) -> jax.Array:
+  """[R, R, R]: the cost of each voxel, by its distance from the initial template's inside."""
   mesh = Mesh(np.asarray(template_vertices(start, topology)), np.asarray(topology.faces))
   voxel = 2.0 * HALF / RESOLUTION
   solid = occupancy(mesh, origin=np.full(3, -HALF), voxel=voxel, resolution=RESOLUTION)
-  return (voxel * ndimage.distance_transform_edt(~solid)).astype(np.float32)
+  distance = (voxel * ndimage.distance_transform_edt(~solid)).astype(np.float32)
+  return jnp.asarray(cost / RESOLUTION**2 * distance)
 
 
 def _resized(maps: np.ndarray) -> jax.Array:

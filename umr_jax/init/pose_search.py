@@ -20,10 +20,11 @@ from flax import struct
 from jaxtyping import Bool, Float, Int
 
 from umr_jax.config.settings import Config
-from umr_jax.geometry import camera, quaternion
+from umr_jax.geometry import camera
 from umr_jax.geometry.sampling import bilinear_sample, choose_rows, pixel_centers
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.init.framed_images import HALF_FRAME, center_and_side
+from umr_jax.init.view_grid import mean_rotations
 from umr_jax.models.assemble import uv_parts_to_texels
 from umr_jax.models.camera_heads import upright_rotation
 from umr_jax.render import rasterize
@@ -41,9 +42,9 @@ _LEAST = 1.0
 # A view is the right one for about this share of all images at most: its mean score over the best
 # such share is its usual score.
 _FITTING = 0.3
-# Views within this many degrees of the best one are averaged into the camera, with softmax weights
-# of their scores at this temperature.
-_NEIGHBORS, _TEMPERATURE = 40.0, 0.05
+# The camera is the mean of the views around the best one, with softmax weights of their scores at
+# this temperature.
+_TEMPERATURE = 0.05
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -227,11 +228,7 @@ def select_cameras(
   usual_score = jnp.mean(jax.lax.top_k(values.T, count)[0], axis=1)
   values = values - evenness * usual_score[None]
   view = jnp.argmax(values, axis=1)
-  # q and -q are one rotation: signs are aligned with the best view's.
-  cosines = rotations @ rotations.T
-  around = 2.0 * jnp.arccos(jnp.clip(jnp.abs(cosines), 0.0, 1.0)) < jnp.deg2rad(_NEIGHBORS)
-  weights = jax.nn.softmax(jnp.where(around[view], values / _TEMPERATURE, -jnp.inf), axis=1)
-  mean = quaternion.normalize((weights * jnp.sign(cosines)[view]) @ rotations)
+  mean = mean_rotations(values, view, rotations, temperature=_TEMPERATURE)
   return jnp.concatenate([choose_rows(scale_shift, view), mean], axis=-1)
 
 

@@ -66,8 +66,8 @@ def _with_hull(
     features = dense_features(
       split.subsample(_HULL_IMAGES), config.parts, padding=config.data.padding
     )
-    views = find_views(features, search=search, key=run_key(config.train.seed, Purpose.VIEW_SEARCH))
-    volume, cameras = fit_hull(maps, views.cameras, em_state, topology, cost=cost, key=key)
+    found = find_views(features, search=search, key=run_key(config.train.seed, Purpose.VIEW_SEARCH))
+    volume, cameras = fit_hull(maps, found, em_state, topology, cost=cost, key=key)
   else:
     volume, cameras = fit_hull_and_cameras(
       maps, em_state, topology, search=search, turns=geometry.hull_turns, cost=cost, key=key

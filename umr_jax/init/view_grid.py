@@ -62,17 +62,22 @@ def make_view_grid(
 
 @checked
 def mean_rotations(
-  logits: Float[Array, "N K"], view: Int[Array, "N"], rotations: Float[Array, "K 4"]
+  scores: Float[Array, "N K"],
+  view: Int[Array, "N"],
+  rotations: Float[Array, "K 4"],
+  *,
+  temperature: float = 1.0,
 ) -> Float[Array, "N 4"]:
   """The weighted mean of the views around one view: finer than the grid.
 
   Args:
-    logits: logarithms of the views' weights, for each image.
+    scores: of the views, for each image; their weights are softmax(scores / temperature).
     view: the one around which the mean is taken.
     rotations: quaternions of the views.
+    temperature: of the weights.
   """
   # q and -q are one rotation: signs are aligned with the given view's.
   cosines = rotations @ rotations.T
   around = 2.0 * jnp.arccos(jnp.clip(jnp.abs(cosines), 0.0, 1.0)) < jnp.deg2rad(MODE_DEGREES)
-  weights = jax.nn.softmax(jnp.where(around[view], logits, -jnp.inf), axis=1)
+  weights = jax.nn.softmax(jnp.where(around[view], scores / temperature, -jnp.inf), axis=1)
   return quaternion.normalize((weights * jnp.sign(cosines)[view]) @ rotations)

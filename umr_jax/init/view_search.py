@@ -1,4 +1,4 @@
-"""Pose search: the cameras of all images and a first template, from features and silhouettes.
+"""Pose search: the cameras of all images of a category, from dense features and silhouettes.
 
 EM over views (`view_em`) on a coarse template, from broad posteriors to sharp ones, with new shapes
 and common ends (`half_turn`) on the way, each kept where it explains more; from several initial
@@ -13,14 +13,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from umr_jax.geometry.camera import Camera
 from umr_jax.init.dense_features import ImageMaps
 from umr_jax.init.framed_images import FramedImages, frame_images, silhouette_aspects
 from umr_jax.init.half_turn import with_common_ends
 from umr_jax.init.pose_search import PoseSearch
-from umr_jax.init.view_em import ViewFit, begin, e_step, em_rounds, explained_share, m_step
+from umr_jax.init.view_em import (
+  ViewFit,
+  begin,
+  e_step,
+  em_rounds,
+  explained_share,
+  m_step,
+  view_posterior,
+  view_scores,
+)
 from umr_jax.init.view_grid import ViewGrid, make_view_grid, mean_rotations
 from umr_jax.init.voxel_template import VoxelTemplate, blurred, ellipsoid, upsampled, view_maps
 
@@ -38,7 +47,7 @@ _TRIAL_ROUNDS = 2
 _FINAL_PERPLEXITY = 8.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Level:
   """A resolution of the search."""
 
@@ -57,8 +66,10 @@ class _Level:
     return make_view_grid(self.azimuths, elevations, rolls)
 
 
-_COARSE = _Level(24, 24, 24, 15.0, (-0.75, 0.0, 0.75))
-_FINE = _Level(40, 48, 48, 10.0, (-0.75, -0.375, 0.0, 0.375, 0.75))
+_COARSE = _Level(voxels=24, pixels=24, azimuths=24, elevation_step=15.0, rolls=(-0.75, 0.0, 0.75))
+_FINE = _Level(
+  voxels=40, pixels=48, azimuths=48, elevation_step=10.0, rolls=(-0.75, -0.375, 0.0, 0.375, 0.75)
+)
 
 
 class _Stage(NamedTuple):
@@ -73,17 +84,10 @@ def _stages(start: float, stop: float, rounds: int, *, shapes: tuple[int, ...]) 
   return [_Stage(float(p), i in shapes) for i, p in enumerate(np.geomspace(start, stop, rounds))]
 
 
-class FoundViews(NamedTuple):
-  """What pose search ends with."""
-
-  cameras: Float[np.ndarray, "N 7"]
-  posterior: Float[np.ndarray, "N K"]  # over the views of the fine grid
-  template: VoxelTemplate
-  explained: float  # share of the images, see `view_em.explained_share`
-
-
-def find_views(maps: ImageMaps, *, search: PoseSearch, key: PRNGKeyArray) -> FoundViews:
-  """Finds a camera for every image of a category, and a template of it.
+def find_views(
+  maps: ImageMaps, *, search: PoseSearch, key: PRNGKeyArray
+) -> Float[np.ndarray, "N 7"]:
+  """Finds a camera for every image of a category.
 
   Args:
     maps: features and silhouettes of the images, in the frames of their crops.
@@ -91,7 +95,7 @@ def find_views(maps: ImageMaps, *, search: PoseSearch, key: PRNGKeyArray) -> Fou
     key: of the initial features.
 
   Returns:
-    The cameras, up to a common rotation about the vertical, and what they were found with.
+    The cameras, up to a common rotation about the vertical.
   """
   rows = np.linspace(0, len(maps.masks) - 1, min(len(maps.masks), _FITTED)).astype(int)
   fitted = ImageMaps(maps.features[rows], maps.masks[rows])
@@ -106,16 +110,19 @@ def find_views(maps: ImageMaps, *, search: PoseSearch, key: PRNGKeyArray) -> Fou
   for stage in _stages(6.0, 2.0, 6, shapes=(0, 3)):
     fit = e_step(images, fit, grid, stage.perplexity)
     fit = m_step(images, fit, grid, shape=stage.shape)
-  explained = explained_share(images, fit, grid)
-  logging.info("Pose search: views explain %.3f of the images.", explained)
-  cameras, posterior = [], []
+  share = explained_share(images, fit, grid)
+  logging.info("Pose search: views explain %.3f of the images.", share)
+  scores, centers, sides = [], [], []
   for start in range(0, len(maps.masks), _FITTED):
     some = slice(start, start + _FITTED)
     images = _framed(ImageMaps(maps.features[some], maps.masks[some]), _FINE)
-    found = e_step(images, fit, grid, _FINAL_PERPLEXITY)
-    cameras.append(np.asarray(_cameras(images, found, grid)))
-    posterior.append(np.asarray(found.posterior))
-  return FoundViews(np.concatenate(cameras), np.concatenate(posterior), fit.template, explained)
+    scores.append(view_scores(images, fit, grid))
+    centers.append(images.centers)
+    sides.append(images.sides)
+  posterior = view_posterior(jnp.concatenate(scores), grid, jnp.float32(_FINAL_PERPLEXITY))
+  return _cameras(
+    posterior, jnp.concatenate(centers), jnp.concatenate(sides), fit.template, grid.rotations
+  )
 
 
 def _anneal(images: FramedImages, grid: ViewGrid, template: VoxelTemplate) -> ViewFit:
@@ -160,12 +167,16 @@ def _framed(maps: ImageMaps, level: _Level) -> FramedImages:
   return frame_images(jnp.asarray(maps.features), jnp.asarray(maps.masks), size=level.pixels)
 
 
-def _cameras(images: FramedImages, fit: ViewFit, grid: ViewGrid) -> Float[np.ndarray, "N 7"]:
+def _cameras(
+  posterior: Float[Array, "N K"],
+  centers: Float[Array, "N 2"],
+  sides: Float[Array, "N"],
+  template: VoxelTemplate,
+  rotations: Float[Array, "K 4"],
+) -> Float[np.ndarray, "N 7"]:
   """The posteriors' means around their best views; the frames give scale and translation."""
-  rotations = mean_rotations(
-    jnp.log(fit.posterior), jnp.argmax(fit.posterior, axis=1), grid.rotations
-  )
-  views = view_maps(fit.template.occupied, rotations, size=1)
-  scale = images.sides / views.sides
-  translation = images.centers - scale[:, None] * views.centers
+  rotations = mean_rotations(jnp.log(posterior), jnp.argmax(posterior, axis=1), rotations)
+  views = view_maps(template.occupied, rotations, size=1)
+  scale = sides / views.sides
+  translation = centers - scale[:, None] * views.centers
   return np.asarray(Camera(scale, translation, rotations).pack())

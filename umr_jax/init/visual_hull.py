@@ -27,7 +27,7 @@ from umr_jax.geometry.sampling import (
 )
 from umr_jax.init.framed_images import HALF_FRAME, center_and_side
 from umr_jax.init.pose_search import FRAME, MEASURED, Views
-from umr_jax.init.voxel_template import HALF, view_maps, voxel_centers
+from umr_jax.init.voxel_template import HALF, places_in_frame, view_maps, voxel_centers
 from umr_jax.models.camera_heads import upright_rotation
 from umr_jax.types import checked
 
@@ -252,12 +252,12 @@ def filled(opacity: Float[Array, "R R R"], *, level: Float[Array, ""]) -> Float[
 
   def carve_view(inside: Array, view: tuple[Array, ...]) -> tuple[Array, None]:
     rotation, center, side, silhouette = view
-    place = (centers @ quaternion.to_matrix(rotation)[:2].T - center[None]) / (HALF_FRAME * side)
+    place = places_in_frame(centers, rotation, center, side)
     return inside & (bilinear_sample(silhouette, place)[:, 0] > 0.5), None
 
   everywhere = jnp.ones(len(centers), bool)
   inside, _ = jax.lax.scan(carve_view, everywhere, (views, maps.centers, maps.sides, shown))
-  return jnp.where(inside.reshape(opacity.shape), jnp.maximum(opacity, 1.0), opacity)
+  return jnp.where(inside.reshape(opacity.shape), 1.0, opacity)
 
 
 def surface_level(

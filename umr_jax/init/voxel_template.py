@@ -74,6 +74,23 @@ def voxel_centers(resolution: int) -> Float[np.ndarray, "R R R 3"]:
   return np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
 
 
+def places_in_frame(
+  points: Float[Array, "n 3"],
+  rotation: Float[Array, "4"],
+  center: Float[Array, "2"],
+  side: Float[Array, ""],
+) -> Float[Array, "n 2"]:
+  """Where points of object space project in a view's frame, from -1 to 1.
+
+  Args:
+    points: in object space.
+    rotation: quaternion of the view.
+    center: of the silhouette, see `ViewMaps`.
+    side: likewise.
+  """
+  return (points @ quaternion.to_matrix(rotation)[:2].T - center[None]) / (HALF_FRAME * side)
+
+
 def ellipsoid(half_axes: tuple[float, float, float], resolution: int) -> Bool[Array, "R R R"]:
   """The voxels of an ellipsoid.
 
@@ -224,7 +241,7 @@ def carve(
 
   def add_vote(total: Array, view: tuple[Array, ...]) -> tuple[Array, None]:
     share, rotation, center, side, log = view
-    place = (centers @ quaternion.to_matrix(rotation)[:2].T - center[None]) / (HALF_FRAME * side)
+    place = places_in_frame(centers, rotation, center, side)
     return total + share * (bilinear_sample(log[..., None], place)[:, 0] + nothing), None
 
   views = (shares, rotations[voting], maps.centers[voting], maps.sides[voting], logs)
