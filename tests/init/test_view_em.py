@@ -41,12 +41,13 @@ def fit(images, grid):
   return begin(images, VoxelTemplate(template.occupied, 0.3 * noise), grid)
 
 
-def test_scores_are_half_of_what_a_view_takes_off_the_squared_residual(images, fit, grid):
+def test_scores_are_half_of_what_a_view_takes_off_the_weighted_squared_residual(images, fit, grid):
   scores = np.asarray(view_scores(images, fit, grid))
+  weights = np.array([*[1.0] * 6, 0.2])  # of the features and of the silhouette
   views = np.asarray(render_features(fit.template.features, fit.maps.voxels))
   for i, k in ((0, 0), (7, 20), (39, 35)):
     values = np.asarray(images.values[i])
-    taken = (values**2).sum() - ((values - views[k]) ** 2).sum()
+    taken = (values**2 @ weights).sum() - ((values - views[k]) ** 2 @ weights).sum()
     np.testing.assert_allclose(scores[i, k], 0.5 * taken, rtol=1e-3, atol=1e-3)
 
 
@@ -93,7 +94,7 @@ def test_every_round_explains_more(images, fit, grid):
 def test_the_true_template_explains_all_but_the_noise(grid):
   images = planted_images(24, noise=0.0)
   fit = begin(images, planted_template(), grid)
-  assert explained_share(images, fit, grid) > 0.75
+  assert explained_share(images, fit, grid) > 0.7
   noisy = planted_images(24, noise=0.5)
   assert explained_share(noisy, fit, grid) < explained_share(images, fit, grid) - 0.1
 

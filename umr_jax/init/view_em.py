@@ -7,7 +7,8 @@ template to compare it with.
 
 Source: Scheres 2012 (RELION) finds the orientations of projections of an unknown volume in this
   way, in cryo-electron microscopy. Departs: features of opaque surfaces in place of densities, and
-  a temperature that is set by the posteriors' mean perplexity.
+  a temperature that is set by the posteriors' mean perplexity; silhouettes, which change with the
+  posture, count less than features.
 """
 
 import dataclasses
@@ -32,6 +33,8 @@ from umr_jax.init.voxel_template import (
 )
 from umr_jax.types import checked
 
+# Weight of the silhouette beside the features: it changes with shape and posture, too.
+_SILHOUETTE = 0.2
 # Scores are sums over the pixels of a frame of this many, whatever its own size.
 _PIXELS = 24**2
 # A prior of this many pixels per image in each voxel keeps features of rarely seen voxels small.
@@ -115,7 +118,7 @@ def em_rounds(
 
 
 def explained_share(images: FramedImages, fit: ViewFit, grid: ViewGrid) -> float:
-  """The mean share of an image's square norm that the view explains which explains it best.
+  """The mean share of an image's weighted square norm that its best view explains.
 
   Args:
     images: in their frames.
@@ -123,14 +126,14 @@ def explained_share(images: FramedImages, fit: ViewFit, grid: ViewGrid) -> float
     grid: of views.
   """
   best = jnp.max(view_scores(images, fit, grid), axis=1) * (images.size**2 / _PIXELS)
-  norm = jnp.sum(jnp.square(images.flat), axis=1)
+  norm = jnp.sum(jnp.square(images.values) @ _weights(images), axis=(1, 2))
   return float(jnp.mean(2.0 * best / jnp.maximum(norm, 1e-6)))
 
 
 @jax.jit
 @checked
 def view_scores(images: FramedImages, fit: ViewFit, grid: ViewGrid) -> Float[Array, "N K"]:
-  """Half of what each view takes off the squared residual of each image.
+  """Half of what each view takes off the weighted squared residual of each image.
 
   Args:
     images: in their frames.
@@ -138,9 +141,13 @@ def view_scores(images: FramedImages, fit: ViewFit, grid: ViewGrid) -> Float[Arr
     grid: of views.
   """
 
+  weights = _weights(images)
+
   def of_azimuth(voxels: Array) -> Array:
-    views = render_features(fit.template.features, voxels).reshape(len(voxels), -1)
-    return views @ images.flat.T - 0.5 * jnp.sum(jnp.square(views), axis=1, keepdims=True)
+    views = render_features(fit.template.features, voxels)
+    weighted = (views * weights[None, None, None]).reshape(len(voxels), -1)
+    norm = jnp.sum(weighted * views.reshape(weighted.shape), axis=1, keepdims=True)
+    return weighted @ images.flat.T - 0.5 * norm
 
   scores = jax.lax.map(of_azimuth, _by_azimuth(fit.maps.voxels, grid))
   return scores.reshape(-1, len(images.values)).T * (_PIXELS / images.size**2)
@@ -208,6 +215,11 @@ def _silhouettes(images: FramedImages, fit: ViewFit) -> Array:
   masks = images.values[..., -1]
   sums = jnp.einsum("nk,nhw->khw", fit.posterior, masks)
   return sums / jnp.maximum(jnp.sum(fit.posterior, axis=0), 1e-6)[:, None, None]
+
+
+def _weights(images: FramedImages) -> Float[Array, "C1"]:
+  """Of the features, and of the silhouette last."""
+  return jnp.ones(images.values.shape[-1]).at[-1].set(_SILHOUETTE)
 
 
 def _by_azimuth(views: Array, grid: ViewGrid) -> Array:
