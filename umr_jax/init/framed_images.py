@@ -8,6 +8,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from umr_jax.geometry import quaternion
 from umr_jax.geometry.sampling import axis_centers, bilinear_sample, pixel_centers
 from umr_jax.types import checked
 
@@ -120,6 +121,23 @@ def center_and_side(
   mass = jnp.maximum(jnp.sum(masks, axis=(1, 2)), 1.0)
   center = jnp.stack([jnp.sum(masks, axis=1) @ x, jnp.sum(masks, axis=2) @ y], axis=-1)
   return center / mass[:, None], jnp.sqrt(mass * (4.0 / (height * width)))
+
+
+def places_in_frame(
+  points: Float[Array, "n 3"],
+  rotation: Float[Array, "4"],
+  center: Float[Array, "2"],
+  side: Float[Array, ""],
+) -> Float[Array, "n 2"]:
+  """Where points of object space project in the frame of a view's silhouette, from -1 to 1.
+
+  Args:
+    points: in object space.
+    rotation: quaternion of the view.
+    center: the silhouette's, of mass, under a camera of scale 1 at the centre.
+    side: the square root of its area, likewise.
+  """
+  return (points @ quaternion.to_matrix(rotation)[:2].T - center[None]) / (HALF_FRAME * side)
 
 
 def silhouette_aspects(images: FramedImages) -> Float[np.ndarray, "n"]:

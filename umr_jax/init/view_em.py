@@ -140,7 +140,6 @@ def view_scores(images: FramedImages, fit: ViewFit, grid: ViewGrid) -> Float[Arr
     fit: with the template.
     grid: of views.
   """
-
   weights = _weights(images)
 
   def of_azimuth(voxels: Array) -> Array:

@@ -20,7 +20,7 @@ from umr_jax.geometry.sampling import (
   pixel_centers,
   trilinear_sample,
 )
-from umr_jax.init.framed_images import HALF_FRAME
+from umr_jax.init.framed_images import HALF_FRAME, places_in_frame
 from umr_jax.types import checked
 
 # Half the cube's side in object space: the longest half axis is nearly 1.
@@ -72,23 +72,6 @@ def voxel_centers(resolution: int) -> Float[np.ndarray, "R R R 3"]:
   """The centres of all voxels in object space."""
   axis = (HALF * axis_centers(resolution)).astype(np.float32)
   return np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
-
-
-def places_in_frame(
-  points: Float[Array, "n 3"],
-  rotation: Float[Array, "4"],
-  center: Float[Array, "2"],
-  side: Float[Array, ""],
-) -> Float[Array, "n 2"]:
-  """Where points of object space project in a view's frame, from -1 to 1.
-
-  Args:
-    points: in object space.
-    rotation: quaternion of the view.
-    center: of the silhouette, see `ViewMaps`.
-    side: likewise.
-  """
-  return (points @ quaternion.to_matrix(rotation)[:2].T - center[None]) / (HALF_FRAME * side)
 
 
 def ellipsoid(half_axes: tuple[float, float, float], resolution: int) -> Bool[Array, "R R R"]:
