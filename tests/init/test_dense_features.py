@@ -8,7 +8,7 @@ from tests.tiny import SmallParts, tiny_config
 from umr_jax.data.dataset import load_dataset
 from umr_jax.init import dense_features as room
 from umr_jax.init.dense_features import dense_features
-from umr_jax.init.framed_images import CHANNELS
+from umr_jax.init.framed_images import COMPONENTS
 from umr_jax.parts.crops import batches
 from umr_jax.parts.features import Features
 
@@ -38,12 +38,15 @@ def colors(monkeypatch):
 
 def test_every_image_has_its_maps_in_the_frame_of_its_crop(split):
   maps = dense_features(split, SMALL, padding=PADDING)
-  assert maps.features.shape == (len(split), 8, 8, CHANNELS)
+  assert maps.features.shape == (len(split), 8, 8, COMPONENTS)
+  few = maps.leading(4)
+  kept = few.features / maps.features[..., :4]
+  np.testing.assert_allclose(kept, np.sqrt(COMPONENTS / 4), rtol=1e-5)
   crops = [crop for _, found in batches(split, 64, PADDING) for crop in found]
   np.testing.assert_allclose(maps.masks, [crop.mask for crop in crops], atol=1e-6)
   inside = maps.masks.reshape(-1, 8, 8, 8, 8).mean(axis=(2, 4)) > 0.99
   norm = np.square(maps.features[inside]).sum(axis=-1).mean()
-  assert 0.3 < norm < 1.5
+  assert 0.15 < norm < 1.5
   alike = dense_features(split, SMALL, padding=PADDING)
   np.testing.assert_array_equal(alike.features, maps.features)
 

@@ -17,7 +17,7 @@ from umr_jax.init.view_grid import make_view_grid
 def test_images_that_are_turned_half_round_are_turned_back(share):
   grid = make_view_grid(12, np.array([0.0, 15.0, 30.0]), np.zeros(1))
   images = planted_images(60)
-  right = e_step(images, begin(images, planted_template(), grid), grid, 1.5)
+  right = e_step(images, begin(images, planted_template(), grid), grid, 1.5, preference=-0.5)
   view = np.asarray(jnp.argmax(right.posterior, axis=1))
   turned = np.random.default_rng(3).random(60) < share
   posterior = jnp.where(

@@ -19,6 +19,7 @@ from umr_jax.init.voxel_template import (
   view_maps,
   voxel_centers,
 )
+from umr_jax.models.camera_heads import upright_rotation
 
 pytestmark = pytest.mark.usefixtures("optimized")
 
@@ -96,6 +97,20 @@ def test_carving_finds_the_shape_from_an_ellipsoid_and_puts_it_in_the_middle():
   x, _, z = (np.nonzero(np.asarray(shape))[axis] for axis in range(3))
   for axis in (x, z):
     assert abs(axis.min() + axis.max() - (RESOLUTION - 1)) <= 1
+
+
+def test_images_from_the_side_alone_do_not_make_a_wide_template():
+  turns = jnp.asarray([0.0, 180.0, 4.0, 176.0, 184.0, 356.0])
+  views = upright_rotation(turns, jnp.zeros(6), jnp.zeros(6))
+  true = planted_template().occupied
+  silhouettes = (view_maps(true, views, size=24).voxels >= 0).astype(jnp.float32)
+  shape = ellipsoid((1.0, 0.5, 0.4), RESOLUTION)
+  for _ in range(3):
+    shape = carve(shape, silhouettes, jnp.ones(6), view_maps(shape, views, size=24), views)
+  length, width, height = np.ptp(np.argwhere(np.asarray(shape)), axis=0) + 1
+  assert width < 1.5 * height
+  true_length, _, true_height = np.ptp(np.argwhere(np.asarray(true)), axis=0) + 1
+  np.testing.assert_allclose(length / height, true_length / true_height, rtol=0.3)
 
 
 def test_silhouettes_that_agree_on_nothing_leave_the_shape():

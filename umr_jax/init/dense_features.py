@@ -1,11 +1,11 @@
-"""The dense features of all training images that pose search compares, a few channels of each."""
+"""The dense features of all training images that pose search compares."""
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from umr_jax.config.settings import PartsConfig
 from umr_jax.data.dataset import Split
@@ -19,7 +19,7 @@ from umr_jax.parts.crops import (
   training_crops,
 )
 
-# Images that the projection to a few channels is found on, at most, evenly spaced.
+# Images that the principal components are found on, at most, evenly spaced.
 _PROJECTED = 200
 # Pixels per side of the masks that are kept.
 _MASK_SIZE = 64
@@ -28,12 +28,27 @@ _MASK_SIZE = 64
 class ImageMaps(NamedTuple):
   """What pose search knows of the images, in the frames of their crops."""
 
-  features: Float[np.ndarray, "N h w C"]  # whitened; expected square norm 1 on the objects
+  features: Float[np.ndarray, "N h w C"]  # expected square norm 1 on the objects
   masks: Float[np.ndarray, "N S S"]
+
+  def rows(self, rows: slice | Int[np.ndarray, "n"]) -> "ImageMaps":
+    """Those of some images."""
+    return ImageMaps(self.features[rows], self.masks[rows])
+
+  def leading(self, count: int) -> "ImageMaps":
+    """With the first channels alone, which are whitened; as many as there are at most."""
+    some = self.features[..., :count]
+    return self._replace(
+      features=some * np.float32(np.sqrt(self.features.shape[-1] / some.shape[-1]))
+    )
+
+  def projected(self, matrix: Float[np.ndarray, "C D"]) -> "ImageMaps":
+    """With linear combinations of the channels."""
+    return self._replace(features=self.features @ matrix)
 
 
 def dense_features(split: Split, settings: PartsConfig, *, padding: float) -> ImageMaps:
-  """Extracts the frozen features that parts are discovered from, and keeps their main directions.
+  """Extracts the frozen features that parts are discovered from: their principal components.
 
   Args:
     split: the training images, with silhouettes.

@@ -15,8 +15,8 @@ from umr_jax.types import checked
 # Half the frame's side, in square roots of the silhouette's area: what is up to 11 times as long as
 # wide fits.
 HALF_FRAME = 1.7
-# Channels that are left of the features.
-CHANNELS = 24
+# Principal components that are left of the features.
+COMPONENTS = 160
 # Added to the variance of every channel, as a share of the largest: small ones are noise.
 _NOISE = 1e-3
 
@@ -70,7 +70,7 @@ def fit_projection(
   cells = np.asarray(_rooted(jnp.asarray(features[inside], jnp.float32)), np.float64)
   mean = cells.mean(axis=0)
   variances, vectors = np.linalg.eigh(np.cov((cells - mean).T))
-  order = np.argsort(-variances)[:CHANNELS]
+  order = np.argsort(-variances)[:COMPONENTS]
   deviations = np.sqrt(variances[order] + _NOISE * variances[order[0]])
   matrix = vectors[:, order] / (deviations * np.sqrt(len(order)))
   return Projection(mean=jnp.asarray(mean, jnp.float32), matrix=jnp.asarray(matrix, jnp.float32))

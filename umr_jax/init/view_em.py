@@ -17,6 +17,7 @@ from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
@@ -39,8 +40,9 @@ _SILHOUETTE = 0.2
 _PIXELS = 24**2
 # A prior of this many pixels per image in each voxel keeps features of rarely seen voxels small.
 _RIDGE = 4e-4
-# Power and number of the corrections towards evenly used azimuths; what an azimuth has at least.
-_EVENNESS, _EVENINGS, _LEAST = 0.5, 2, 0.02
+# Power and number of the corrections of the azimuths' prior towards even ends; what an azimuth is
+# used at least, as a share of the mean.
+_POWER, _CORRECTIONS, _LEAST = 0.5, 2, 0.02
 # Bisections of the temperature, and the logarithms between which it lies.
 _BISECTIONS, _COLD, _HOT = 30, -7.0, 12.0
 
@@ -70,7 +72,9 @@ def begin(images: FramedImages, template: VoxelTemplate, grid: ViewGrid) -> View
   )
 
 
-def e_step(images: FramedImages, fit: ViewFit, grid: ViewGrid, perplexity: float) -> ViewFit:
+def e_step(
+  images: FramedImages, fit: ViewFit, grid: ViewGrid, perplexity: float, *, preference: float
+) -> ViewFit:
   """The fit with the posteriors that its template gives.
 
   Args:
@@ -78,9 +82,11 @@ def e_step(images: FramedImages, fit: ViewFit, grid: ViewGrid, perplexity: float
     fit: with the template.
     grid: of views.
     perplexity: the mean number of views that an image is spread over.
+    preference: see `view_posterior`.
   """
   scores = view_scores(images, fit, grid)
-  return dataclasses.replace(fit, posterior=view_posterior(scores, grid, jnp.float32(perplexity)))
+  posterior = view_posterior(scores, grid, jnp.float32(perplexity), jnp.float32(preference))
+  return dataclasses.replace(fit, posterior=posterior)
 
 
 def m_step(images: FramedImages, fit: ViewFit, grid: ViewGrid, *, shape: bool = False) -> ViewFit:
@@ -97,12 +103,37 @@ def m_step(images: FramedImages, fit: ViewFit, grid: ViewGrid, *, shape: bool = 
     count = jnp.sum(fit.posterior, axis=0)
     occupied = carve(occupied, _silhouettes(images, fit), count, maps, grid.rotations)
     maps = view_maps(occupied, grid.rotations, size=images.size)
-  features = _features(images, fit.posterior, maps, grid, resolution=len(occupied))
-  return ViewFit(VoxelTemplate(occupied, features), maps, fit.posterior)
+  template = VoxelTemplate(occupied, fit.template.features)
+  fit = ViewFit(template, maps, fit.posterior)
+  features = voxel_means(images, fit, grid)[0]
+  return dataclasses.replace(fit, template=VoxelTemplate(occupied, features))
+
+
+def voxel_means(
+  images: FramedImages, fit: ViewFit, grid: ViewGrid
+) -> tuple[Float[Array, "R R R C"], Float[Array, "R R R"]]:
+  """The mean features of each voxel under the posteriors, smooth and symmetric.
+
+  Args:
+    images: in their frames; their channels may be others than the template's.
+    fit: with shape and posteriors.
+    grid: of views.
+
+  Returns:
+    The means, and how many pixels on the object show each voxel.
+  """
+  sums = _voxel_sums(images, fit.posterior, fit.maps, grid, resolution=fit.template.resolution)
+  ridge = _RIDGE * len(images) * (images.size**2 / _PIXELS)
+  return fit_features(sums, ridge), sums[..., -1]
 
 
 def em_rounds(
-  images: FramedImages, fit: ViewFit, grid: ViewGrid, perplexities: Iterable[float]
+  images: FramedImages,
+  fit: ViewFit,
+  grid: ViewGrid,
+  perplexities: Iterable[float],
+  *,
+  preference: float,
 ) -> ViewFit:
   """Several rounds without a new shape.
 
@@ -111,9 +142,10 @@ def em_rounds(
     fit: the first round begins with.
     grid: of views.
     perplexities: of each round's posteriors.
+    preference: see `view_posterior`.
   """
   for perplexity in perplexities:
-    fit = m_step(images, e_step(images, fit, grid, perplexity), grid)
+    fit = m_step(images, e_step(images, fit, grid, perplexity, preference=preference), grid)
   return fit
 
 
@@ -155,17 +187,21 @@ def view_scores(images: FramedImages, fit: ViewFit, grid: ViewGrid) -> Float[Arr
 @jax.jit
 @checked
 def view_posterior(
-  scores: Float[Array, "N K"], grid: ViewGrid, perplexity: Float[Array, ""]
+  scores: Float[Array, "N K"],
+  grid: ViewGrid,
+  perplexity: Float[Array, ""],
+  preference: Float[Array, ""],
 ) -> Float[Array, "N K"]:
   """A distribution over views for each image, as broad as asked for on average.
 
   They are softmax(scores / T), T being the temperature at which their mean entropy is the logarithm
-  of the perplexity. Then azimuths that many images have are made less likely.
+  of the perplexity. Then the azimuths' prior is corrected by how many images have each.
 
   Args:
     scores: of all views.
     grid: of views, with their prior.
     perplexity: at most K.
+    preference: power by which azimuths that many images have become more likely; negative: less.
   """
   scores = scores + grid.log_prior[None]
   scores = scores - jnp.max(scores, axis=1, keepdims=True)
@@ -184,19 +220,35 @@ def view_posterior(
 
   bounds = (jnp.float32(_COLD), jnp.float32(_HOT))
   posterior = soften(jax.lax.fori_loop(0, _BISECTIONS, halve, bounds)[0])[0]
-  usual = len(scores) / grid.azimuths
-  for _ in range(_EVENINGS):
-    used = jax.ops.segment_sum(jnp.sum(posterior, axis=0), grid.azimuth, num_segments=grid.azimuths)
-    factor = (usual / (used + _LEAST * usual)) ** _EVENNESS
-    posterior = posterior * factor[grid.azimuth][None]
+  for _ in range(_CORRECTIONS):
+    prior = _azimuth_prior(posterior, grid, preference)
+    posterior = posterior * prior[grid.azimuth][None]
     posterior = posterior / jnp.sum(posterior, axis=1, keepdims=True)
   return posterior
 
 
+def _azimuth_prior(posterior: Array, grid: ViewGrid, preference: Array) -> Float[Array, "A"]:
+  """The factor by which each azimuth becomes more or less likely.
+
+  Photographers prefer some azimuths, of horses the sides; which end or which side comes first, they
+  do not. So four azimuths that reflections exchange are evened out, and more or less likely
+  together.
+  """
+  usual = len(posterior) / grid.azimuths
+  used = jax.ops.segment_sum(jnp.sum(posterior, axis=0), grid.azimuth, num_segments=grid.azimuths)
+  used = used + _LEAST * usual
+  number, half = np.arange(grid.azimuths), grid.azimuths // 2
+  reflections = np.stack([number, -number, number + half, half - number]) % grid.azimuths
+  alike = jnp.mean(used[reflections], axis=0)
+  return (alike / used) ** _POWER * (alike / usual) ** preference
+
+
 @functools.partial(jax.jit, static_argnames="resolution")
-def _features(
+def _voxel_sums(
   images: FramedImages, posterior: Array, maps: ViewMaps, grid: ViewGrid, *, resolution: int
-) -> Array:
+) -> Float[Array, "R R R C1"]:
+  """The sums of the images' values over the pixels that show each voxel."""
+
   def add(total: Array, azimuth: tuple[Array, Array]) -> tuple[Array, None]:
     voxels, weights = azimuth
     sums = (weights @ images.flat).reshape(*voxels.shape, -1)
@@ -204,8 +256,7 @@ def _features(
 
   total = jnp.zeros((resolution,) * 3 + images.values.shape[-1:])
   by_azimuth = (_by_azimuth(maps.voxels, grid), _by_azimuth(posterior.T, grid))
-  total = jax.lax.scan(add, total, by_azimuth)[0]
-  return fit_features(total, _RIDGE * len(images) * (images.size**2 / _PIXELS))
+  return jax.lax.scan(add, total, by_azimuth)[0]
 
 
 @jax.jit

@@ -2,10 +2,12 @@
 
 EM over views (`view_em`) on a coarse template, from broad posteriors to sharp ones, with new shapes
 and common ends (`half_turn`) on the way, each kept where it explains more; from several initial
-shapes, the best of which goes on. Then some rounds on a finer template, with finer views.
+shapes, the best of which goes on. So far it compares the features' first principal components; it
+goes on with `discriminants`, found twice. Then some rounds on a finer template, with finer views.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,6 +19,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from umr_jax.geometry.camera import Camera
 from umr_jax.init.dense_features import ImageMaps
+from umr_jax.init.discriminants import fit_discriminants
 from umr_jax.init.framed_images import FramedImages, frame_images, silhouette_aspects
 from umr_jax.init.half_turn import with_common_ends
 from umr_jax.init.pose_search import PoseSearch
@@ -33,6 +36,8 @@ from umr_jax.init.view_em import (
 from umr_jax.init.view_grid import ViewGrid, make_view_grid, mean_rotations
 from umr_jax.init.voxel_template import VoxelTemplate, blurred, ellipsoid, upsampled, view_maps
 
+# Principal components that the search begins with; how often discriminants are found.
+_LEADING, _DISCRIMINATIONS = 24, 2
 # At most this many images make the template, evenly spaced; all others are compared with it.
 _FITTED = 1000
 # The initial templates: their width (half axis along y; that along x is 1), and as their heights
@@ -45,6 +50,9 @@ _NOISE, _NOISE_BLUR = 0.3, 4.0
 _TRIAL_ROUNDS = 2
 # Perplexity of the posteriors whose means are the cameras.
 _FINAL_PERPLEXITY = 8.0
+# The powers of the azimuths' preference (`view_posterior`): at first all are kept evenly used, or
+# many images settle at the wrong end; once views are known, they tell what photographers prefer.
+_EVEN, _PREFERRED = -0.5, 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,54 +106,85 @@ def find_views(
     The cameras, up to a common rotation about the vertical.
   """
   rows = np.linspace(0, len(maps.masks) - 1, min(len(maps.masks), _FITTED)).astype(int)
-  fitted = ImageMaps(maps.features[rows], maps.masks[rows])
-  images, grid = _framed(fitted, _COARSE), _COARSE.grid(search)
-  starts = [
-    _anneal(images, grid, _initial_template(images, quantile, jax.random.fold_in(key, i)))
-    for i, quantile in enumerate(_ASPECT_QUANTILES)
-  ]
-  template = _best(images, grid, starts).template
-  images, grid = _framed(fitted, _FINE), _FINE.grid(search)
+  template, matrix = _coarse_template(maps.rows(rows), _COARSE.grid(search), key)
+  maps = maps.projected(matrix)
+  images, grid = _framed(maps.rows(rows), _FINE), _FINE.grid(search)
   fit = begin(images, upsampled(template, _FINE.voxels), grid)
   for stage in _stages(6.0, 2.0, 6, shapes=(0, 3)):
-    fit = e_step(images, fit, grid, stage.perplexity)
+    fit = e_step(images, fit, grid, stage.perplexity, preference=_PREFERRED)
     fit = m_step(images, fit, grid, shape=stage.shape)
   share = explained_share(images, fit, grid)
   logging.info("Pose search: views explain %.3f of the images.", share)
   scores, centers, sides = [], [], []
   for start in range(0, len(maps.masks), _FITTED):
-    some = slice(start, start + _FITTED)
-    images = _framed(ImageMaps(maps.features[some], maps.masks[some]), _FINE)
+    images = _framed(maps.rows(slice(start, start + _FITTED)), _FINE)
     scores.append(view_scores(images, fit, grid))
     centers.append(images.centers)
     sides.append(images.sides)
-  posterior = view_posterior(jnp.concatenate(scores), grid, jnp.float32(_FINAL_PERPLEXITY))
+  posterior = view_posterior(
+    jnp.concatenate(scores), grid, jnp.float32(_FINAL_PERPLEXITY), jnp.float32(_PREFERRED)
+  )
   return _cameras(
     posterior, jnp.concatenate(centers), jnp.concatenate(sides), fit.template, grid.rotations
   )
 
 
+def _coarse_template(
+  maps: ImageMaps, grid: ViewGrid, key: PRNGKeyArray
+) -> tuple[VoxelTemplate, Float[np.ndarray, "C D"]]:
+  """The template of the coarse level, and the matrix from images' channels to its features."""
+  images = _framed(maps.leading(_LEADING), _COARSE)
+  starts = [
+    _anneal(images, grid, _initial_template(images, quantile, jax.random.fold_in(key, i)))
+    for i, quantile in enumerate(_ASPECT_QUANTILES)
+  ]
+  fit = _best(images, grid, starts)
+  for _ in range(_DISCRIMINATIONS):
+    matrix = fit_discriminants(_framed(maps, _COARSE), fit, grid)
+    images = _framed(maps.projected(matrix), _COARSE)
+    fit = m_step(images, fit, grid)
+    stages = _stages(8.0, 1.5, 8, shapes=(2, 5))
+    fit = _run(images, fit, grid, stages, preference=_PREFERRED)
+  share = explained_share(images, fit, grid)
+  logging.info("Pose search, by discriminants: views explain %.3f of the images.", share)
+  return fit.template, matrix
+
+
 def _anneal(images: FramedImages, grid: ViewGrid, template: VoxelTemplate) -> ViewFit:
   """EM from broad posteriors to sharp ones on the coarse level."""
   fit = begin(images, template, grid)
-  fit = _run(images, fit, grid, _stages(0.15 * len(grid.rotations), 4.0, 16, shapes=(5, 11)))
-  ends = (fit, with_common_ends(images, fit, grid))
-  fit = _best(images, grid, [em_rounds(images, end, grid, (4.0, 3.0, 2.0, 1.5)) for end in ends])
-  fit = _run(images, fit, grid, _stages(4.0, 1.5, 14, shapes=(0, 3, 6, 9, 12)))
+  stages = _stages(0.15 * len(grid.rotations), 4.0, 16, shapes=(5, 11))
+  fit = _run(images, fit, grid, stages, preference=_EVEN)
+  sharpen = functools.partial(
+    em_rounds, images, grid=grid, perplexities=(4.0, 3.0, 2.0, 1.5), preference=_EVEN
+  )
+  fit = _best(
+    images, grid, [sharpen(fit=one) for one in (fit, with_common_ends(images, fit, grid))]
+  )
+  stages = _stages(4.0, 1.5, 14, shapes=(0, 3, 6, 9, 12))
+  fit = _run(images, fit, grid, stages, preference=_EVEN)
   share = explained_share(images, fit, grid)
   logging.info("Pose search, coarse: views explain %.3f of the images.", share)
   return fit
 
 
-def _run(images: FramedImages, fit: ViewFit, grid: ViewGrid, stages: Sequence[_Stage]) -> ViewFit:
+def _run(
+  images: FramedImages,
+  fit: ViewFit,
+  grid: ViewGrid,
+  stages: Sequence[_Stage],
+  *,
+  preference: float,
+) -> ViewFit:
   """EM rounds; a new shape is taken where it explains more some rounds later."""
+  again = functools.partial(em_rounds, images, grid=grid, preference=preference)
   for stage in stages:
-    begun = e_step(images, fit, grid, stage.perplexity)
+    begun = e_step(images, fit, grid, stage.perplexity, preference=preference)
     fit = m_step(images, begun, grid)
     if stage.shape:
-      again = [stage.perplexity] * _TRIAL_ROUNDS
       tried = (fit, m_step(images, begun, grid, shape=True))
-      fit = _best(images, grid, [em_rounds(images, one, grid, again) for one in tried])
+      perplexities = [stage.perplexity] * _TRIAL_ROUNDS
+      fit = _best(images, grid, [again(fit=one, perplexities=perplexities) for one in tried])
   return fit
 
 

@@ -35,6 +35,9 @@ _CENTERED_SIZE, _CENTERINGS = 24, 2
 _FEATURE_BLUR, _VOTE_BLUR = 1.0, 0.6
 # A silhouette's share of images below this counts as this much: one view alone does not decide.
 _LEAST_SHARE = 0.05
+# What a voxel's vote loses per unit of distance from the mirror plane where every image tells how
+# wide the object is; more where fewer do, up to this share of them.
+_WIDTH_COST, _LEAST_TOLD = 0.1, 0.01
 # Thresholds that are tried as the template's surface, as shares of the cube that they fill.
 _VOLUMES = np.geomspace(0.012, 0.25, 12)
 # How many views vote, and on how many of them the thresholds are judged: those with most images.
@@ -203,7 +206,8 @@ def carve(
   """The shape whose silhouettes are the images' mean silhouettes, as a soft visual hull.
 
   A voxel's vote is the mean over the images of the logarithm of the mean silhouette where it
-  projects. The threshold is the one whose silhouettes have the best IoU with the mean ones.
+  projects, less a cost of width where few images tell it. The threshold is the one whose
+  silhouettes have the best IoU with the mean ones.
 
   Args:
     occupied: the present shape, kept where the silhouettes agree on none.
@@ -230,6 +234,7 @@ def carve(
   views = (shares, rotations[voting], maps.centers[voting], maps.sides[voting], logs)
   vote = jax.lax.scan(add_vote, jnp.zeros(len(centers)), views)[0].reshape((resolution,) * 3)
   vote = blurred(0.5 * (vote + vote[:, ::-1])[..., None], _VOTE_BLUR)
+  vote -= _width_cost(images, rotations) * jnp.abs(voxel_centers(resolution)[..., 1:2])
 
   top = voting[:_JUDGED]
   mean = jnp.clip((silhouettes[top] - _LEAST_SHARE) / (1.0 - _LEAST_SHARE), 0.0, 1.0)
@@ -243,6 +248,16 @@ def carve(
   levels = jnp.quantile(vote, jnp.asarray(1.0 - _VOLUMES, jnp.float32))
   shape = _normalized(vote, levels[jnp.argmax(jax.lax.map(overlap, levels))])
   return jnp.where(jnp.mean(shape) > _LEAST_VOLUME, shape, occupied)
+
+
+def _width_cost(images: Float[Array, "K"], rotations: Float[Array, "K 4"]) -> Float[Array, ""]:
+  """What a vote, a mean over all images, loses per unit of distance from the mirror plane.
+
+  An image tells the width by the square of the length at which it shows the axis across.
+  """
+  across = quaternion.to_matrix(rotations)[:, :2, 1]
+  told = jnp.sum(images * jnp.sum(across**2, axis=1)) / jnp.sum(images)
+  return _WIDTH_COST / jnp.maximum(told, _LEAST_TOLD)
 
 
 def _normalized(vote: Float[Array, "R R R 1"], level: Array) -> Bool[Array, "R R R"]:
