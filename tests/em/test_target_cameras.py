@@ -5,7 +5,9 @@ import numpy as np
 from tests.tiny import tiny_config
 from umr_jax.config.settings import EMConfig
 from umr_jax.data.dataset import load_dataset
-from umr_jax.em.target_cameras import with_target_cameras
+from umr_jax.em.monitor import Monitor
+from umr_jax.em.run import panel_images
+from umr_jax.em.target_cameras import framed_objects, with_target_cameras
 from umr_jax.init.pose_search import PoseSearch
 from umr_jax.init.state import init_em_state
 from umr_jax.models.infer import build_topology_from
@@ -41,3 +43,25 @@ def test_evenness_comes_from_the_config(tmp_path, monkeypatch):
     monkeypatch.setattr(EMConfig, "view_evenness", evenness)
     cameras.append(searched(tmp_path)[1].target_cameras)
   assert np.abs(cameras[0] - cameras[1]).max() > 1e-3
+
+
+def test_objects_fill_their_frames_alike_and_stand_on_nothing(tmp_path):
+  config = tiny_config(tmp_path)
+  split = load_dataset(config.data).splits["train"]
+  objects = framed_objects(split, padding=config.data.padding)
+  assert objects.shape[0] == len(split) and objects.shape[-1] == 4
+  colors, silhouettes = objects[..., :3], objects[..., 3]
+  assert not colors[silhouettes == 0.0].any() and colors[silhouettes == 1.0].any()
+  areas = silhouettes.sum(axis=(1, 2))
+  np.testing.assert_allclose(areas, areas.mean(), rtol=0.15)
+
+
+def test_a_picture_tells_where_the_images_are_seen_from(tmp_path):
+  config = tiny_config(tmp_path)
+  dataset = load_dataset(config.data)
+  split, state = searched(tmp_path)
+  with Monitor(config, tmp_path / "run", panel_images(dataset, config)) as monitor:
+    monitor.cameras_found(state.replace(target_cameras=None), split, build_topology_from(config))
+    assert not (tmp_path / "run" / "cameras.png").exists()
+    monitor.cameras_found(state, split, build_topology_from(config))
+  assert (tmp_path / "run" / "cameras.png").read_bytes().startswith(b"\x89PNG")

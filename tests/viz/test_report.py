@@ -63,6 +63,12 @@ def test_the_page_shows_what_the_folder_holds(workdir, monkeypatch):
   assert "http" not in page
 
 
+def test_the_cameras_of_a_search_are_shown(workdir, monkeypatch):
+  save_png(workdir / "cameras.png", np.zeros((4, 4, 3), np.uint8))
+  page = write(workdir, monkeypatch)
+  assert 'src="cameras.png"' in page and "Cameras before training" in page
+
+
 def test_skipped_images_are_listed_with_their_reasons(workdir, monkeypatch):
   assert "<li>none</li>" in write(workdir, monkeypatch)
   page = write(workdir, monkeypatch, skipped=[("<x>.png", "no mask & no box")])

@@ -111,7 +111,9 @@ class EMLoop:
     restored = self.checkpointer.restore_latest(like)
     if restored is None:
       now = self.round(0)
-      return now.init_train_state(0), init_em_state(self.config, now.topology, self.train_split)
+      em_state = init_em_state(self.config, now.topology, self.train_split)
+      self.monitor.cameras_found(em_state, self.train_split, now.topology)
+      return now.init_train_state(0), em_state
     step, em_state = restored.step, restored.em_state
     logging.info("Resuming from the checkpoint of step %d.", step)
     self.monitor.resumed(step)
@@ -255,7 +257,7 @@ class EMLoop:
     return parallel.broadcast_from_host0(align_to_vertical(states[1], mean_up(rotations)))
 
   def _with_target_cameras(self, em_state: EMState, now: Round) -> EMState:
-    return with_target_cameras(
+    em_state = with_target_cameras(
       em_state,
       self.train_split,
       now.topology,
@@ -265,6 +267,8 @@ class EMLoop:
       batch_size=4 * self.config.train.batch_size,
       parts=self.config.semantic,
     )
+    self.monitor.cameras_found(em_state, self.train_split, now.topology)
+    return em_state
 
   def _save(self, states: States) -> None:
     self.checkpointer.save(int(states[0].step), *states, to_dict(self.config))

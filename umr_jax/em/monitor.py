@@ -13,6 +13,8 @@ from absl import logging
 from jaxtyping import Float
 
 from umr_jax.config.settings import Config
+from umr_jax.data.dataset import Split, every_nth
+from umr_jax.em.target_cameras import framed_objects
 from umr_jax.files import write_text
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.models.infer import Infer
@@ -22,7 +24,10 @@ from umr_jax.train.step import Metrics
 from umr_jax.types import Batch, EMState, Model, Report, Template, Topology
 from umr_jax.viz.images import save_png
 from umr_jax.viz.panels import part_map, training_panel
+from umr_jax.viz.view_ring import view_ring
 
+# At most this many images are averaged for cameras.png.
+_RING_IMAGES = 2000
 # The metrics of a log line; all of them are in metrics.jsonl.
 _HEADLINE = ("loss/total", "mask_iou", "loss/texture", "camera_confidence", "grad_norm")
 
@@ -106,6 +111,25 @@ class Monitor:
     )
     save_png(self._workdir / "panels" / f"{step:06d}.png", panel)
     self._open()[0].image(step, "panel", panel)
+
+  def cameras_found(self, em_state: EMState, split: Split, topology: Topology) -> None:
+    """Writes cameras.png: mean images by azimuth under the target cameras, and the template.
+
+    Args:
+      em_state: with a target camera for every training image.
+      split: the training images.
+      topology: of the template.
+    """
+    if jax.process_index() != 0 or em_state.target_cameras is None:
+      return
+    shown = every_nth(len(split), _RING_IMAGES)
+    ring = view_ring(
+      framed_objects(split[shown], padding=self._config.data.padding),
+      em_state.target_cameras[shown],
+      _vertices(em_state.template, topology),
+      topology,
+    )
+    save_png(self._workdir / "cameras.png", ring)
 
   def template_moved(self, mean_offset: Float[np.ndarray, "Vh 3"]) -> None:
     """Notes by how much the latest M-step moved the template."""

@@ -4,11 +4,14 @@ import dataclasses
 from collections.abc import Iterator
 
 import jax
+import numpy as np
 from absl import logging
+from jaxtyping import Float
 
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
 from umr_jax.data.transforms import CropSpec
+from umr_jax.init.framed_images import frame_images
 from umr_jax.init.pose_search import (
   CROP_SIZE,
   PoseSearch,
@@ -20,6 +23,28 @@ from umr_jax.init.pose_search import (
 )
 from umr_jax.train import parallel
 from umr_jax.types import EMState, Topology, host
+
+# Images that are framed at a time.
+_FRAMED = 64
+
+
+def framed_objects(split: Split, *, padding: float) -> Float[np.ndarray, "N S S 4"]:
+  """Objects on nothing, each in a frame around its silhouette's centre of mass and of its area.
+
+  Args:
+    split: images with silhouettes.
+    padding: of the crops in which their cameras are.
+
+  Returns:
+    RGB that is zero outside of the silhouette, and the silhouette.
+  """
+  spec = CropSpec(image_size=CROP_SIZE, padding=padding)
+  return np.concatenate(
+    [
+      np.asarray(frame_images(batch.image, batch.mask, size=CROP_SIZE).values)[batch.valid]
+      for batch, _ in evaluation_batches(split, spec, batch_size=_FRAMED, parts=False)
+    ]
+  )
 
 
 def with_target_cameras(

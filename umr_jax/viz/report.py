@@ -47,6 +47,7 @@ def write_report(
     images="unseen images" if evaluation_split(dataset) == "test" else "training images",
     table=format_table(evaluation.report),
     meshes=_write_meshes(workdir, dataset, evaluation.predictions),
+    cameras=(workdir / "cameras.png").exists(),
     rounds=_rounds(workdir / "rounds"),
     skipped=dataset.skipped,
     panels=_panels(workdir / "panels"),
