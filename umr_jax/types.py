@@ -109,6 +109,8 @@ class Batch:
   parts: Float[Array, "*D B H W P1"] | None = None
   # The camera that pose search found for each image, or None without one.
   target_camera: Float[Array, "*D B 7"] | None = None
+  # The maps that a frozen encoder makes of the images, in a batch that `train.replay` augmented.
+  encoded: tuple[Float[Array, "*D B _ _ _"], ...] | None = None
 
 
 @struct.dataclass

@@ -7,8 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import safetensors.numpy
 
+from tests.models.lite0 import random_lite0
 from tests.tiny import tiny_config
+from umr_jax.config.build import with_settings
 from umr_jax.data.batching import train_batch
 from umr_jax.data.dataset import load_dataset
 from umr_jax.data.transforms import CropSpec
@@ -16,10 +19,10 @@ from umr_jax.init.silhouettes import unit_sphere
 from umr_jax.init.state import bare_em_state
 from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.models.infer import build_net, build_topology_from
-from umr_jax.models.initialize import initialize
+from umr_jax.models.initialize import init_variables, initialize
 from umr_jax.train import parallel
 from umr_jax.train.augment import Strengths
-from umr_jax.train.step import latent_noise, make_train_step, new_train_state
+from umr_jax.train.step import latent_noise, make_encode, make_train_step, new_train_state
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +90,29 @@ def test_the_network_is_given_augmented_images(setting):
     step, state, em_state = build(setting, optax.sgd(1e-2), augment=strengths)
     losses += run(parallel.parallel_step(step, donate=False), state, em_state, batch, 1)[1]
   assert abs(losses[0] - losses[1]) > 1e-4
+
+
+@pytest.mark.slow
+def test_a_batch_that_was_encoded_before_gives_the_same_step(tmp_path, setting):
+  weights = tmp_path / "lite0.safetensors"
+  safetensors.numpy.save_file(random_lite0(), weights)
+  model = {"encoder": "efficientnet", "encoder_weights": str(weights), "norm": "group"}
+  config = with_settings(setting[0], {f"model.{name}": value for name, value in model.items()})
+  topology, net = setting[1], build_net(config, hypotheses=2)
+  params, stats, frozen = init_variables(net, config, seed=0)
+  optimizer, strengths = optax.sgd(1e-2), Strengths(color=0.5, rotation=10.0)
+  objective = ObjectiveSpec.from_config(config, topology)
+  step = make_train_step(net, optimizer, objective=objective, augment=strengths)
+  state = new_train_state(params, stats, optimizer, step=3, frozen=frozen)
+  batch, key = setting[3].replace(parts=None), jax.random.key(0)
+  one_device = jax.pmap(step, axis_name=parallel.AXIS, in_axes=(None, None, 0, None))
+  encode = jax.jit(make_encode(strengths))
+  encoded = encode(frozen, batch, jax.random.fold_in(key, 3))
+  losses = [
+    float(one_device(state, bare_em_state(unit_sphere(topology)), rows, key)[1]["loss/total"][0])
+    for rows in (jax.tree.map(lambda leaf: np.asarray(leaf)[None], b) for b in (batch, encoded))
+  ]
+  np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
 
 
 def test_noise_belongs_to_the_image():

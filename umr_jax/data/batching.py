@@ -7,7 +7,7 @@ host that takes a share of the rows decodes the images of these rows alone.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,49 @@ _WORKERS, _AHEAD = 2, 3  # threads that prepare training batches, and how many o
 # What is sampled, as the second of the words that seed a stream. NumPy pads short seeds with zeros:
 # without it the order of epoch 5 and the first row of step 5 would share theirs.
 _ORDER, _AUGMENTATION = 0, 1
+
+
+class Visit(NamedTuple):
+  """One image of a training batch."""
+
+  epoch: int
+  number: int  # of the image in its split
+
+
+def visits(count: int, *, step: int, seed: int, batch_size: int) -> list[Visit]:
+  """The images of a training batch, in the order of its rows.
+
+  Args:
+    count: images of the split.
+    step: which batch, from 0.
+    seed: of the permutations.
+    batch_size: images over all hosts.
+  """
+  orders: dict[int, np.ndarray] = {}
+  found = []
+  for row in range(batch_size):
+    epoch, place = divmod(step * batch_size + row, count)
+    if epoch not in orders:
+      orders[epoch] = _order(count, epoch, seed)
+    found.append(Visit(epoch, int(orders[epoch][place])))
+  return found
+
+
+def step_of(visit: Visit, count: int, *, seed: int, batch_size: int) -> int:
+  """The step whose batch has a visit.
+
+  Args:
+    visit: an image in an epoch.
+    count: images of the split.
+    seed: of the permutations.
+    batch_size: images over all hosts.
+  """
+  place = int(np.flatnonzero(_order(count, visit.epoch, seed) == visit.number)[0])
+  return (visit.epoch * count + place) // batch_size
+
+
+def _order(count: int, epoch: int, seed: int) -> np.ndarray:
+  return np.random.default_rng((seed, _ORDER, epoch)).permutation(count)
 
 
 def train_batch(
@@ -69,12 +112,9 @@ def train_batch(
     raise ValueError("the training split is empty")
   share = _share(batch_size, shard)
   crops, indices, cameras = [], [], []
-  permutations: dict[int, np.ndarray] = {}
+  visited = visits(len(split), step=step, seed=seed, batch_size=batch_size)
   for row in range(shard[0] * share, (shard[0] + 1) * share):
-    epoch, place = divmod(step * batch_size + row, len(split))
-    if epoch not in permutations:
-      permutations[epoch] = np.random.default_rng((seed, _ORDER, epoch)).permutation(len(split))
-    number = int(permutations[epoch][place])
+    number = visited[row].number
     rng = np.random.default_rng((seed, _AUGMENTATION, step, row))
     jitter = rng.uniform(-spec.jitter, spec.jitter, 4)
     mirror = bool(spec.mirror and rng.random() < 0.5)

@@ -8,12 +8,18 @@ Source: Li et al. 2020, sections 3.2 and 3.3.
 
 from collections.abc import Callable, Iterable, Iterator
 
+import jax
+import numpy as np
+from absl import logging
 from jaxtyping import PRNGKeyArray
 
+from umr_jax.config.settings import Config
 from umr_jax.data.batching import prefetch, train_batch
 from umr_jax.data.dataset import Split
 from umr_jax.data.transforms import CropSpec
+from umr_jax.random import Purpose, run_seed
 from umr_jax.train import parallel
+from umr_jax.train.replay import Replay, kept_bytes, replayed_epochs
 from umr_jax.train.step import Metrics, TrainStep
 from umr_jax.types import Batch, EMState, TrainState
 
@@ -47,43 +53,81 @@ def e_step(
   return train_state
 
 
-def training_batches(
-  split: Split,
-  spec: CropSpec,
-  em_state: EMState,
-  *,
-  steps: tuple[int, int],
-  seed: int,
-  batch_size: int,
-  parts: bool,
-  shard: tuple[int, int],
-) -> Iterator[Batch]:
-  """The batches of some steps, prepared ahead in the background.
+class TrainingBatches:
+  """The batches of a round, each a function of its step alone.
 
-  A batch is a function of the seed and the step alone, so that a resumed run gets what an unbroken
-  one would have.
-
-  Args:
-    split: the training images.
-    spec: of the crops, with their augmentation.
-    em_state: with the target cameras that come with the images, if any.
-    steps: the first, and one past the last.
-    seed: of the order of images and of their augmentation.
-    batch_size: images over all hosts.
-    parts: whether a loss reads part maps.
-    shard: (index, count) of the host.
+  So a resumed run gets what an unbroken one would have.
   """
 
-  def batch_of(step: int) -> Batch:
+  def __init__(
+    self,
+    split: Split,
+    config: Config,
+    *,
+    target_cameras: np.ndarray | None,
+    parts: bool,
+    encode: Callable[[Batch, int], Batch] | None = None,
+  ):
+    """Reads nothing yet.
+
+    Args:
+      split: the training images.
+      config: of the run.
+      target_cameras: [N, 7] that come with the images, if any.
+      parts: whether a loss reads part maps.
+      encode: augments the batch of a step and encodes it by a frozen encoder; None without one.
+    """
+    self._split, self._config = split, config
+    self._target_cameras, self._parts, self._encode = target_cameras, parts, encode
+    self._seed = run_seed(config.train.seed, Purpose.BATCHES)
+    self._replay: Replay | None = None
+
+  def steps(self, start: int, stop: int) -> Iterator[Batch]:
+    """The batches of some steps, prepared ahead in the background.
+
+    Args:
+      start: the first step.
+      stop: one past the last.
+    """
+    if self._encode is not None and self._replay is None and start < stop:
+      self._replay = self._make_replay(start)
+    return prefetch(self._replay.batch if self._replay else self._drawn, start, stop)
+
+  def _drawn(self, step: int) -> Batch:
     return train_batch(
-      split,
-      spec,
+      self._split,
+      CropSpec.from_config(self._config.data),
       step=step,
-      seed=seed,
-      batch_size=batch_size,
-      parts=parts,
-      target_cameras=em_state.target_cameras,
-      shard=shard,
+      seed=self._seed,
+      batch_size=self._config.train.batch_size,
+      parts=self._parts,
+      target_cameras=self._target_cameras,
+      shard=(jax.process_index(), jax.process_count()),
     )
 
-  return prefetch(batch_of, *steps)
+  def _make_replay(self, step: int) -> Replay | None:
+    """None where it does not pay; over several hosts an image comes to another host each time."""
+    train = self._config.train
+    if jax.process_count() > 1:
+      return None
+    encoded = self._encode_step(step)
+    count = len(self._split)
+    epochs = replayed_epochs(
+      count,
+      visited=train.steps * train.batch_size,
+      row_bytes=kept_bytes(encoded) // train.batch_size,
+    )
+    if not epochs:
+      return None
+    logging.info("The frozen encoder's maps of %d epochs are kept.", epochs)
+    return Replay(
+      self._encode_step,
+      count=count,
+      epochs=epochs,
+      seed=self._seed,
+      batch_size=train.batch_size,
+    )
+
+  def _encode_step(self, step: int) -> Batch:
+    assert self._encode is not None
+    return self._encode(self._drawn(step), step)

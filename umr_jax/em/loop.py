@@ -4,7 +4,7 @@ Source: Li et al. 2020, section 3.3 and supplementary 2.3.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from umr_jax.data.dataset import Split
 from umr_jax.data.transforms import CropSpec
 from umr_jax.em.aggregate import aggregate
 from umr_jax.em.align_to_vertical import align_to_vertical, camera_rotations, mean_up
-from umr_jax.em.e_step import e_step, training_batches
+from umr_jax.em.e_step import TrainingBatches, e_step
 from umr_jax.em.image_statistics import ImageStatistics, on_host
 from umr_jax.em.m_step import m_step, recentre
 from umr_jax.em.monitor import Monitor
@@ -29,10 +29,10 @@ from umr_jax.init.pose_search import PoseSearch
 from umr_jax.init.state import init_em_state
 from umr_jax.models.assemble import read_uv_pixels
 from umr_jax.models.infer import make_model, network_round
-from umr_jax.random import Purpose, run_key, run_seed
+from umr_jax.random import Purpose, run_key
 from umr_jax.train import parallel
 from umr_jax.train.checkpoint import Checkpointer
-from umr_jax.types import EMState, Model, TrainState, host
+from umr_jax.types import Batch, EMState, Model, TrainState, host
 
 States = tuple[TrainState, EMState]
 
@@ -48,6 +48,9 @@ class EMLoop:
 
   # Not a cache of the class: it would keep every loop, and its data, as long as the process lives.
   _rounds: dict[int, Round] = dataclasses.field(default_factory=dict, init=False, repr=False)
+  _batches: dict[tuple[int, bool, int], TrainingBatches] = dataclasses.field(
+    default_factory=dict, init=False, repr=False
+  )
 
   def run(self) -> States:
     """Trains from the last good checkpoint, or from the initial states, to the end.
@@ -176,22 +179,43 @@ class EMLoop:
       # Target cameras come with the batches.
       parallel.replicate(dataclasses.replace(em_state, target_cameras=None)),
       train_step=self.round(index).train_step,
-      batches=training_batches(
-        self.train_split,
-        CropSpec.from_config(self.config.data),
-        em_state,
-        steps=(start, until),
-        seed=run_seed(train.seed, Purpose.BATCHES),
-        batch_size=train.batch_size,
-        parts=self.config.semantic and em_state.canonical_uv is not None,
-        shard=(jax.process_index(), jax.process_count()),
-      ),
+      batches=self._training_batches(states, index).steps(start, until),
       key=run_key(train.seed, Purpose.TRAINING),
       record=self.monitor.record,
     )
     self.monitor.flush()
     parallel.assert_replicated(replicated)
     return parallel.unreplicate(replicated), em_state
+
+  def _training_batches(self, states: States, index: int) -> TrainingBatches:
+    """Those of a round, which keep what they have drawn while nothing that they hold changes."""
+    train_state, em_state = states
+    parts = self.config.semantic and em_state.canonical_uv is not None
+    holds = (index, parts, id(em_state.target_cameras))
+    if holds not in self._batches:
+      self._batches.clear()
+      self._batches[holds] = TrainingBatches(
+        self.train_split,
+        self.config,
+        target_cameras=em_state.target_cameras,
+        parts=parts,
+        encode=self._encoder(train_state, index),
+      )
+    return self._batches[holds]
+
+  def _encoder(self, train_state: TrainState, index: int) -> Callable[[Batch, int], Batch] | None:
+    """Augments and encodes a host batch as the training step of its number would."""
+    encode = self.round(index).encode
+    if encode is None:
+      return None
+    frozen = parallel.replicate(train_state.frozen)
+    key = run_key(self.config.train.seed, Purpose.TRAINING)
+
+    def encode_batch(batch: Batch, step: int) -> Batch:
+      found = encode(frozen, parallel.shard_batch(batch), jax.random.fold_in(key, step))
+      return parallel.unshard(found)
+
+    return encode_batch
 
   def _m_step(
     self, states: States, index: int, *, template: bool = True, parts: bool = True

@@ -19,7 +19,7 @@ from umr_jax.random import Purpose, run_seed
 from umr_jax.train import parallel
 from umr_jax.train.augment import Strengths
 from umr_jax.train.optimizer import make_optimizer
-from umr_jax.train.step import TrainStep, make_train_step, new_train_state
+from umr_jax.train.step import Encode, TrainStep, make_encode, make_train_step, new_train_state
 from umr_jax.types import Topology, TrainState, host
 
 
@@ -31,6 +31,8 @@ class Round:
   network: UMRNet
   init_train_state: Callable[[int], TrainState]  # an untrained network at a step of the run
   train_step: TrainStep  # replicated state, sharded batch
+  # With a frozen encoder: its replicated weights, sharded batch, and the step's key.
+  encode: Encode | None
   image_statistics: ComputeStatistics  # replicated model, sharded batch
   infer: Infer  # host model, whole batch
   infer_refined: Infer  # the same with test-time optimisation, where the config asks for it
@@ -83,6 +85,7 @@ def make_round(config: Config, *, index: int) -> Round:
     network=net,
     init_train_state=init_train_state,
     train_step=parallel.parallel_step(train_step, donate=True),
+    encode=parallel.keyed_map(make_encode(augment)) if net.encoder == "efficientnet" else None,
     image_statistics=parallel.pmap_map(image_statistics),
     infer=jax.jit(infer),
     infer_refined=jax.jit(make_infer(config)),

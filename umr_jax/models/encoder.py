@@ -128,6 +128,7 @@ class Encoder(nn.Module):
     *,
     train: bool,
     noise: Float[Array, "B Z"] | None = None,
+    encoded: tuple[Float[Array, "B _ _ _"], ...] | None = None,
   ) -> Encoding:
     """Encodes images.
 
@@ -135,12 +136,13 @@ class Encoder(nn.Module):
       images: RGB in [0, 1].
       train: whether BatchNorm uses the batch's statistics.
       noise: standard normal, from which the code is sampled; none for the mean code.
+      encoded: the images' maps of the frozen network, where they are known.
 
     Returns:
       The feature; the code, sampled where there is noise; and the maps: the ResNet's last one,
       which they come from, or the frozen network's at three resolutions.
     """
-    maps = self._maps(images, train=train)
+    maps = self._maps(images, encoded, train=train)
     x = maps[-1]
     if x.shape[1:3] != (_MAP_SIZE, _MAP_SIZE):
       shape = (x.shape[0], _MAP_SIZE, _MAP_SIZE, x.shape[-1])
@@ -160,9 +162,11 @@ class Encoder(nn.Module):
     code = mu if noise is None else mu + jnp.exp(0.5 * log_variance) * noise
     return Encoding(x, mu, code, maps)
 
-  def _maps(self, images: Float[Array, "B H W 3"], *, train: bool) -> tuple[Array, ...]:
+  def _maps(
+    self, images: Float[Array, "B H W 3"], encoded: tuple[Array, ...] | None, *, train: bool
+  ) -> tuple[Array, ...]:
     if self.backbone == "efficientnet":
-      *earlier, last = FrozenEfficientNet(name="frozen")(images)
+      *earlier, last = encoded or FrozenEfficientNet(name="frozen")(images)
       return *earlier, BatchNorm(name="frozen_bn")(last, train=train)
     mean = jnp.asarray(IMAGENET_MEAN, images.dtype).reshape(1, 1, 1, 3)
     std = jnp.asarray(IMAGENET_STD, images.dtype).reshape(1, 1, 1, 3)

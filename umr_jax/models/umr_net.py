@@ -44,6 +44,7 @@ class UMRNet(nn.Module):
     *,
     train: bool,
     noise: Float[Array, "B Z"] | None = None,
+    encoded: tuple[Float[Array, "B _ _ _"], ...] | None = None,
   ) -> Prediction:
     """Predicts.
 
@@ -51,6 +52,7 @@ class UMRNet(nn.Module):
       images: RGB in [0, 1], square, 64 to 256 pixels.
       train: whether BatchNorm uses, and remembers, the batch's statistics.
       noise: standard normal: the shape's code is sampled with it. None for the mean code.
+      encoded: the maps of the images that a frozen encoder has made before, or None.
 
     Returns:
       The prediction, before the template is added.
@@ -67,7 +69,7 @@ class UMRNet(nn.Module):
       norm=self.norm,
       backbone=self.encoder,
       name="encoder",
-    )(images, train=train, noise=noise)
+    )(images, train=train, noise=noise, encoded=encoded)
     cameras, logits = CameraHeads(
       self.hypotheses,
       spread=self.camera_spread,

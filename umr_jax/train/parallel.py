@@ -244,6 +244,11 @@ def pmap_map(function: Function) -> Function:
   return cast(Function, jax.pmap(function, axis_name=AXIS))
 
 
+def keyed_map(function: Function) -> Function:
+  """`pmap_map` for a function of replicated state, a sharded batch, and one key for all devices."""
+  return cast(Function, jax.pmap(function, axis_name=AXIS, in_axes=(0, 0, None)))
+
+
 def mean_over_devices(tree: Tree) -> Tree:
   """Mean over all devices of all hosts, inside functions of `parallel_step` and `pmap_map`."""
   return jax.lax.pmean(tree, AXIS)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from umr_jax.losses.objective import total_loss
 from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.models.discriminator import make_discriminator
+from umr_jax.models.frozen import COLLECTION, FrozenEfficientNet
 from umr_jax.models.umr_net import UMRNet
 from umr_jax.random import per_image_keys
 from umr_jax.train import parallel
@@ -19,6 +20,7 @@ from umr_jax.train.augment import UNCHANGED, Strengths, augmented
 from umr_jax.types import Batch, EMState, TrainState, Variables
 
 Metrics = dict[str, Float[Array, ""]]
+Encode = Callable[[Variables, Batch, PRNGKeyArray], Batch]
 TrainStep = Callable[[TrainState, EMState, Batch, PRNGKeyArray], tuple[TrainState, Metrics]]
 
 
@@ -80,14 +82,17 @@ def _make_loss(
     trained: Any, train_state: TrainState, em_state: EMState, batch: Batch, key: PRNGKeyArray
   ) -> tuple[Float[Array, ""], tuple[Metrics, Any]]:
     params, discriminator = trained if train_state.discriminator else (trained, {})
-    latent_key, camera_key, augment_key = jax.random.split(key, 3)
-    batch, images = augmented(batch, augment_key, augment)
+    latent_key, camera_key, augment_key = _sample_keys(key)
+    images = batch.image
+    if batch.encoded is None:
+      batch, images = augmented(batch, augment_key, augment)
     noise = latent_noise(batch.index, latent_key, size=net.code_size) if net.sample_code else None
     prediction, updates = net.apply(
       {"params": params, **train_state.collections},
       images,
       train=True,
       noise=noise,
+      encoded=batch.encoded,
       mutable=["batch_stats"],
     )
     total, metrics = total_loss(
@@ -102,6 +107,32 @@ def _make_loss(
     return total, (metrics, updates.get("batch_stats", {}))
 
   return loss_fn
+
+
+def _sample_keys(key: PRNGKeyArray) -> tuple[PRNGKeyArray, PRNGKeyArray, PRNGKeyArray]:
+  """Of a step's key: for the shape's code, for cameras, and for augmentation."""
+  latent_key, camera_key, augment_key = jax.random.split(key, 3)
+  return latent_key, camera_key, augment_key
+
+
+def make_encode(augment: Strengths) -> Encode:
+  """What a step does to its images before the part of the network that learns.
+
+  Args:
+    augment: as the training step has it.
+
+  Returns:
+    `encode(frozen, batch, key) -> batch`: augmented, and with the maps of the frozen encoder, whose
+    weights are the collection `frozen`; with it a training step does not augment. `key` is the
+    step's, folded with its number.
+  """
+
+  def encode(frozen: Variables, batch: Batch, key: PRNGKeyArray) -> Batch:
+    batch, images = augmented(batch, _sample_keys(key)[2], augment)
+    maps = FrozenEfficientNet().apply({COLLECTION: frozen["encoder"]["frozen"]}, images)
+    return dataclasses.replace(batch, encoded=maps)
+
+  return encode
 
 
 def make_train_step(
