@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.tiny import flags, tiny_config
 from umr_jax.config.settings import to_dict
-from umr_jax.em.monitor import Monitor
+from umr_jax.em.monitor import Monitor, read_template_sizes
 from umr_jax.em.run import prepare_workdir, run
 from umr_jax.errors import Preempted
 from umr_jax.models.checkpoint import read_checkpoint
@@ -66,8 +66,8 @@ def run_until(step, config, workdir, monkeypatch):
 
 
 def losses(workdir):
-  lines = (workdir / "metrics.jsonl").read_text().splitlines()
-  return {(r := json.loads(line))["step"]: r["loss/total"] for line in lines}
+  lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+  return {line["step"]: line["loss/total"] for line in lines if "loss/total" in line}
 
 
 @pytest.mark.slow
@@ -91,6 +91,10 @@ def test_a_run_leaves_everything_that_was_promised(unbroken):
   assert {"mask_iou", "iou_3d", "camera_error_deg"} <= result.evaluation.keys()
   assert int(result.em_state.round) == 2
   assert set(losses(workdir)) == {2, 3, 4, 6}
+  sizes = read_template_sizes(workdir)
+  assert [line["step"] for line in sizes] == [0, 3, 6]
+  assert sizes[0]["template/moved"] == 0.0 < sizes[1]["template/moved"]
+  assert all(0.0 < line["template/volume"] < line["template/length"] ** 3 for line in sizes)
 
 
 @pytest.mark.slow

@@ -46,7 +46,11 @@ def write(workdir, monkeypatch, skipped=()):
   )
   monkeypatch.setattr(report, "_write_meshes", lambda workdir, dataset, predictions: ["a_b"])
   evaluation = Evaluation(EVALUATION, predictions=None)
-  return report.write_report(workdir, tiny_config(workdir), dataset, evaluation).read_text()
+  sides = {f"template/{name}": 0.25 for name in ("length", "width", "height", "volume", "moved")}
+  path = report.write_report(
+    workdir, tiny_config(workdir), dataset, evaluation, template_sizes=[{"step": 1000, **sides}]
+  )
+  return path.read_text()
 
 
 def test_the_page_shows_what_the_folder_holds(workdir, monkeypatch):
@@ -60,6 +64,7 @@ def test_the_page_shows_what_the_folder_holds(workdir, monkeypatch):
   assert re.findall(r"<li>round (\d+)", page) == ["0", "2", "10"]
   assert "objective 1.5 (texture 1, mask 0.5)" in page
   assert "train.learning_rate = 0.001" in page
+  assert re.findall(r"<td>([^<]*)", page) == ["1000", *["0.250"] * 5]
   assert "http" not in page
 
 

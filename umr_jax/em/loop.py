@@ -116,6 +116,8 @@ class EMLoop:
       now = self.round(0)
       em_state = init_em_state(self.config, now.topology, self.train_split)
       self.monitor.cameras_found(em_state, self.train_split, now.topology)
+      still = np.zeros_like(em_state.template.half_vertices)
+      self.monitor.template_updated(0, em_state.template, now.topology, mean_offset=still)
       return now.init_train_state(0), em_state
     step, em_state = restored.step, restored.em_state
     logging.info("Resuming from the checkpoint of step %d.", step)
@@ -229,7 +231,9 @@ class EMLoop:
       read=read_uv_pixels(topology, uv_height=self.config.geometry.uv_height),
     )
     em_state, mean_offset = m_step(em_state, statistics, topology=topology, template=template)
-    self.monitor.template_moved(mean_offset)
+    self.monitor.template_updated(
+      int(train_state.step), em_state.template, topology, mean_offset=mean_offset
+    )
     logging.info(
       "M-step: the template moved by %.3f on average over %d images; part maps of %d images.",
       float(abs(mean_offset).mean()),

@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 import numpy as np
+import trimesh
 from absl import logging
-from jaxtyping import Float
 
 from umr_jax.config.settings import Config
 from umr_jax.data.dataset import Split, every_nth
@@ -26,6 +26,8 @@ from umr_jax.viz.images import save_png
 from umr_jax.viz.panels import part_map, training_panel
 from umr_jax.viz.view_ring import view_ring
 
+# Of the template's box, along x, y and z.
+SIDES = ("length", "width", "height")
 # At most this many images are averaged for cameras.png.
 _RING_IMAGES = 2000
 # The metrics of a log line; all of them are in metrics.jsonl.
@@ -131,9 +133,26 @@ class Monitor:
     )
     save_png(self._workdir / "cameras.png", ring)
 
-  def template_moved(self, mean_offset: Float[np.ndarray, "Vh 3"]) -> None:
-    """Notes by how much the latest M-step moved the template."""
+  def template_updated(
+    self, step: int, template: Template, topology: Topology, *, mean_offset: np.ndarray
+  ) -> None:
+    """Writes the template's size to metrics.jsonl: it must not drift away from the cameras' scale.
+
+    Args:
+      step: of the run.
+      template: after an M-step, or the initial one.
+      topology: of its mesh.
+      mean_offset: [Vh, 3] by which the M-step moved it.
+    """
     self._template_change = float(np.linalg.norm(mean_offset, axis=-1).mean())
+    if jax.process_index() != 0:
+      return
+    vertices = _vertices(template, topology)
+    sides = np.ptp(vertices, axis=0)
+    size = {f"template/{name}": side for name, side in zip(SIDES, sides, strict=True)}
+    volume = trimesh.Trimesh(vertices, np.asarray(topology.faces), process=False).volume
+    moved = {"template/volume": volume, "template/moved": self._template_change}
+    self._open()[0].write(step, {**size, **moved}, log=False)
 
   def end_round(
     self, index: int, em_state: EMState, topology: Topology, *, steps: tuple[int, int]
@@ -217,6 +236,11 @@ def read_objectives(workdir: pathlib.Path) -> list[Report]:
   return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
+def read_template_sizes(workdir: pathlib.Path) -> list[Report]:
+  """What `Monitor.template_updated` wrote, in order: "step" and "template/NAME" of each."""
+  return [line for line in read_metrics(workdir) if "template/volume" in line]
+
+
 def _vertices(template: Template, topology: Topology) -> np.ndarray:
   half = jax.numpy.asarray(template.half_vertices)
   return np.asarray(symmetrize(half, num_center=topology.num_center))
@@ -225,7 +249,7 @@ def _vertices(template: Template, topology: Topology) -> np.ndarray:
 def _objective(lines: list[dict[str, Any]], steps: tuple[int, int]) -> dict[str, Any]:
   """The mean of the total and of its weighted terms over the last tenth of a round, or nothing."""
   start, stop = steps
-  within = [line for line in lines if start < line["step"] <= stop]
+  within = [line for line in lines if start < line["step"] <= stop and "loss/total" in line]
   late = [line for line in within if line["step"] > stop - (stop - start) / 10] or within[-1:]
   if not late:
     return {}

@@ -17,7 +17,7 @@ from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, evaluation_split, load_annotated, load_dataset
 from umr_jax.data.transforms import CropSpec
 from umr_jax.em.loop import EMLoop
-from umr_jax.em.monitor import Monitor, read_objectives
+from umr_jax.em.monitor import Monitor, read_objectives, read_template_sizes
 from umr_jax.eval.part_quality import part_report
 from umr_jax.eval.summary import format_table
 from umr_jax.eval.workdir import evaluate_workdir
@@ -87,7 +87,8 @@ def run(config: Config, workdir: pathlib.Path) -> RunResult:
     train_state, em_state = loop.run()
   evaluation = evaluate_workdir(workdir, split=evaluation_split(dataset), dataset=dataset)
   if jax.process_index() == 0:
-    write_report(workdir, config, dataset, evaluation)
+    sizes = read_template_sizes(workdir)
+    write_report(workdir, config, dataset, evaluation, template_sizes=sizes)
     sys.stderr.write(_summary(workdir, evaluation.report, seconds=time.monotonic() - began))
   return RunResult(train_state, em_state, evaluation.report, read_objectives(workdir))
 

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from umr_jax.eval.predictions import Predictions
 from umr_jax.eval.summary import format_table
 from umr_jax.files import write_text
 from umr_jax.predict.predictor import load_predictor
+from umr_jax.types import Report
 from umr_jax.viz.pages import render_page
 
 
@@ -27,7 +29,12 @@ class Round(NamedTuple):
 
 
 def write_report(
-  workdir: pathlib.Path, config: Config, dataset: Dataset, evaluation: Evaluation
+  workdir: pathlib.Path,
+  config: Config,
+  dataset: Dataset,
+  evaluation: Evaluation,
+  *,
+  template_sizes: Sequence[Report],
 ) -> pathlib.Path:
   """Writes report.html, and meshes/NAME.glb with a viewer for the first images of the split.
 
@@ -36,6 +43,7 @@ def write_report(
     config: of the run.
     dataset: its data.
     evaluation: of its evaluation split; what was predicted for it is shown.
+    template_sizes: the metrics of the initial template and of each M-step.
 
   Returns:
     The report's path.
@@ -49,6 +57,7 @@ def write_report(
     meshes=_write_meshes(workdir, dataset, evaluation.predictions),
     cameras=(workdir / "cameras.png").exists(),
     rounds=_rounds(workdir / "rounds"),
+    sizes=template_sizes,
     skipped=dataset.skipped,
     panels=_panels(workdir / "panels"),
     config="\n".join(config_lines),
