@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from umr_jax.data.batching import step_of, visits
-from umr_jax.train.replay import Replay, replayed_epochs
+from umr_jax.train.replay import Replay, replayed_epochs, source_epoch
 from umr_jax.types import Batch
 
 COUNT, EPOCHS, SEED, SIZE = 10, 3, 5, 4
@@ -56,23 +56,35 @@ def test_the_first_epochs_are_as_they_are_drawn(replay):
     assert batch.image.dtype == np.float32
 
 
-def test_later_epochs_are_in_their_own_order_and_draw_nothing(replay):
+def test_one_epoch_in_four_is_drawn_and_the_others_show_the_last_draws():
+  sources = [source_epoch(epoch, kept=EPOCHS) for epoch in range(200)]
+  drawn = [epoch for epoch, source in enumerate(sources) if source == epoch]
+  assert drawn == [0, 1, 2, *range(3, 200, 4)]
+  for epoch, source in enumerate(sources):
+    recent = [each for each in drawn if each <= epoch][-EPOCHS:]
+    assert source in recent
+  # All that are kept take part.
+  assert len(set(sources[100:140])) >= 10
+
+
+def test_later_epochs_are_in_their_own_order_and_draw_little(replay):
   batches, drawn = replay
-  for step in range(40):
+  for step in range(60):
     batch = batches.batch(step)
     expected = visits(COUNT, step=step, **ORDER)
     assert batch.index.tolist() == [visit.number for visit in expected]
     for row, visit in enumerate(expected):
-      first = visit._replace(epoch=visit.epoch % EPOCHS)
+      first = visit._replace(epoch=source_epoch(visit.epoch, kept=EPOCHS))
       assert batch.mask[row, 0, 0] == step_of(first, COUNT, **ORDER)
-  assert sorted(drawn) == list(range(-(-COUNT * EPOCHS // SIZE)))
+  assert len(drawn) == len(set(drawn)) < 35
+  assert len(batches._rows) <= (EPOCHS + 1) * COUNT
 
 
 def test_a_resumed_run_gets_the_batches_of_an_unbroken_one(replay):
   resumed = Replay(drawn_batch, count=COUNT, epochs=EPOCHS, **ORDER)
-  for step in range(30):
+  for step in range(60):
     batch = replay[0].batch(step)
-    if step >= 17:
+    if step >= 33:
       same(resumed.batch(step), batch)
 
 

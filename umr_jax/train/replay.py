@@ -1,8 +1,8 @@
-"""Augmented images and what a frozen encoder makes of them: drawn a few times, then replayed.
+"""Augmented images and what a frozen encoder makes of them: kept, and replayed.
 
-A frozen encoder is half of a training step, and gives the same maps for the same image. So the
-augmentations of an image are drawn in its first few epochs alone; each is kept with its maps, and
-later epochs take these in turn, in their own order.
+A frozen encoder is half of a training step, and gives the same maps for the same image. So most
+epochs replay one of the last that were drawn: their augmented images, with their maps, in an order
+of their own. The first epochs, and one in four after them, are drawn anew.
 """
 
 import threading
@@ -14,9 +14,11 @@ import numpy as np
 from umr_jax.data.batching import Visit, step_of, visits
 from umr_jax.types import Batch
 
-# Epochs whose augmentations are kept at most, and the bytes that they may take.
+# Drawn epochs that are kept at most, and the bytes that they may take.
 _EPOCHS, _BYTES = 8, 1 << 30
-# Replaying pays if every image is visited this many times as often as it is drawn.
+# Of so many epochs one is drawn, once as many as are kept have been.
+_PERIOD = 4
+# Replaying pays in runs of this many times as many epochs as are kept.
 _WORTH = 2
 
 
@@ -37,8 +39,25 @@ def kept_bytes(batch: Batch) -> int:
   return sum(_half(np.asarray(leaf)).nbytes for leaf in jax.tree.leaves(batch))
 
 
+def source_epoch(epoch: int, *, kept: int) -> int:
+  """The epoch whose drawn images an epoch shows: itself, or one of the last that were drawn.
+
+  Args:
+    epoch: from 0.
+    kept: drawn epochs that are kept, at least two.
+  """
+  if epoch < kept:
+    return epoch
+  since, place = divmod(epoch - kept, _PERIOD)
+  # Draws are numbered; the newest is that of this period.
+  draw = kept + since
+  if place:
+    draw -= 1 + epoch % (kept - 1)
+  return draw if draw < kept else kept + (draw - kept) * _PERIOD
+
+
 class Replay:
-  """The training batches of some augmented epochs, again and again.
+  """Training batches most of which show images that were drawn before.
 
   A batch is a function of the step alone: a resumed run draws again what it lacks.
   """
@@ -57,7 +76,7 @@ class Replay:
     Args:
       draw: the batch of a step, augmented and encoded, on the host.
       count: images of the split.
-      epochs: that are kept.
+      epochs: drawn ones that are kept; see `source_epoch`.
       seed: of the order of images.
       batch_size: of all batches.
     """
@@ -73,22 +92,27 @@ class Replay:
       step: from 0.
     """
     rows = [
-      self._row(Visit(visit.epoch % self._epochs, visit.number))
+      self._row(visit._replace(epoch=source_epoch(visit.epoch, kept=self._epochs)))
       for visit in visits(self._count, step=step, seed=self._seed, batch_size=self._batch_size)
     ]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
     return jax.tree.map(_single, stacked)
 
   def _row(self, visit: Visit) -> Batch:
+    """One row of a drawn epoch."""
     with self._lock:
       if visit not in self._rows:
         order = {"seed": self._seed, "batch_size": self._batch_size}
         step = step_of(visit, self._count, **order)
         drawn = jax.tree.map(_half, jax.device_get(self._draw(step)))
         for row, each in enumerate(visits(self._count, step=step, **order)):
-          if each.epoch < self._epochs:
+          if source_epoch(each.epoch, kept=self._epochs) == each.epoch:
             self._rows[each] = jax.tree.map(lambda leaf, row=row: leaf[row], drawn)
-      return self._rows[visit]
+      found = self._rows[visit]
+      # The oldest first; one epoch more than is kept, since steps ahead begin the next.
+      while len(self._rows) > (self._epochs + 1) * self._count:
+        del self._rows[next(iter(self._rows))]
+      return found
 
 
 def _half(leaf: np.ndarray) -> np.ndarray:
