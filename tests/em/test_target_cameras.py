@@ -1,15 +1,21 @@
 """Pose search over a training set: one camera an image, as the config asks for it."""
 
+import json
+
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from tests.tiny import tiny_config
 from umr_jax.config.settings import EMConfig
 from umr_jax.data.dataset import load_dataset
 from umr_jax.em.monitor import Monitor
 from umr_jax.em.run import panel_images
-from umr_jax.em.target_cameras import framed_objects, with_target_cameras
+from umr_jax.em.target_cameras import framed_objects, untold_dimensions, with_target_cameras
+from umr_jax.geometry.camera import Camera
 from umr_jax.init.pose_search import PoseSearch
 from umr_jax.init.state import init_em_state
+from umr_jax.models.camera_heads import upright_rotation
 from umr_jax.models.infer import build_topology_from
 
 
@@ -56,6 +62,19 @@ def test_objects_fill_their_frames_alike_and_stand_on_nothing(tmp_path):
   np.testing.assert_allclose(areas, areas.mean(), rtol=0.15)
 
 
+@pytest.mark.parametrize(
+  ("azimuths", "untold"),
+  [((0, 8, 178, 352), ["width"]), ((90, 84, 270, 268), ["length"]), (range(0, 360, 30), [])],
+)
+def test_what_no_image_shows_is_named(azimuths, untold):
+  count = len(azimuths)
+  angles = (jnp.asarray(azimuths, jnp.float32), jnp.full(count, 10.0), jnp.zeros(count))
+  rotations = upright_rotation(*angles)
+  cameras = Camera(jnp.ones(count), jnp.zeros((count, 2)), rotations).pack()
+  sentences = untold_dimensions(np.asarray(cameras))
+  assert [name for name in ("length", "width") if f"its {name}" in " ".join(sentences)] == untold
+
+
 def test_a_picture_tells_where_the_images_are_seen_from(tmp_path):
   config = tiny_config(tmp_path)
   dataset = load_dataset(config.data)
@@ -64,4 +83,5 @@ def test_a_picture_tells_where_the_images_are_seen_from(tmp_path):
     monitor.cameras_found(state.replace(target_cameras=None), split, build_topology_from(config))
     assert not (tmp_path / "run" / "cameras.png").exists()
     monitor.cameras_found(state, split, build_topology_from(config))
+  assert isinstance(json.loads((tmp_path / "run" / "cameras.json").read_text())["untold"], list)
   assert (tmp_path / "run" / "cameras.png").read_bytes().startswith(b"\x89PNG")

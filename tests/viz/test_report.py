@@ -70,8 +70,10 @@ def test_the_page_shows_what_the_folder_holds(workdir, monkeypatch):
 
 def test_the_cameras_of_a_search_are_shown(workdir, monkeypatch):
   save_png(workdir / "cameras.png", np.zeros((4, 4, 3), np.uint8))
+  (workdir / "cameras.json").write_text(json.dumps({"untold": ["Its width is a guess."]}))
   page = write(workdir, monkeypatch)
   assert 'src="cameras.png"' in page and "Cameras before training" in page
+  assert "<strong>Its width is a guess.</strong>" in page
 
 
 def test_skipped_images_are_listed_with_their_reasons(workdir, monkeypatch):

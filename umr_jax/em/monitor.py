@@ -14,7 +14,7 @@ from absl import logging
 
 from umr_jax.config.settings import Config
 from umr_jax.data.dataset import Split, every_nth
-from umr_jax.em.target_cameras import framed_objects
+from umr_jax.em.target_cameras import framed_objects, untold_dimensions
 from umr_jax.files import write_text
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.models.infer import Infer
@@ -117,6 +117,8 @@ class Monitor:
   def cameras_found(self, em_state: EMState, split: Split, topology: Topology) -> None:
     """Writes cameras.png: mean images by azimuth under the target cameras, and the template.
 
+    What the images do not tell about the shape is logged, and written to cameras.json.
+
     Args:
       em_state: with a target camera for every training image.
       split: the training images.
@@ -132,6 +134,10 @@ class Monitor:
       topology,
     )
     save_png(self._workdir / "cameras.png", ring)
+    untold = untold_dimensions(em_state.target_cameras)
+    for sentence in untold:
+      logging.warning(sentence)
+    write_text(self._workdir / "cameras.json", json.dumps({"untold": untold}, indent=2) + "\n")
 
   def template_updated(
     self, step: int, template: Template, topology: Topology, *, mean_offset: np.ndarray

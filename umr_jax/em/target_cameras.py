@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
 from umr_jax.data.transforms import CropSpec
+from umr_jax.geometry.camera import rotation
 from umr_jax.init.framed_images import frame_images
 from umr_jax.init.pose_search import (
   CROP_SIZE,
@@ -26,6 +28,8 @@ from umr_jax.types import EMState, Topology, host
 
 # Images that are framed at a time.
 _FRAMED = 64
+# An extent of which images tell less is a guess.
+_TOLD = 0.1
 
 
 def framed_objects(split: Split, *, padding: float) -> Float[np.ndarray, "N S S 4"]:
@@ -45,6 +49,24 @@ def framed_objects(split: Split, *, padding: float) -> Float[np.ndarray, "N S S 
       for batch, _ in evaluation_batches(split, spec, batch_size=_FRAMED, parts=False)
     ]
   )
+
+
+def untold_dimensions(cameras: Float[np.ndarray, "N 7"]) -> list[str]:
+  """What the images do not tell about the object's shape, a sentence each; for most sets none.
+
+  An image tells an extent by the square of the length at which it shows that axis.
+
+  Args:
+    cameras: of all images.
+  """
+  rotations = np.asarray(rotation(jnp.asarray(cameras, jnp.float32)))
+  told = np.mean(np.sum(rotations[:, :2] ** 2, axis=1), axis=0)
+  return [
+    f"Nearly all images show the object from {where}: its {extent} is a guess "
+    f"({told[axis]:.0%} of it is told by the images)."
+    for axis, where, extent in ((0, "in front or from behind", "length"), (1, "the side", "width"))
+    if told[axis] < _TOLD
+  ]
 
 
 def with_target_cameras(

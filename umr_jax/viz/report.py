@@ -4,7 +4,7 @@ import json
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -55,7 +55,7 @@ def write_report(
     images="unseen images" if evaluation_split(dataset) == "test" else "training images",
     table=format_table(evaluation.report),
     meshes=_write_meshes(workdir, dataset, evaluation.predictions),
-    cameras=(workdir / "cameras.png").exists(),
+    cameras=_read(workdir / "cameras.json"),
     rounds=_rounds(workdir / "rounds"),
     sizes=template_sizes,
     skipped=dataset.skipped,
@@ -93,11 +93,16 @@ def _rounds(folder: pathlib.Path) -> list[Round]:
   ]
 
 
+def _read(path: pathlib.Path) -> dict[str, Any] | None:
+  """The contents of a file that the run may have written, or None."""
+  return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
 def _objective(path: pathlib.Path) -> str:
   """A round's objective and its weighted terms from large to small; "" without a file."""
-  if not path.is_file():
+  means = _read(path)
+  if means is None:
     return ""
-  means = json.loads(path.read_text(encoding="utf-8"))
   terms = sorted(
     ((value, name) for name, value in means.items() if name.startswith("weighted/") and value),
     reverse=True,
