@@ -117,7 +117,8 @@ def measure_step(config: Config, *, round_index: int, repeats: int) -> Line:
   Returns:
     Median milliseconds of the network's forward pass and of its gradient; of everything that is
     rendered, likewise; of the objective's gradient on the prediction (rendering included); of the
-    whole step; with target cameras, of a pose search for a batch; images a second, the process's
+    whole step; with a frozen encoder, of a step whose batch is replayed (`train.replay`); with
+    target cameras, of a pose search for a batch; images a second, the process's
     peak resident size and, where the backend reports it, the device's peak memory, both in MB; and
     whether the texture distance is the perceptual one.
   """
@@ -131,11 +132,15 @@ def measure_step(config: Config, *, round_index: int, repeats: int) -> Line:
   state, held = parallel.replicate(train_state), parallel.replicate(em_state)
   sharded, key = parallel.shard_batch(batch), jax.random.key(0)
 
-  def step() -> object:
+  def step(batch: Batch = sharded) -> object:
     nonlocal state
-    state, metrics = compiled.train_step(state, held, sharded, key)
+    state, metrics = compiled.train_step(state, held, batch, key)
     return metrics
 
+  if compiled.encode is not None:
+    frozen = parallel.replicate(train_state.frozen)
+    encoded = jax.device_get(compiled.encode(frozen, sharded, key))
+    stages["replayed"] = lambda: step(encoded)
   if config.loss.target_camera:
     views = make_views(
       topology, elevation=config.model.camera_elevation, roll=config.model.camera_roll
