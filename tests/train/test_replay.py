@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from umr_jax.data.batching import step_of, visits
-from umr_jax.train.replay import Replay, replayed_epochs, source_epoch
+from umr_jax.train.replay import (
+  Replay,
+  encoded_bytes,
+  kept_bytes,
+  replayed_epochs,
+  source_epoch,
+)
 from umr_jax.types import Batch
 
 COUNT, EPOCHS, SEED, SIZE = 10, 3, 5, 4
@@ -99,3 +105,11 @@ def test_a_resumed_run_gets_the_batches_of_an_unbroken_one(replay):
 )
 def test_replaying_pays_for_long_runs_of_few_images(visited, row_bytes, epochs):
   assert replayed_epochs(360, visited=visited, row_bytes=row_bytes) == epochs
+
+
+def test_what_an_image_takes_is_known_before_it_is_encoded():
+  # The maps of FrozenEfficientNet, in half precision.
+  assert encoded_bytes() == 2 * (48 * 48 * 24 + 24 * 24 * 40 + 12 * 12 * 112)
+  batch = drawn_batch(0)
+  maps = 2 * (5 + 2) * SIZE * 2 * 2  # image, mask, barrier, and two maps
+  assert kept_bytes(batch) == maps + SIZE * (4 + 1 + 7 * 4)

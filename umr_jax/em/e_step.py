@@ -6,6 +6,7 @@ are its terms that depend on the canonical UV map.
 Source: Li et al. 2020, sections 3.2 and 3.3.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 
 import jax
@@ -19,7 +20,7 @@ from umr_jax.data.dataset import Split
 from umr_jax.data.transforms import CropSpec
 from umr_jax.random import Purpose, run_seed
 from umr_jax.train import parallel
-from umr_jax.train.replay import Replay, kept_bytes, replayed_epochs
+from umr_jax.train.replay import Replay, encoded_bytes, kept_bytes, replayed_epochs
 from umr_jax.train.step import Metrics, TrainStep
 from umr_jax.types import Batch, EMState, TrainState
 
@@ -80,7 +81,6 @@ class TrainingBatches:
     self._split, self._config = split, config
     self._target_cameras, self._parts, self._encode = target_cameras, parts, encode
     self._seed = run_seed(config.train.seed, Purpose.BATCHES)
-    self._replay: Replay | None = None
 
   def steps(self, start: int, stop: int) -> Iterator[Batch]:
     """The batches of some steps, prepared ahead in the background.
@@ -89,8 +89,6 @@ class TrainingBatches:
       start: the first step.
       stop: one past the last.
     """
-    if self._encode is not None and self._replay is None and start < stop:
-      self._replay = self._make_replay(start)
     return prefetch(self._replay.batch if self._replay else self._drawn, start, stop)
 
   def _drawn(self, step: int) -> Batch:
@@ -105,29 +103,24 @@ class TrainingBatches:
       shard=(jax.process_index(), jax.process_count()),
     )
 
-  def _make_replay(self, step: int) -> Replay | None:
+  @functools.cached_property
+  def _replay(self) -> Replay | None:
     """None where it does not pay; over several hosts an image comes to another host each time."""
-    train = self._config.train
-    if jax.process_count() > 1:
+    encode, train, count = self._encode, self._config.train, len(self._split)
+    if encode is None or jax.process_count() > 1:
       return None
-    encoded = self._encode_step(step)
-    count = len(self._split)
     epochs = replayed_epochs(
       count,
       visited=train.steps * train.batch_size,
-      row_bytes=kept_bytes(encoded) // train.batch_size,
+      row_bytes=kept_bytes(self._drawn(0)) // train.batch_size + encoded_bytes(),
     )
     if not epochs:
       return None
     logging.info("The frozen encoder's maps of %d epochs are kept.", epochs)
     return Replay(
-      self._encode_step,
+      lambda step: encode(self._drawn(step), step),
       count=count,
       epochs=epochs,
       seed=self._seed,
       batch_size=train.batch_size,
     )
-
-  def _encode_step(self, step: int) -> Batch:
-    assert self._encode is not None
-    return self._encode(self._drawn(step), step)

@@ -9,9 +9,11 @@ import threading
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from umr_jax.data.batching import Visit, step_of, visits
+from umr_jax.models.frozen import SEEN, FrozenEfficientNet
 from umr_jax.types import Batch
 
 # Drawn epochs that are kept at most, and the bytes that they may take.
@@ -37,6 +39,13 @@ def replayed_epochs(count: int, *, visited: int, row_bytes: int) -> int:
 def kept_bytes(batch: Batch) -> int:
   """The memory that a batch takes as it is kept."""
   return sum(_half(np.asarray(leaf)).nbytes for leaf in jax.tree.leaves(batch))
+
+
+def encoded_bytes() -> int:
+  """The memory that the frozen encoder's maps of one image take as they are kept."""
+  image = jnp.zeros((1, SEEN, SEEN, 3))
+  maps, _ = jax.eval_shape(FrozenEfficientNet().init_with_output, jax.random.key(0), image)
+  return sum(2 * leaf.size for leaf in jax.tree.leaves(maps))
 
 
 def source_epoch(epoch: int, *, kept: int) -> int:
