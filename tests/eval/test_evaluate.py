@@ -206,7 +206,7 @@ def test_the_report_has_the_agreed_keys_and_is_json(dataset, topology):
     "chamfer_l1",
   }
   metrics |= {"chamfer_l1", "f_score", "camera_error_deg", "camera_error_twin_deg"}
-  metrics |= {"camera_within_30", "camera_within_30_twin"}
+  metrics |= {"camera_within_30", "camera_within_30_twin", "thin_recall", "thin_precision"}
   expected = metrics | {f"{key}_ci" for key in metrics}
   assert set(report) == expected | {"split", "n", "seed", "step", "protocol"}
   assert (report["split"], report["n"], report["seed"], report["step"]) == ("test", 12, 0, 7)
@@ -262,7 +262,7 @@ def test_predictions_that_are_not_finite_are_refused(dataset, topology):
 def test_the_table_shows_every_metric_with_its_interval(dataset, topology):
   report = run(make_infer(dataset, topology), dataset, topology)
   lines = format_table(report).splitlines()
-  assert len(lines) == 1 + 11 + 1
+  assert len(lines) == 1 + 13 + 1
   assert lines[1].split()[:2] == ["mask_iou", f"{report['mask_iou']:.3f}"]
   assert "12 images, step 7" in lines[-1]
 

@@ -12,6 +12,7 @@ from umr_jax.eval.part_quality import part_ious
 from umr_jax.eval.predictions import Predictions, Protocol, predict_split
 from umr_jax.eval.shape_error import GRID, fit_alignment, shape_errors
 from umr_jax.eval.summary import summarize
+from umr_jax.eval.thin_parts import thin_scores
 from umr_jax.models.infer import Infer
 from umr_jax.models.infer import infer as infer_once
 from umr_jax.predict.transfer import METHODS
@@ -49,11 +50,11 @@ def evaluate(
     infer: how the model reconstructs; not jitted.
 
   Returns:
-    The predictions, and the report: `mask_iou`, `mask_iou_hard` and `backface_ratio` (means); with
-    true cameras `camera_error_deg` and `camera_error_twin_deg` (medians), `camera_within_30` and
-    `camera_within_30_twin` (shares); with true meshes too those of `mesh_errors` (means); with true
-    parts and a canonical map `part_iou` (mean); with keypoints those of `keypoint_metrics` for each
-    way of transfer.
+    The predictions, and the report: `mask_iou`, `mask_iou_hard`, `backface_ratio` and those of
+    `thin_scores` (means); with true cameras `camera_error_deg` and `camera_error_twin_deg`
+    (medians), `camera_within_30` and `camera_within_30_twin` (shares); with true meshes too those
+    of `mesh_errors` (means); with true parts and a canonical map `part_iou` (mean); with keypoints
+    those of `keypoint_metrics` for each way of transfer.
     Each KEY has `KEY_ci`, its 95% interval; further `split`, `n`, `seed`, `step` and `protocol`.
 
   Raises:
@@ -68,6 +69,7 @@ def evaluate(
     "mask_iou": predictions.mask_iou,
     "mask_iou_hard": predictions.mask_iou_hard,
     "backface_ratio": predictions.backface_ratio,
+    **_thin_scores(predictions, protocol.spec.image_size),
   }
   shapes = [key for key in predictions.shapes if key in dataset.meshes]
   parts = any(pair is not None for pair in predictions.parts)
@@ -89,6 +91,14 @@ def evaluate(
     "protocol": _description(protocol, meshes=len(shapes), keypoints=bool(carried)),
   }
   return Evaluation(report, predictions)
+
+
+def _thin_scores(predictions: Predictions, size: int) -> dict[str, np.ndarray]:
+  """`thin_scores` of the images; without what no image has."""
+  kept = [pair for pair in predictions.silhouettes if pair is not None]
+  both = np.unpackbits(np.array(kept), axis=-1, count=size).astype(bool)
+  scores = thin_scores(both[:, 0], both[:, 1])
+  return {name: values for name, values in scores.items() if values.size}
 
 
 def _against_truth(

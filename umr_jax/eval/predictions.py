@@ -58,6 +58,7 @@ class Predictions:
   mask_iou: np.ndarray  # [N], soft
   mask_iou_hard: np.ndarray  # [N]
   backface_ratio: np.ndarray  # [N]
+  silhouettes: list[tuple[np.ndarray, np.ndarray] | None]  # as bits: of the mesh, and the mask
   has_camera: np.ndarray  # [N] bool: the images whose true camera is known
   true_rotations: np.ndarray  # [N, 3, 3]; the identity where unknown
   shapes: list[str | None]  # keys into the data set's meshes
@@ -129,6 +130,7 @@ class _Observed:
   rotations: Array
   flow_map: Array | None
   scores: tuple[Array, Array, Array] | None  # mask IoU, soft and hard, and backface ratio
+  covered: Array | None  # [B, S, S], where the mesh's silhouette is above a half
   # The template and the mesh under the camera, and the pixels that the mesh covers at all.
   projected: tuple[Array, Array, Array] | None
   labels: Array | None  # of the canonical parts, 0 for background
@@ -142,7 +144,7 @@ def _make_observe(
   @jax.jit
   def observe(model: Model, found: Inference, mask: Array) -> _Observed:
     corners = camera.project_faces(found.vertices, found.camera, topology.faces)
-    scores = projected = labels = None
+    scores = covered = projected = labels = None
     if observed:
       half = jnp.asarray(model.template.half_vertices)
       template = symmetrize(half, num_center=topology.num_center)
@@ -151,6 +153,7 @@ def _make_observe(
       alpha = soft_silhouette(
         corners, image_size=size, sigma=protocol.sigma, antialias=protocol.antialias
       )
+      covered = alpha > 0.5
       scores = (
         soft_iou(alpha=alpha, mask=mask),
         hard_mask_iou(alpha=alpha, mask=mask),
@@ -167,6 +170,7 @@ def _make_observe(
       rotations=camera.rotation(found.camera),
       flow_map=found.flow_map if observed else None,
       scores=scores,
+      covered=covered,
       projected=projected,
       labels=labels,
     )
@@ -205,6 +209,7 @@ def _rows(
     mask_iou=mask_iou,
     mask_iou_hard=mask_iou_hard,
     backface_ratio=backfaces,
+    silhouettes=[_silhouettes(found, row, crop) for row, crop in enumerate(crops)],
     has_camera=known,
     true_rotations=np.asarray(camera.rotation(jnp.asarray(true)), np.float64),
     shapes=[crop.shape for crop in crops],
@@ -216,6 +221,12 @@ def _rows(
     parts=[_labels(found, row, crop) for row, crop in enumerate(crops)],
     shown=[*shown, *[None] * (count - len(shown))],
   )
+
+
+def _silhouettes(found: _Observed, row: int, crop: Crop) -> tuple[np.ndarray, np.ndarray] | None:
+  if found.covered is None:
+    return None
+  return np.packbits(found.covered[row], axis=-1), np.packbits(crop.mask > 0.5, axis=-1)
 
 
 def _correspondence(found: _Observed, row: int, topology: Topology) -> Correspondence | None:
