@@ -205,7 +205,11 @@ EXTENSIONS: dict[str, Extension] = {
     "degrees, mask IoU 0.479 -> 0.538, KT by camera 0.188 -> 0.247, 3D IoU 0.339 -> 0.318 in fewer "
     "steps (aeroplanes; a ResNet from nothing before).",
     settings={"model.encoder": "efficientnet"},
-    files=("umr_jax/models/frozen.py", "umr_jax/models/efficientnet.py"),
+    files=(
+      "umr_jax/models/frozen.py",
+      "umr_jax/models/efficientnet.py",
+      "umr_jax/train/replay.py",
+    ),
   ),
   "test_time_optimisation": Extension(
     replaces="the network's prediction as it is",

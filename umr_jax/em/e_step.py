@@ -18,11 +18,11 @@ from umr_jax.config.settings import Config
 from umr_jax.data.batching import prefetch, train_batch
 from umr_jax.data.dataset import Split
 from umr_jax.data.transforms import CropSpec
-from umr_jax.random import Purpose, run_seed
+from umr_jax.random import Purpose, run_key, run_seed
 from umr_jax.train import parallel
 from umr_jax.train.replay import Replay, encoded_bytes, kept_bytes, replayed_epochs
-from umr_jax.train.step import Metrics, TrainStep
-from umr_jax.types import Batch, EMState, TrainState
+from umr_jax.train.step import Encode, Metrics, TrainStep
+from umr_jax.types import Batch, EMState, TrainState, Variables
 
 
 def e_step(
@@ -52,6 +52,25 @@ def e_step(
     if record(metrics):
       break
   return train_state
+
+
+def encode_on_host(
+  encode: Encode, frozen: Variables, *, seed: int
+) -> Callable[[Batch, int], Batch]:
+  """Augments and encodes a host batch as the training step of its number would.
+
+  Args:
+    encode: of the round, over devices.
+    frozen: the frozen encoder's weights, on the host.
+    seed: of the run.
+  """
+  held, key = parallel.replicate(frozen), run_key(seed, Purpose.TRAINING)
+
+  def encode_batch(batch: Batch, step: int) -> Batch:
+    found = encode(held, parallel.shard_batch(batch), jax.random.fold_in(key, step))
+    return parallel.unshard(found)
+
+  return encode_batch
 
 
 class TrainingBatches:

@@ -4,7 +4,7 @@ Source: Li et al. 2020, section 3.3 and supplementary 2.3.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from umr_jax.data.dataset import Split
 from umr_jax.data.transforms import CropSpec
 from umr_jax.em.aggregate import aggregate
 from umr_jax.em.align_to_vertical import align_to_vertical, camera_rotations, mean_up
-from umr_jax.em.e_step import TrainingBatches, e_step
+from umr_jax.em.e_step import TrainingBatches, e_step, encode_on_host
 from umr_jax.em.image_statistics import ImageStatistics, on_host
 from umr_jax.em.m_step import m_step, recentre
 from umr_jax.em.monitor import Monitor
@@ -32,7 +32,7 @@ from umr_jax.models.infer import make_model, network_round
 from umr_jax.random import Purpose, run_key
 from umr_jax.train import parallel
 from umr_jax.train.checkpoint import Checkpointer
-from umr_jax.types import Batch, EMState, Model, TrainState, host
+from umr_jax.types import EMState, Model, TrainState, host
 
 States = tuple[TrainState, EMState]
 
@@ -193,6 +193,7 @@ class EMLoop:
     """Those of a round, which keep what they have drawn while nothing that they hold changes."""
     train_state, em_state = states
     parts = self.config.semantic and em_state.canonical_uv is not None
+    encode = self.round(index).encode
     holds = (index, parts, id(em_state.target_cameras))
     if holds not in self._batches:
       self._batches.clear()
@@ -201,23 +202,9 @@ class EMLoop:
         self.config,
         target_cameras=em_state.target_cameras,
         parts=parts,
-        encode=self._encoder(train_state, index),
+        encode=encode and encode_on_host(encode, train_state.frozen, seed=self.config.train.seed),
       )
     return self._batches[holds]
-
-  def _encoder(self, train_state: TrainState, index: int) -> Callable[[Batch, int], Batch] | None:
-    """Augments and encodes a host batch as the training step of its number would."""
-    encode = self.round(index).encode
-    if encode is None:
-      return None
-    frozen = parallel.replicate(train_state.frozen)
-    key = run_key(self.config.train.seed, Purpose.TRAINING)
-
-    def encode_batch(batch: Batch, step: int) -> Batch:
-      found = encode(frozen, parallel.shard_batch(batch), jax.random.fold_in(key, step))
-      return parallel.unshard(found)
-
-    return encode_batch
 
   def _m_step(
     self, states: States, index: int, *, template: bool = True, parts: bool = True

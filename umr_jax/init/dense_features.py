@@ -28,7 +28,7 @@ _MASK_SIZE = 64
 class ImageMaps(NamedTuple):
   """What pose search knows of the images, in the frames of their crops."""
 
-  features: Float[np.ndarray, "N h w C"]  # expected square norm 1 on the objects
+  features: Float[np.ndarray, "N h w C"]  # whitened; norm 1 on the objects at most
   masks: Float[np.ndarray, "N S S"]
 
   def rows(self, rows: slice | Int[np.ndarray, "n"]) -> "ImageMaps":

@@ -251,10 +251,7 @@ def carve(
 
 
 def _width_cost(images: Float[Array, "K"], rotations: Float[Array, "K 4"]) -> Float[Array, ""]:
-  """What a vote, a mean over all images, loses per unit of distance from the mirror plane.
-
-  An image tells the width by the square of the length at which it shows the axis across.
-  """
+  # An image tells the width by the square of the length at which it shows the axis across.
   across = quaternion.to_matrix(rotations)[:, :2, 1]
   told = jnp.sum(images * jnp.sum(across**2, axis=1)) / jnp.sum(images)
   return _WIDTH_COST / jnp.maximum(told, _LEAST_TOLD)
