@@ -136,7 +136,6 @@ def complete_config(cache):
       "loss",
       part_probability=5.0,
       part_vertices=10.0,
-      part_cameras=True,
       adversary=1.0,
       target_camera=5.0,
       camera_temperature=0.01,

@@ -54,7 +54,6 @@ ROWS: dict[str, Row] = {
   "no_bank_no_probability_term": Row(
     "(c) without target cameras and L_sp", {**_NO_BANK, "loss.part_probability": 0.0}
   ),
-  "no_part_cameras": Row("(c), L_sp backpropagates to shapes alone", {"loss.part_cameras": False}),
   "wide": Row("(c) without target cameras, 16 cameras", {**_NO_BANK, "em.hypotheses": (16,)}),
   "undecided": Row(
     "(c) without target cameras, entropy kept up", {**_NO_BANK, "loss.camera_entropy": -0.05}

@@ -91,7 +91,7 @@ def target_loss(**changes):
   half = jnp.deg2rad(changes.get("degrees", 0.0)) / 2
   camera = camera.at[:, 3].set(changes.get("sign", 1.0) * jnp.cos(half))
   camera = camera.at[:, 5].set(changes.get("sign", 1.0) * jnp.sin(half))
-  return target_camera_loss(cameras=camera[:, None], target=TARGET)[0, 0]
+  return target_camera_loss(cameras=camera, target=TARGET)[0]
 
 
 def test_target_camera_each_difference_has_its_closed_form():

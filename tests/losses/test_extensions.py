@@ -145,6 +145,27 @@ def test_a_target_camera_selects_the_hypothesis_of_its_side(objective, predictio
   assert (grad.camera_logits[jnp.arange(B), selected] < 0.0).all()
 
 
+def test_images_are_explained_under_their_target_cameras_alone(objective, prediction):
+  """Shapes and textures must not bend to what the network's cameras still get wrong."""
+  weights = plain_loss(target_camera=0.0)
+
+  def of(cameras, target):
+    def loss(p):
+      return objective(p, weights=weights, target_camera=target)[0]
+
+    return jax.value_and_grad(loss)(prediction.replace(cameras=cameras))
+
+  value, grad = of(prediction.cameras, TARGETS)
+  elsewhere, grad_elsewhere = of(prediction.cameras[:, ::-1] * 0.9, TARGETS)
+  np.testing.assert_allclose(value, elsewhere, rtol=1e-6)
+  np.testing.assert_allclose(grad.half_offsets, grad_elsewhere.half_offsets, atol=1e-6)
+  assert (grad.half_offsets != 0.0).any() and (grad.cameras == 0.0).all()
+  # As if the network predicted them.
+  alone, grad_alone = of(TARGETS[:, None] + jnp.zeros((B, K, 1)), None)
+  np.testing.assert_allclose(value, alone, rtol=1e-5)
+  np.testing.assert_allclose(grad.half_offsets, grad_alone.half_offsets, rtol=1e-3, atol=1e-6)
+
+
 def test_with_target_cameras_one_hypothesis_is_rendered(objective, prediction):
   def loops(prediction, target_cameras):
     text = str(jax.make_jaxpr(lambda p: objective(p, target_camera=target_cameras)[0])(prediction))

@@ -137,18 +137,6 @@ def test_parts_backpropagate_to_shape_and_cameras_apart(
     assert (grad.camera_logits == 0.0).all() and (grad.flow_map == 0.0).all()
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.1])
-def test_rendered_parts_backpropagate_to_cameras_where_that_is_asked_for(
-  objective, prediction, mapped_state, temperature, only
-):
-  weights = dataclasses.replace(
-    only("part_probability"), part_cameras=True, camera_temperature=temperature
-  )
-  grad = jax.grad(lambda p: objective(p, weights=weights, em_state=mapped_state)[0])(prediction)
-  assert np.isfinite(grad.cameras).all() and (grad.cameras != 0.0).any()
-  assert (grad.half_offsets != 0.0).any()
-
-
 @pytest.mark.parametrize("domain", ["mask", "color"])
 def test_the_adversary_backpropagates_to_the_shape_alone(objective, prediction, domain, only):
   weights = dataclasses.replace(only("adversary"), adversary_domain=domain)

@@ -144,8 +144,7 @@ EXTENSIONS: dict[str, Extension] = {
     replaces="L_sp that backpropagates to shapes alone, with weight 5",
     brought="Cameras 25.2 degrees where 26.2 without (birds, one run); within seeds on the "
     "aeroplanes (ablation [1]).",
-    settings={"loss.part_probability": 20.0, "loss.part_cameras": True},
-    files=("umr_jax/losses/semantic.py",),
+    settings={"loss.part_probability": 20.0},
   ),
   "visual_hull": Extension(
     replaces="the sphere as initial template; measured against the silhouettes' mean",

@@ -55,6 +55,8 @@ REMOVED: dict[str, tuple[Any, ...]] = {
   # Only presets without the term had 300.
   "loss.orientation_stop": (1000, 300),
   "loss.part_symmetric": (False,),
+  # With target cameras, which presets with parts have, nothing reads it.
+  "loss.part_cameras": (True, False),
   "refine.learning_rate": (5e-3,),
   "refine.laplacian": (2.0,),
   "train.ema_decay": (0.0,),

@@ -174,11 +174,10 @@ class LossConfig:
   shape_variance: float = weight(
     0.0, "Extension: of the batch's shapes, while cameras settle: 300 steps."
   )
-  part_cameras: bool = setting(
-    False, "Extension: L_sp backpropagates to cameras, too, and not to shapes alone."
-  )
   target_camera: float = weight(
-    0.0, "Extension: distance to the camera that pose search found for the training image."
+    0.0,
+    "Extension: distance to the camera that pose search found for the training image, under which "
+    "it is rendered.",
   )
   camera_temperature: float = weight(
     0.0,

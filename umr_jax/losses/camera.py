@@ -102,24 +102,22 @@ def camera_posterior_loss(
 
 @checked
 def target_camera_loss(
-  *, cameras: Float[Array, "B K 7"], target: Float[Array, "B 7"]
-) -> Float[Array, "B K"]:
-  """How far each hypothesis is from the camera that pose search found.
+  *, cameras: Float[Array, "B 7"], target: Float[Array, "B 7"]
+) -> Float[Array, "B"]:
+  """How far the network's cameras are from those that pose search found.
 
   Args:
-    cameras: the network's hypotheses.
-    target: one camera per image.
+    cameras: the network's, the hypothesis in question of each image.
+    target: the cameras found.
 
   Returns:
     sin^2 of half the angle between both rotations, a quarter of the squared relative difference of
-    scales, and the squared distance of translations. The latter two are small beside the mask term
-    where a mesh is in view at all; one that has shrunk to nothing or left the image has no other
-    gradient.
+    scales, and the squared distance of translations.
 
   Departs: the cameras of Li et al. 2020 get the mask and semantic terms alone.
   """
-  found, wanted = Camera.unpack(cameras), Camera.unpack(target[:, None])
-  dot = jnp.einsum("bkc,bc->bk", found.quaternion, wanted.quaternion[:, 0])
+  found, wanted = Camera.unpack(cameras), Camera.unpack(target)
+  dot = jnp.sum(found.quaternion * wanted.quaternion, axis=-1)
   growth = jnp.square((found.scale - wanted.scale) / wanted.scale)
   shift = jnp.sum(jnp.square(found.translation - wanted.translation), axis=-1)
   return 1.0 - jnp.square(dot) + 0.25 * growth + shift

@@ -1,8 +1,8 @@
 """What this package adds to the objective of Li et al. 2020: `extend`, which `total_loss` calls.
 
   extension              setting                    in the place of
-  target camera          init's pose search,        all hypotheses: the one in whose share of the
-                         loss.target_camera         circle the target lies is rendered alone
+  target camera          init's pose search,        hypotheses: the target is rendered alone, and
+                         loss.target_camera         that in whose share of the circle it lies learns
   responsibilities       loss.camera_temperature,   predicted probabilities in the expectation over
                          loss.camera_posterior      hypotheses; the most responsible one is textured
   shape variance         loss.shape_variance        -
@@ -76,7 +76,7 @@ def extend(
     target = nearest_hypothesis(
       Camera.unpack(batch.target_camera).quaternion, hypotheses=hypotheses.cameras.shape[1]
     )
-    used = _only(hypotheses, target)
+    used = _only(batch.target_camera)
   elif weights.camera_temperature and hypotheses.cameras.shape[1] > 1:
     used = _by_responsibility(hypotheses, prediction, batch, vertices, parts, spec)
   else:
@@ -84,18 +84,22 @@ def extend(
   settling = (em_state.round == 0) & (round_step < weights.shape_variance_stop)
   return Extended(
     hypotheses=used,
-    terms=_terms(used, target, prediction, batch, spec),
+    terms=_terms(used.probabilities, target, prediction, batch, spec),
     # It ends when the cameras have settled.
     weights={"shape_variance": jnp.where(settling, weights.shape_variance, 0.0)},
   )
 
 
-def _only(hypotheses: Hypotheses, target: Int[Array, "B"]) -> Hypotheses:
-  """The hypothesis of the target camera: pose search has compared all sides."""
+def _only(cameras: Float[Array, "B 7"]) -> Hypotheses:
+  """The target cameras in the place of hypotheses: pose search has compared all sides.
+
+  Shapes that are fitted under the network's own cameras bend to what these still get wrong, and the
+  template follows at the M-steps: it grows thick. The network learns the targets beside them.
+  """
   return Hypotheses(
-    cameras=choose_rows(hypotheses.cameras, target)[:, None],
-    probabilities=jnp.ones_like(hypotheses.probabilities[:, :1]),
-    chosen=jnp.zeros_like(hypotheses.chosen),
+    cameras=cameras[:, None],
+    probabilities=jnp.ones_like(cameras[:, :1]),
+    chosen=jnp.zeros(len(cameras), jnp.int32),
   )
 
 
@@ -126,7 +130,7 @@ def _by_responsibility(
 
 
 def _terms(
-  hypotheses: Hypotheses,
+  probabilities: Float[Array, "B K"],
   target: Int[Array, "B"] | None,
   prediction: Prediction,
   batch: Batch,
@@ -140,15 +144,16 @@ def _terms(
     smoothed = symmetrize(offsets, num_center=spec.topology.num_center)
     terms["laplacian"] = laplacian_loss(smoothed, spec.topology)
   if weights.camera_posterior:
-    posterior = jax.lax.stop_gradient(hypotheses.probabilities)
+    posterior = jax.lax.stop_gradient(probabilities)
     if target is not None:
       posterior = jax.nn.one_hot(target, logits.shape[1], dtype=logits.dtype)
     terms["camera_posterior"] = camera_posterior_loss(logits, posterior)
   if weights.shape_variance:
     terms["shape_variance"] = shape_variance_loss(offsets)
-  if weights.target_camera and batch.target_camera is not None:
-    distances = target_camera_loss(cameras=hypotheses.cameras, target=batch.target_camera)
-    terms["target_camera"] = distances[:, 0]
+  if weights.target_camera and target is not None and batch.target_camera is not None:
+    terms["target_camera"] = target_camera_loss(
+      cameras=choose_rows(prediction.cameras, target), target=batch.target_camera
+    )
   if weights.flow_correction and spec.flow == "projected":
     terms["flow_correction"] = flow_correction_loss(prediction.flow_map)
   if weights.segmentation and prediction.mask_logits is not None:

@@ -44,7 +44,7 @@ def render_hypotheses(
   """Renders silhouettes under every hypothesis, and one of each image with texture and parts.
 
   Alpha backpropagates to shape and cameras, colour to the texture flow alone, and parts to the
-  shape alone (with `part_cameras` to the cameras, too), as in the released code. Each hypothesis is
+  shape alone, as in the released code. Each hypothesis is
   rasterized once, but for the chosen one where its silhouette is given.
 
   Args:
@@ -131,9 +131,8 @@ def _render_texture(
   """Colours, which backpropagate to no corners, and parts, which do so by way of the shape."""
   by_color, settings = jax.lax.stop_gradient(corners), spec.render
   if part_texels is not None:
-    if not spec.weights.part_cameras:
-      cameras = jax.lax.stop_gradient(cameras)
-    by_color = camera.project_faces(vertices, cameras, spec.topology.faces)
+    fixed = jax.lax.stop_gradient(cameras)
+    by_color = camera.project_faces(vertices, fixed, spec.topology.faces)
     spread = jnp.broadcast_to(part_texels[None], (len(texels), *part_texels.shape))
     texels = jnp.concatenate([texels, spread], axis=-1)
     channels = (False,) * 3 + (True,) * part_texels.shape[-1]
