@@ -50,7 +50,8 @@ def surface_points(
   Raises:
     ValueError: if no voxel has that opacity.
   """
-  labels, count = ndimage.label(opacity > level)
+  # By corners, too: a thin wing or tail that runs across the grid has voxels in no other contact.
+  labels, count = ndimage.label(opacity > level, np.ones((3, 3, 3)))
   if not count:
     raise ValueError("the silhouettes agree on no solid: start from geometry.init='silhouettes'")
   largest = 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
@@ -91,8 +92,8 @@ def shrink_wrap(
   wide = np.abs(points[:, 1]).max()
   middle, radii = 0.5 * (low + high) * [1, 0, 1], [0.5, 0, 0.5] * (high - low) + [0, wide, 0]
   subsample = np.linspace(0, len(points) - 1, min(len(points), _POINTS)).astype(int)
-  both = [np.concatenate([a, a * [1, -1, 1]]) for a in (points[subsample], outward[subsample])]
-  targets = np.concatenate([both[0], _NORMAL * both[1]], axis=1).astype(np.float32)
+  chosen = np.concatenate([points[subsample], _NORMAL * outward[subsample]], axis=1)
+  targets = np.asarray(_on_right(jnp.asarray(chosen, jnp.float32)))
   levels = [
     build_topology(level, texels_per_side=1, symmetric_texture=True)
     for level in range(min(_FIRST_LEVEL, topology.level), topology.level + 1)
@@ -107,10 +108,20 @@ def shrink_wrap(
   return half
 
 
+def _on_right(points: Float[Array, "N 6"]) -> Float[Array, "N 6"]:
+  """Positions and normals, those left of the mirror plane mirrored: half of a symmetric surface."""
+  mirror = jnp.array([[1.0, -1.0, 1.0, 1.0, -1.0, 1.0]], points.dtype)
+  return jnp.where(points[:, 1:2] < 0.0, mirror * points, points)
+
+
 def _fit_mesh(
   half: Float[Array, "Vh 3"], points: Float[Array, "N 6"], *, topology: Topology, rate: float
 ) -> Float[Array, "Vh 3"]:
-  faces, edges, center = topology.outward_faces, topology.edges, topology.num_center
+  edges, center, own_mirror = topology.edges, topology.num_center, topology.num_self_faces
+  # Of a face and its mirror image one is compared, which counts twice.
+  faces = topology.outward_faces[: (len(topology.faces) + own_mirror) // 2]
+  counts = np.repeat(np.where(np.arange(len(faces)) < own_mirror, 1.0, 2.0), len(_ON_FACE))
+  shares = jnp.asarray(counts / counts.sum(), half.dtype)
 
   def loss_of(half: Array, stiff: Float[Array, ""]) -> Array:
     vertices = symmetrize(half, num_center=center)
@@ -119,10 +130,10 @@ def _fit_mesh(
     normals = jnp.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= jnp.sqrt(jnp.sum(normals**2, axis=-1, keepdims=True) + 1e-12)
     direction = jnp.broadcast_to(_NORMAL * normals[:, None], positions.shape)
-    own = jnp.concatenate([positions, direction], axis=-1).reshape(-1, 6)
+    own = _on_right(jnp.concatenate([positions, direction], axis=-1).reshape(-1, 6))
     squared = jnp.sum(points**2, axis=1)[:, None] + jnp.sum(own**2, axis=1)[None]
     squared -= 2.0 * points @ own.T
-    chamfer = jnp.mean(jnp.min(squared, axis=0)) + jnp.mean(jnp.min(squared, axis=1))
+    chamfer = jnp.sum(shares * jnp.min(squared, axis=0)) + jnp.mean(jnp.min(squared, axis=1))
     edge_lengths = jnp.sum((vertices[edges[:, 0]] - vertices[edges[:, 1]]) ** 2, axis=-1)
     laplacian = laplacian_loss(vertices, topology) / len(vertices)
     return chamfer + stiff * (_EDGE * jnp.mean(edge_lengths) + _LAPLACIAN * laplacian)
