@@ -1,5 +1,6 @@
 """Pose search over a training set: one camera an image, as the config asks for it."""
 
+import dataclasses
 import json
 
 import jax.numpy as jnp
@@ -8,15 +9,23 @@ import pytest
 
 from tests.tiny import tiny_config
 from umr_jax.config.settings import EMConfig
+from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import load_dataset
+from umr_jax.data.transforms import CropSpec
 from umr_jax.em.monitor import Monitor
 from umr_jax.em.run import panel_images
-from umr_jax.em.target_cameras import framed_objects, untold_dimensions, with_target_cameras
+from umr_jax.em.target_cameras import (
+  framed_objects,
+  untold_dimensions,
+  with_fitted_cameras,
+  with_target_cameras,
+)
 from umr_jax.geometry.camera import Camera
 from umr_jax.init.pose_search import PoseSearch
-from umr_jax.init.state import init_em_state
+from umr_jax.init.state import bare_em_state, init_em_state
 from umr_jax.models.camera_heads import upright_rotation
 from umr_jax.models.infer import build_topology_from
+from umr_jax.train import parallel
 
 
 def searched(folder):
@@ -85,3 +94,26 @@ def test_a_picture_tells_where_the_images_are_seen_from(tmp_path):
     monitor.cameras_found(state, split, build_topology_from(config))
   assert isinstance(json.loads((tmp_path / "run" / "cameras.json").read_text())["untold"], list)
   assert (tmp_path / "run" / "cameras.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_image_s_own_camera_is_fitted_to_its_own_silhouette(tmp_path):
+  config = tiny_config(tmp_path)
+  split = load_dataset(config.data).splits["train"]
+  spec = CropSpec.from_config(config.data)
+  (batch, _), *_ = evaluation_batches(split, spec, batch_size=len(split), parts=False)
+  cameras = np.tile(np.eye(7, dtype=np.float32)[:1] + np.eye(7, dtype=np.float32)[3], (12, 1))
+  cameras[:, 1] = np.arange(12)
+  begun = dataclasses.replace(bare_em_state(np.zeros((4, 3))), target_cameras=cameras)
+
+  def fit(model, batch):
+    """Tells whose camera and silhouette were given together."""
+    area = jnp.mean(batch.mask, axis=(1, 2))
+    return batch.target_camera.at[:, 2].set(area).at[:, 0].add(model)
+
+  fitted = with_fitted_cameras(
+    begun, split, jnp.float32(1.0), fit=parallel.pmap_map(fit), spec=spec, batch_size=8
+  ).target_cameras
+  np.testing.assert_allclose(fitted[:, 1], np.arange(12))
+  np.testing.assert_allclose(fitted[:, 2], batch.mask.mean(axis=(1, 2)), rtol=1e-5)
+  np.testing.assert_allclose(fitted[:, 0], 2.0)
+  assert (begun.target_cameras[:, 0] == 1.0).all()

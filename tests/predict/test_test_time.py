@@ -8,15 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.rotations import degrees_between
 from tests.tiny import plain
 from umr_jax.config.settings import RefineConfig
 from umr_jax.geometry import camera
+from umr_jax.geometry.camera import Camera
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.losses.mask import soft_iou
+from umr_jax.models.camera_heads import upright_rotation
 from umr_jax.models.flow import camera_flow, clamp_to_mask
 from umr_jax.models.infer import Inference, build_topology_from
 from umr_jax.predict import test_time
-from umr_jax.predict.test_time import Fitting, make_infer, optimize
+from umr_jax.predict.test_time import Fitting, fit_cameras, make_infer, optimize
 from umr_jax.render import soft_silhouette
 from umr_jax.types import Template
 
@@ -136,6 +139,31 @@ def test_the_flow_is_what_the_new_camera_sees_of_the_object_and_a_free_one_stays
 def test_a_silhouette_of_nothing_or_of_everything_is_survived(fit, level):
   after = fit(prediction(mask=jnp.full((1, 32, 32), level), cameras=[(0.45, 0.0, 0.0)]))
   assert np.isfinite(after.vertices).all() and np.isfinite(after.camera).all()
+
+
+def test_cameras_go_where_silhouettes_show_the_mesh_each_by_itself():
+  """A long, bent solid: silhouettes tell its turn, scale and place."""
+  half = HALF * jnp.array([[1.0, 0.5, 0.3]])
+  solid = symmetrize(half.at[:, 2].add(0.5 * half[:, 0] ** 2), num_center=TOPOLOGY.num_center)
+  vertices = jnp.stack([solid, 0.9 * solid])
+  upright = upright_rotation(jnp.array([30.0, 75.0]), jnp.array([20.0, 40.0]), jnp.zeros(2))
+  true = Camera(jnp.array([0.7, 0.6]), jnp.array([[0.1, 0.0], [-0.1, 0.1]]), upright)
+  wrong = upright_rotation(jnp.array([40.0, 68.0]), jnp.array([12.0, 46.0]), jnp.full(2, 4.0))
+  begun = Camera(1.1 * true.scale, true.translation + 0.05, wrong).pack()
+  fitting = dataclasses.replace(FITTING, steps=80, learning_rate=0.01)
+  fit = jax.jit(
+    lambda cameras, vertices, masks: fit_cameras(
+      cameras, vertices, masks, TOPOLOGY, fitting=fitting
+    )
+  )
+  masks = drawn(vertices, true.pack())
+  found = fit(begun, vertices, masks)
+  before, after = (degrees_between(c[:, 3:], upright) for c in (begun, found))
+  assert (after < 0.5 * before).all(), (before, after)
+  np.testing.assert_allclose(found[:, 0], true.scale, rtol=0.02)
+  np.testing.assert_allclose(found[:, 1:3], true.translation, atol=0.01)
+  alone = fit(begun[1:], vertices[1:], masks[1:])
+  np.testing.assert_allclose(alone[0], found[1], atol=2e-3)
 
 
 def test_a_network_that_sees_no_silhouette_is_refused():

@@ -23,7 +23,7 @@ from umr_jax.em.m_step import m_step, recentre
 from umr_jax.em.monitor import Monitor
 from umr_jax.em.plan import Event, Intervals, Stop, e_step_plan, stops_ahead
 from umr_jax.em.round import Round, make_round
-from umr_jax.em.target_cameras import with_target_cameras
+from umr_jax.em.target_cameras import with_fitted_cameras, with_target_cameras
 from umr_jax.errors import Preempted
 from umr_jax.init.pose_search import PoseSearch
 from umr_jax.init.state import init_em_state
@@ -157,12 +157,11 @@ class EMLoop:
         return self.round(index).init_train_state(int(train_state.step)), em_state
       case Event.POSE_SEARCH:
         return train_state, self._with_target_cameras(em_state, self.round(index))
-      case Event.UPDATE_TEMPLATE:
-        return self._m_step(states, index, parts=False)
       case Event.UPDATE_PARTS:
         return self._m_step(states, index, template=False)
-      case Event.UPDATE_BOTH:
-        return self._m_step(states, index)
+      case Event.UPDATE_TEMPLATE | Event.UPDATE_BOTH:
+        states = train_state, self._with_fitted_cameras(states, index)
+        return self._m_step(states, index, parts=event == Event.UPDATE_BOTH)
       case Event.PANEL:
         now = self.round(index)
         self.monitor.panel(int(train_state.step), now.infer_refined, self._model(states, index))
@@ -284,6 +283,19 @@ class EMLoop:
     )
     self.monitor.cameras_found(em_state, self.train_split, now.topology)
     return em_state
+
+  def _with_fitted_cameras(self, states: States, index: int) -> EMState:
+    """The EM state with target cameras that follow the shapes; the same without any."""
+    if states[1].target_cameras is None:
+      return states[1]
+    return with_fitted_cameras(
+      states[1],
+      self.train_split,
+      self._model(states, index),
+      fit=self.round(index).fit_cameras,
+      spec=CropSpec.from_config(self.config.data),
+      batch_size=self.config.train.batch_size,
+    )
 
   def _save(self, states: States) -> None:
     self.checkpointer.save(int(states[0].step), *states, to_dict(self.config))

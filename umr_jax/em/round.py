@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from umr_jax.config.settings import Config
 from umr_jax.em.image_statistics import ComputeStatistics, make_image_statistics
@@ -14,13 +15,18 @@ from umr_jax.models.discriminator import Discriminator
 from umr_jax.models.infer import Infer, build_net, build_topology_from, infer
 from umr_jax.models.initialize import draw_variables, init_variables
 from umr_jax.models.umr_net import UMRNet
-from umr_jax.predict.test_time import make_infer
+from umr_jax.predict.test_time import Fitting, fit_cameras, make_infer
 from umr_jax.random import Purpose, run_seed
 from umr_jax.train import parallel
 from umr_jax.train.augment import Strengths
 from umr_jax.train.optimizer import make_optimizer
 from umr_jax.train.step import Encode, TrainStep, make_encode, make_train_step, new_train_state
-from umr_jax.types import Topology, TrainState, host
+from umr_jax.types import Batch, Model, Topology, TrainState, host
+
+# Of the target cameras of a batch: steps, and by how much one moves them at first (`Fitting`).
+_CAMERA_STEPS, _CAMERA_RATE = 40, 0.01
+
+FitCameras = Callable[[Model, Batch], Float[Array, "B 7"]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,6 +40,7 @@ class Round:
   # With a frozen encoder: its replicated weights, sharded batch, and the step's key.
   encode: Encode | None
   image_statistics: ComputeStatistics  # replicated model, sharded batch
+  fit_cameras: FitCameras  # likewise; with target cameras
   infer: Infer  # host model, whole batch
   infer_refined: Infer  # the same with test-time optimisation, where the config asks for it
 
@@ -87,9 +94,23 @@ def make_round(config: Config, *, index: int) -> Round:
     train_step=parallel.parallel_step(train_step, donate=True),
     encode=parallel.keyed_map(make_encode(augment)) if net.encoder == "efficientnet" else None,
     image_statistics=parallel.pmap_map(image_statistics),
+    fit_cameras=parallel.pmap_map(_make_fit_cameras(config, topology)),
     infer=jax.jit(infer),
     infer_refined=jax.jit(make_infer(config)),
   )
+
+
+def _make_fit_cameras(config: Config, topology: Topology) -> FitCameras:
+  """Fits target cameras to the images' silhouettes, under the shapes that the network predicts."""
+  fitting = dataclasses.replace(
+    Fitting.from_config(config), steps=_CAMERA_STEPS, learning_rate=_CAMERA_RATE
+  )
+
+  def fit(model: Model, batch: Batch) -> Float[Array, "B 7"]:
+    vertices = infer(model, batch.image).vertices
+    return fit_cameras(batch.target_camera, vertices, batch.mask, topology, fitting=fitting)
+
+  return fit
 
 
 def _init_discriminator(config: Config, index: int) -> dict[str, Any]:

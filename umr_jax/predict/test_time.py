@@ -176,13 +176,9 @@ def optimize(
     # A sum: each image is fitted by itself.
     return jnp.sum(values)
 
-  count, dtype = len(found.camera), found.camera.dtype
-  nothing = {
-    "offsets": jnp.zeros_like(found.half_offsets),
-    "scale": jnp.zeros((count, 1), dtype),
-    "translation": jnp.zeros((count, 2), dtype),
-    "quaternion": jnp.zeros((count, 4), dtype),
-  }
+  count = len(found.camera)
+  still = _no_camera_changes(count, found.camera.dtype)
+  nothing = {"offsets": jnp.zeros_like(found.half_offsets), **still}
   changes = _descend(objective, nothing, steps=fitting.steps, rate=fitting.learning_rate)
   offsets, vertices, cameras = moved(changes)
   best = jnp.argmax(found.camera_probs, axis=-1)
@@ -197,6 +193,44 @@ def optimize(
   )
   flow_map = texture_flow(fitted, topology, height=found.flow_map.shape[1])
   return dataclasses.replace(fitted, flow_map=flow_map)
+
+
+@checked
+def fit_cameras(
+  cameras: Float[Array, "B 7"],
+  vertices: Float[Array, "B V 3"],
+  masks: Float[Array, "B S S"],
+  topology: Topology,
+  *,
+  fitting: Fitting,
+) -> Float[Array, "B 7"]:
+  """Fits cameras to silhouettes under meshes that stay as they are.
+
+  Args:
+    cameras: to begin with.
+    vertices: of every image's mesh, in object space.
+    masks: the silhouettes, of any size.
+    topology: of the meshes.
+    fitting: how; the weights of shapes have no meaning here.
+
+  Departs: the cameras of Li et al. 2020 come from the network alone.
+  """
+  size = fitting.render.image_size
+  mask = jax.image.resize(masks, (len(masks), size, size), "linear")
+
+  def objective(changes: Changes) -> Array:
+    corners = camera.project_faces(vertices, moved_camera(cameras, changes), topology.faces)
+    # A sum: each image is fitted by itself.
+    return jnp.sum(1.0 - soft_iou(alpha=fitting.render.soft_silhouette(corners), mask=mask))
+
+  still = _no_camera_changes(len(cameras), cameras.dtype)
+  changes = _descend(objective, still, steps=fitting.steps, rate=fitting.learning_rate)
+  return moved_camera(cameras, changes)
+
+
+def _no_camera_changes(count: int, dtype: jnp.dtype) -> Changes:
+  sizes = {"scale": 1, "translation": 2, "quaternion": 4}
+  return {name: jnp.zeros((count, size), dtype) for name, size in sizes.items()}
 
 
 def moved_camera(before: Float[Array, "B 7"], changes: Changes) -> Float[Array, "B 7"]:
