@@ -105,10 +105,10 @@ def test_every_image_s_own_camera_is_fitted_to_its_own_silhouette(tmp_path):
   cameras[:, 1] = np.arange(12)
   begun = dataclasses.replace(bare_em_state(np.zeros((4, 3))), target_cameras=cameras)
 
-  def fit(model, batch):
+  def fit(model, batch, cameras):
     """Tells whose camera and silhouette were given together."""
     area = jnp.mean(batch.mask, axis=(1, 2))
-    return batch.target_camera.at[:, 2].set(area).at[:, 0].add(model)
+    return cameras.at[:, 2].set(area).at[:, 0].add(model)
 
   fitted = with_fitted_cameras(
     begun, split, jnp.float32(1.0), fit=parallel.pmap_map(fit), spec=spec, batch_size=8

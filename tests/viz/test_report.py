@@ -65,6 +65,7 @@ def test_the_page_shows_what_the_folder_holds(workdir, monkeypatch):
   assert "objective 1.5 (texture 1, mask 0.5)" in page
   assert "train.learning_rate = 0.001" in page
   assert re.findall(r"<td>([^<]*)", page) == ["1000", *["0.250"] * 5]
+  assert "IoU</th>" not in page  # of data without true shapes
   assert "http" not in page
 
 

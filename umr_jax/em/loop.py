@@ -117,7 +117,7 @@ class EMLoop:
       em_state = init_em_state(self.config, now.topology, self.train_split)
       self.monitor.cameras_found(em_state, self.train_split, now.topology)
       still = np.zeros_like(em_state.template.half_vertices)
-      self.monitor.template_updated(0, em_state.template, now.topology, mean_offset=still)
+      self.monitor.template_updated(0, em_state, now.topology, mean_offset=still)
       return now.init_train_state(0), em_state
     step, em_state = restored.step, restored.em_state
     logging.info("Resuming from the checkpoint of step %d.", step)
@@ -218,7 +218,7 @@ class EMLoop:
     )
     em_state, mean_offset = m_step(em_state, statistics, topology=topology, template=template)
     self.monitor.template_updated(
-      int(train_state.step), em_state.template, topology, mean_offset=mean_offset
+      int(train_state.step), em_state, topology, mean_offset=mean_offset
     )
     logging.info(
       "M-step: the template moved by %.3f on average over %d images; part maps of %d images.",
@@ -285,9 +285,7 @@ class EMLoop:
     return em_state
 
   def _with_fitted_cameras(self, states: States, index: int) -> EMState:
-    """The EM state with target cameras that follow the shapes; the same without any."""
-    if states[1].target_cameras is None:
-      return states[1]
+    """The EM state with target cameras that follow the shapes."""
     return with_fitted_cameras(
       states[1],
       self.train_split,

@@ -15,6 +15,7 @@ from absl import logging
 from umr_jax.config.settings import Config
 from umr_jax.data.dataset import Split, every_nth
 from umr_jax.em.target_cameras import framed_objects, untold_dimensions
+from umr_jax.eval.template_truth import TemplateTruth
 from umr_jax.files import write_text
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.models.infer import Infer
@@ -44,10 +45,18 @@ class Monitor:
     config: of the run.
     workdir: where everything is written.
     panel_images: the images of the panels, one batch.
+    truth: the true shapes, where the data set has them.
   """
 
-  def __init__(self, config: Config, workdir: pathlib.Path, panel_images: Batch):
+  def __init__(
+    self,
+    config: Config,
+    workdir: pathlib.Path,
+    panel_images: Batch,
+    truth: TemplateTruth | None = None,
+  ):
     self.stopping = False
+    self._truth = truth
     self._config, self._workdir, self._panel_images = config, workdir, panel_images
     self._template_change = 0.0
     self._pending: collections.deque[tuple[int, Metrics]] = collections.deque()
@@ -140,24 +149,28 @@ class Monitor:
     write_text(self._workdir / "cameras.json", json.dumps({"untold": untold}, indent=2) + "\n")
 
   def template_updated(
-    self, step: int, template: Template, topology: Topology, *, mean_offset: np.ndarray
+    self, step: int, em_state: EMState, topology: Topology, *, mean_offset: np.ndarray
   ) -> None:
-    """Writes the template's size to metrics.jsonl: it must not drift away from the cameras' scale.
+    """Writes the template's size to metrics.jsonl, and where there is truth its overlap with it.
+
+    It must not drift away from the cameras' scale, nor get worse.
 
     Args:
       step: of the run.
-      template: after an M-step, or the initial one.
+      em_state: after an M-step, or the initial one.
       topology: of its mesh.
       mean_offset: [Vh, 3] by which the M-step moved it.
     """
     self._template_change = float(np.linalg.norm(mean_offset, axis=-1).mean())
     if jax.process_index() != 0:
       return
-    vertices = _vertices(template, topology)
+    vertices, cameras = _vertices(em_state.template, topology), em_state.target_cameras
     sides = np.ptp(vertices, axis=0)
     size = {f"template/{name}": side for name, side in zip(SIDES, sides, strict=True)}
     volume = trimesh.Trimesh(vertices, np.asarray(topology.faces), process=False).volume
     moved = {"template/volume": volume, "template/moved": self._template_change}
+    if self._truth is not None and cameras is not None:
+      moved["template/iou_3d"] = self._truth.iou(vertices, np.asarray(topology.faces), cameras)
     self._open()[0].write(step, {**size, **moved}, log=False)
 
   def end_round(

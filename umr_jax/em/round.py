@@ -26,7 +26,7 @@ from umr_jax.types import Batch, Model, Topology, TrainState, host
 # Of the target cameras of a batch: steps, and by how much one moves them at first (`Fitting`).
 _CAMERA_STEPS, _CAMERA_RATE = 40, 0.01
 
-FitCameras = Callable[[Model, Batch], Float[Array, "B 7"]]
+FitCameras = Callable[[Model, Batch, Float[Array, "B 7"]], Float[Array, "B 7"]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Round:
   # With a frozen encoder: its replicated weights, sharded batch, and the step's key.
   encode: Encode | None
   image_statistics: ComputeStatistics  # replicated model, sharded batch
-  fit_cameras: FitCameras  # likewise; with target cameras
+  fit_cameras: FitCameras  # likewise, and sharded target cameras
   infer: Infer  # host model, whole batch
   infer_refined: Infer  # the same with test-time optimisation, where the config asks for it
 
@@ -106,9 +106,9 @@ def _make_fit_cameras(config: Config, topology: Topology) -> FitCameras:
     Fitting.from_config(config), steps=_CAMERA_STEPS, learning_rate=_CAMERA_RATE
   )
 
-  def fit(model: Model, batch: Batch) -> Float[Array, "B 7"]:
+  def fit(model: Model, batch: Batch, cameras: Float[Array, "B 7"]) -> Float[Array, "B 7"]:
     vertices = infer(model, batch.image).vertices
-    return fit_cameras(batch.target_camera, vertices, batch.mask, topology, fitting=fitting)
+    return fit_cameras(cameras, vertices, batch.mask, topology, fitting=fitting)
 
   return fit
 

@@ -20,6 +20,7 @@ from umr_jax.em.loop import EMLoop
 from umr_jax.em.monitor import Monitor, read_objectives, read_template_sizes
 from umr_jax.eval.part_quality import part_report
 from umr_jax.eval.summary import format_table
+from umr_jax.eval.template_truth import TemplateTruth
 from umr_jax.eval.workdir import evaluate_workdir
 from umr_jax.files import write_text
 from umr_jax.models.checkpoint import saved_steps
@@ -76,7 +77,9 @@ def run(config: Config, workdir: pathlib.Path) -> RunResult:
     write_parts(workdir, dataset, store)
   with (
     Checkpointer(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpointer,
-    Monitor(config, workdir, panel_images(dataset, config)) as monitor,
+    Monitor(
+      config, workdir, panel_images(dataset, config), TemplateTruth.from_dataset(dataset)
+    ) as monitor,
   ):
     loop = EMLoop(
       config=config,

@@ -124,7 +124,7 @@ def with_fitted_cameras(
   split: Split,
   model: Model,
   *,
-  fit: Callable[[Model, Batch], Float[Array, "B 7"]],
+  fit: Callable[[Model, Batch, Float[Array, "B 7"]], Float[Array, "B 7"]],
   spec: CropSpec,
   batch_size: int,
 ) -> EMState:
@@ -134,16 +134,18 @@ def with_fitted_cameras(
   its silhouette tells them.
 
   Args:
-    em_state: with target cameras.
+    em_state: with target cameras; without any, it stays as it is.
     split: the training images.
     model: predicts the shapes.
-    fit: `em.round.Round.fit_cameras`.
+    fit: `Round.fit_cameras`: replicated model, sharded batch and cameras.
     spec: of the model's crops.
     batch_size: over all hosts.
 
   Departs: Li et al. 2020 have no cameras beside the network's.
   """
-  before, cameras = em_state.target_cameras, []
+  before, found = em_state.target_cameras, []
+  if before is None:
+    return em_state
   replicated = parallel.replicate(model)
   for batch, _ in evaluation_batches(
     split,
@@ -152,13 +154,11 @@ def with_fitted_cameras(
     parts=False,
     shard=(jax.process_index(), jax.process_count()),
   ):
-    batch = dataclasses.replace(batch, target_camera=before[batch.index])
-    own = parallel.unshard(fit(replicated, parallel.shard_batch(batch)))
-    rows = parallel.gather_rows((batch.index, own))
-    cameras.append(rows)
+    own = parallel.unshard(fit(replicated, *parallel.shard_batch((batch, before[batch.index]))))
+    found.append(parallel.gather_rows((batch.index, own)))
   after = np.array(before)
-  for index, rows in cameras:
-    after[index] = rows
+  for index, cameras in found:
+    after[index] = cameras
   turned = 2.0 * np.arccos(np.clip(np.abs(np.sum(before[:, 3:] * after[:, 3:], axis=1)), 0.0, 1.0))
   logging.info("Target cameras turned by a median of %.1f degrees.", np.degrees(np.median(turned)))
   return dataclasses.replace(em_state, target_cameras=after)
