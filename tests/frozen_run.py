@@ -10,6 +10,7 @@ As a script it runs one of them and prints its recording, checksums as JSON:
 tests/golden/frozen_best.json (likewise paper) is a list of recordings, one for each kind of machine
 that made one; a machine of another kind appends its own. A change that moves bits appends what it
 prints and marks those of before it as "superseded", with the reason, which its commit gives, too.
+One that computes something else, and not the same in another order, begins a new "generation".
 """
 
 import dataclasses
