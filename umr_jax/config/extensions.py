@@ -164,11 +164,11 @@ EXTENSIONS: dict[str, Extension] = {
     brought="A camera for every training image, found by comparing silhouettes and parts: cameras "
     "40.4 -> 18.4 degrees and 3D IoU 0.438 -> 0.537 (birds), 37.5 -> 16.6 and 0.350 -> 0.381 "
     "(aeroplanes; ablation [2 and 3], rendered under the network's nearest hypothesis). Rendered "
-    "under these target cameras themselves, `default` has cameras 13.9 -> 8.9 degrees, 3D IoU 0.549 "
-    "-> 0.759 and KT by surface 0.474 -> 0.666 (cars), 15.8 -> 12.8, 0.422 -> 0.486 and 0.346 -> "
-    "0.396 (aeroplanes), 20.8 -> 19.1, 0.519 -> 0.487 and 0.528 -> 0.540 (birds, discovered parts); "
-    "fitted to silhouettes when the template moves, 8.1 (cars) and 11.4 (aeroplanes). L_sv, whose "
-    "gradient is the cameras' alone, has no effect then.",
+    "under these target cameras themselves, `default` has cameras 13.9 -> 8.9 degrees, 3D IoU "
+    "0.549 -> 0.759 and KT by surface 0.474 -> 0.666 (cars), 15.8 -> 12.8, 0.422 -> 0.486 and "
+    "0.346 -> 0.396 (aeroplanes), 20.8 -> 19.1, 0.519 -> 0.487 and 0.528 -> 0.540 (birds, "
+    "discovered parts); fitted to silhouettes when the template moves, 8.1 (cars) and 11.4 "
+    "(aeroplanes). L_sv, whose gradient is the cameras' alone, has no effect then.",
     settings={"loss.target_camera": 5.0, "loss.camera_posterior": 2.0},
     files=(
       "umr_jax/init/pose_search.py",
