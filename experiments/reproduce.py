@@ -41,6 +41,8 @@ def main() -> dict[str, Any]:
   name = "categories" if categorical else _DATASET.value
   workdir = pathlib.Path(_WORKDIR.value or f"runs/reproduce-{name}")
   if categorical:
+    if not _TRAIN.value or _ABLATION.value:
+      raise UsageError("--notrain and --ablation are of one data set, not of --table=categories")
     found = categories.categories(_CATEGORIES.value, _SET.value, workdir, seeds=_SEEDS.value)
     sys.stderr.write(categories.markdown(found))
     return categories.told(found)

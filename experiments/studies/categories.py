@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from umr_jax.config.presets import config_of
-from umr_jax.em.run import run
+from umr_jax.em.run import prepare_workdir, run
 from umr_jax.eval.workdir import evaluate_workdir, final_evaluation
 from umr_jax.files import write_text
 from umr_jax.models.checkpoint import saved_steps
@@ -81,7 +81,7 @@ def categories(
     What results.json holds.
 
   Raises:
-    ValueError, OSError: as `em.run.run`.
+    ValueError, OSError: as `em.run.run`; among them, for a run in the folder with other settings.
   """
   results: Results = {}
   for name, seed in _runs(names, seeds):
@@ -106,6 +106,7 @@ def _measured(
 ) -> dict[str, float]:
   """The metrics of one run on unseen images."""
   config = config_of(PRESET, [*category.settings, *changes])
+  prepare_workdir(workdir, config)  # refuses a run with other settings
   finished = config.train.steps in saved_steps(workdir / "checkpoints")
   report: Report = final_evaluation(workdir) if finished else run(config, workdir).evaluation
   found = {name: float(report[name]) for name in COLUMNS if report.get(name) is not None}

@@ -50,6 +50,13 @@ def test_all_sets_have_the_same_settings_but_for_their_data(recorder, tmp_path):
   assert json.loads((tmp_path / "results.json").read_text()) == found
 
 
+def test_a_run_with_other_settings_is_not_taken_for_this_one(recorder, tmp_path):
+  categories.categories(["planes"], ["train.steps=5"], tmp_path, seeds=1)
+  (tmp_path / "planes-0" / "checkpoints" / "5").mkdir(parents=True)
+  with pytest.raises(ValueError, match=r"train\.steps"):
+    categories.categories(["planes"], ["train.steps=6"], tmp_path, seeds=1)
+
+
 def test_seeds_are_summed_up_by_median_and_range(recorder, tmp_path):
   found = categories.categories(["synthetic", "planes"], [], tmp_path, seeds=3)
   lines = (tmp_path / "table.md").read_text().splitlines()
