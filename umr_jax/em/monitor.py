@@ -167,7 +167,7 @@ class Monitor:
     vertices, cameras = _vertices(em_state.template, topology), em_state.target_cameras
     sides = np.ptp(vertices, axis=0)
     size = {f"template/{name}": side for name, side in zip(SIDES, sides, strict=True)}
-    volume = trimesh.Trimesh(vertices, np.asarray(topology.faces), process=False).volume
+    volume = trimesh.Trimesh(vertices, topology.outward_faces, process=False).volume
     moved = {"template/volume": volume, "template/moved": self._template_change}
     if self._truth is not None and cameras is not None:
       moved["template/iou_3d"] = self._truth.iou(vertices, np.asarray(topology.faces), cameras)
