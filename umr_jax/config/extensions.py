@@ -168,9 +168,8 @@ EXTENSIONS: dict[str, Extension] = {
     "0.549 -> 0.759 and KT by surface 0.474 -> 0.666 (cars), 15.8 -> 12.8, 0.422 -> 0.486 and "
     "0.346 -> 0.396 (aeroplanes), 20.8 -> 19.1, 0.519 -> 0.487 and 0.528 -> 0.540 (birds, "
     "discovered parts); fitted to silhouettes when the template moves, 8.1 (cars) and 11.4 "
-    "(aeroplanes). `best` has KT by camera 0.456 -> 0.484 and 3D IoU 0.550 -> 0.514: the size of a "
-    "bird is what a target's scale says. L_sv, whose gradient is the cameras' alone, has no effect "
-    "then.",
+    "(aeroplanes). `best` has KT by camera 0.456 -> 0.484 and 3D IoU 0.550 -> 0.514. L_sv, whose "
+    "gradient is the cameras' alone, has no effect then.",
     settings={"loss.target_camera": 5.0, "loss.camera_posterior": 2.0},
     files=(
       "umr_jax/init/pose_search.py",
