@@ -1,17 +1,19 @@
-"""Pose search: a target camera for every training image, before the first gradient step."""
+"""Target cameras, one for every training image: searched before training, fitted as shapes form."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
 from umr_jax.data.transforms import CropSpec
+from umr_jax.em.round import FitCameras
+from umr_jax.eval.camera_error import angles_deg
 from umr_jax.geometry.camera import rotation
 from umr_jax.init.framed_images import frame_images
 from umr_jax.init.pose_search import (
@@ -24,7 +26,7 @@ from umr_jax.init.pose_search import (
   template_vertices,
 )
 from umr_jax.train import parallel
-from umr_jax.types import Batch, EMState, Model, Topology, host
+from umr_jax.types import EMState, Model, Topology, host
 
 # Images that are framed at a time.
 _FRAMED = 64
@@ -124,7 +126,7 @@ def with_fitted_cameras(
   split: Split,
   model: Model,
   *,
-  fit: Callable[[Model, Batch, Float[Array, "B 7"]], Float[Array, "B 7"]],
+  fit: FitCameras,
   spec: CropSpec,
   batch_size: int,
 ) -> EMState:
@@ -159,6 +161,6 @@ def with_fitted_cameras(
   after = np.array(before)
   for index, cameras in found:
     after[index] = cameras
-  turned = 2.0 * np.arccos(np.clip(np.abs(np.sum(before[:, 3:] * after[:, 3:], axis=1)), 0.0, 1.0))
-  logging.info("Target cameras turned by a median of %.1f degrees.", np.degrees(np.median(turned)))
+  turned = angles_deg(*(np.asarray(rotation(jnp.asarray(cameras))) for cameras in (before, after)))
+  logging.info("Target cameras turned by a median of %.1f degrees.", np.median(turned))
   return dataclasses.replace(em_state, target_cameras=after)
