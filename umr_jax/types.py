@@ -128,6 +128,30 @@ class Prediction:
 
 
 @struct.dataclass
+class Projection:
+  """From a network's features to a few channels of equal variance."""
+
+  mean: Float[Array, "F"]
+  matrix: Float[Array, "F C"]
+
+
+@struct.dataclass
+class ViewTemplate:
+  """The category as coarse voxels with features, in a grid of views; see `models.view_template`."""
+
+  projection: Projection  # of the frozen encoder's features
+  features: Float[Array, "R R R C"]  # of each voxel
+  voxels: Int[Array, "K S S"]  # int16: the first occupied voxel on each pixel's ray, or -1
+  # Of each view's silhouette, under a camera of scale 1 at the centre: its centre of mass and the
+  # square root of its area.
+  centers: Float[Array, "K 2"]
+  sides: Float[Array, "K"]
+  rotations: Float[Array, "K 4"]
+  log_prior: Float[Array, "K"]  # of the views, before an image is seen
+  temperature: Float[Array, ""]  # of the posterior: see `init.view_calibration`
+
+
+@struct.dataclass
 class TrainState:
   """Everything a gradient step changes."""
 
@@ -163,6 +187,8 @@ class EMState:
   part_vertices: Int[Array, "V"] | None = None
   # A camera for each training image's unaugmented crop; None without pose search.
   target_cameras: Float[Array, "N 7"] | None = None
+  # What images are compared with for a posterior over views; None without view search.
+  view_template: ViewTemplate | None = None
 
 
 @struct.dataclass(kw_only=True)
@@ -184,6 +210,7 @@ class Model:
   # As in `EMState`: None without part maps.
   canonical_uv: Float[Array, "Hu Wu P1"] | None = None
   part_vertices: Int[Array, "V"] | None = None
+  view_template: ViewTemplate | None = None
 
   @property
   def variables(self) -> Variables:

@@ -51,6 +51,8 @@ COLUMNS = {
   "camera_error_deg": "camera",
   "camera_error_twin_deg": "modulo twin",
   "camera_within_30": "within 30",
+  "view_coverage": "in the 90% region",
+  "view_region": "region",
   "within_10_of_side": "within 10 of the side",
   "iou_3d": "3D IoU",
   "f_score": "F",

@@ -39,6 +39,7 @@ class Told:
   vertices: Any
   camera: Any
   flow_map: Any = None
+  view_probs: Any = None
 
 
 @pytest.fixture(scope="module")

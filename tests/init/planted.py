@@ -4,14 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from umr_jax.init.framed_images import FramedImages
 from umr_jax.init.voxel_template import (
   VoxelTemplate,
-  render_features,
   view_maps,
   voxel_centers,
 )
 from umr_jax.models.camera_heads import upright_rotation
+from umr_jax.models.framed_images import FramedImages
+from umr_jax.models.view_template import render_features
 
 RESOLUTION = 24
 

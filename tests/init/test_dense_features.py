@@ -8,7 +8,7 @@ from tests.tiny import SmallParts, tiny_config
 from umr_jax.data.dataset import load_dataset
 from umr_jax.init import dense_features as room
 from umr_jax.init.dense_features import dense_features
-from umr_jax.init.framed_images import COMPONENTS
+from umr_jax.models.framed_images import COMPONENTS
 from umr_jax.parts.crops import batches
 from umr_jax.parts.features import Features
 

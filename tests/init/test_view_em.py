@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from tests.init.planted import planted_images, planted_template
-from umr_jax.init.framed_images import FramedImages
 from umr_jax.init.view_em import (
   begin,
   e_step,
@@ -19,7 +18,9 @@ from umr_jax.init.view_em import (
   view_scores,
 )
 from umr_jax.init.view_grid import make_view_grid
-from umr_jax.init.voxel_template import VoxelTemplate, render_features
+from umr_jax.init.voxel_template import VoxelTemplate
+from umr_jax.models.framed_images import FramedImages
+from umr_jax.models.view_template import render_features
 
 EVEN, PREFERRED = jnp.float32(-0.5), jnp.float32(0.5)
 

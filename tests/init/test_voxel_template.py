@@ -7,19 +7,19 @@ import pytest
 
 from tests.init.planted import RESOLUTION, planted_template, planted_views
 from umr_jax.geometry import camera
-from umr_jax.init.framed_images import HALF_FRAME
 from umr_jax.init.voxel_template import (
   VoxelTemplate,
   carve,
   ellipsoid,
   fit_features,
-  render_features,
   sum_on_voxels,
   upsampled,
   view_maps,
   voxel_centers,
 )
 from umr_jax.models.camera_heads import upright_rotation
+from umr_jax.models.framed_images import HALF_FRAME
+from umr_jax.models.view_template import render_features
 
 pytestmark = pytest.mark.usefixtures("optimized")
 

@@ -30,6 +30,8 @@ def make(*, camera, flow, box=(10.0, 20.0, 110.0, 120.0), level=3):
     camera=camera,
     cameras=camera[None],
     camera_probs=np.ones(1, np.float32),
+    view_probs=None,
+    view_cameras=None,
     box=box,
     silhouette=inside.astype(np.float32),
     part_probs=None,

@@ -18,7 +18,7 @@ from absl import logging
 
 from umr_jax.models.checkpoint import CheckpointError, read_checkpoint, save_arguments
 from umr_jax.train.checkpoint import Checkpointer
-from umr_jax.types import EMState, Template, TrainState
+from umr_jax.types import EMState, Projection, Template, TrainState, ViewTemplate
 
 CONFIG = {"train": {"steps": 10, "learning_rate": 1e-4}, "em": {"hypotheses": (1, 8)}}
 
@@ -42,6 +42,19 @@ def make_state(step: int, *, heads: int = 1, optimizer=None) -> TrainState:
   )
 
 
+def make_views() -> ViewTemplate:
+  return ViewTemplate(
+    projection=Projection(jnp.zeros(3), jnp.ones((3, 2))),
+    features=jnp.ones((2, 2, 2, 2)),
+    voxels=jnp.full((5, 4, 4), -1, jnp.int16),
+    centers=jnp.zeros((5, 2)),
+    sides=jnp.ones(5),
+    rotations=jnp.ones((5, 4)),
+    log_prior=jnp.zeros(5),
+    temperature=jnp.float32(1.5),
+  )
+
+
 def make_em(number: int = 0, *, parts: bool = False) -> EMState:
   return EMState(
     round=jnp.asarray(number, jnp.int32),
@@ -49,6 +62,7 @@ def make_em(number: int = 0, *, parts: bool = False) -> EMState:
     template=Template(half_vertices=jnp.full((5, 3), number + 0.5, jnp.float32)),
     canonical_uv=jnp.ones((4, 8, 3)) if parts else None,
     part_vertices=jnp.arange(7, dtype=jnp.int32) if parts else None,
+    view_template=make_views() if parts else None,
   )
 
 
@@ -316,7 +330,7 @@ SAVER = """
 import sys
 import numpy as np, jax.numpy as jnp
 from umr_jax.train.checkpoint import Checkpointer
-from umr_jax.types import EMState, Template, TrainState
+from umr_jax.types import EMState, Projection, Template, TrainState, ViewTemplate
 checkpointer = Checkpointer(sys.argv[1], keep=2)
 restored = checkpointer.restore_latest()
 step = restored.step if restored else 0

@@ -15,7 +15,6 @@ from umr_jax.data.transforms import CropSpec
 from umr_jax.em.round import FitCameras
 from umr_jax.eval.camera_error import angles_deg
 from umr_jax.geometry.camera import rotation
-from umr_jax.init.framed_images import frame_images
 from umr_jax.init.pose_search import (
   CROP_SIZE,
   PoseSearch,
@@ -25,6 +24,7 @@ from umr_jax.init.pose_search import (
   score_views,
   template_vertices,
 )
+from umr_jax.models.framed_images import frame_images
 from umr_jax.train import parallel
 from umr_jax.types import EMState, Model, Topology, host
 

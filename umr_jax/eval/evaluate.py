@@ -13,6 +13,7 @@ from umr_jax.eval.predictions import Predictions, Protocol, predict_split
 from umr_jax.eval.shape_error import GRID, fit_alignment, shape_errors
 from umr_jax.eval.summary import summarize
 from umr_jax.eval.thin_parts import thin_scores
+from umr_jax.eval.view_coverage import view_coverage, view_regions
 from umr_jax.models.infer import Infer
 from umr_jax.models.infer import infer as infer_once
 from umr_jax.predict.transfer import METHODS
@@ -54,7 +55,8 @@ def evaluate(
     `thin_scores` (means); with true cameras `camera_error_deg` and `camera_error_twin_deg`
     (medians), `camera_within_30` and `camera_within_30_twin` (shares); with true meshes too those
     of `mesh_errors` (means); with true parts and a canonical map `part_iou` (mean); with keypoints
-    those of `keypoint_metrics` for each way of transfer.
+    those of `keypoint_metrics` for each way of transfer. With a posterior over views `view_region`
+    (mean), and with true cameras `view_coverage` (share); see `eval.view_coverage`.
     Each KEY has `KEY_ci`, its 95% interval; further `split`, `n`, `seed`, `step` and `protocol`.
 
   Raises:
@@ -70,6 +72,7 @@ def evaluate(
     "mask_iou_hard": predictions.mask_iou_hard,
     "backface_ratio": predictions.backface_ratio,
     **_thin_scores(predictions, protocol.spec.image_size),
+    **view_regions(predictions),
   }
   shapes = [key for key in predictions.shapes if key in dataset.meshes]
   parts = any(pair is not None for pair in predictions.parts)
@@ -118,6 +121,7 @@ def _against_truth(
       true=predictions.true_rotations[known],
       alignment=alignment.rotation,
     )
+    values |= view_coverage(predictions, model.view_template, alignment.rotation)
   if alignment is not None:
     values |= shape_errors(
       predictions,

@@ -65,6 +65,7 @@ class Predictions:
   keypoints: list[np.ndarray | None]  # [K, 3]: x, y in [-1, 1] of the crop, visible
   correspondences: list[Correspondence | None]  # of images with keypoints
   parts: list[tuple[np.ndarray, np.ndarray] | None]  # labels [S, S]: of the canonical map, true
+  view_probs: list[np.ndarray | None]  # [K], of the views of `Model.view_template`
   shown: list[tuple[np.ndarray, Inference] | None]  # of the first `KEPT`: the crop, and its own row
 
   def __len__(self) -> int:
@@ -134,6 +135,7 @@ class _Observed:
   # The template and the mesh under the camera, and the pixels that the mesh covers at all.
   projected: tuple[Array, Array, Array] | None
   labels: Array | None  # of the canonical parts, 0 for background
+  view_probs: Array | None
 
 
 def _make_observe(
@@ -173,6 +175,7 @@ def _make_observe(
       covered=covered,
       projected=projected,
       labels=labels,
+      view_probs=found.view_probs if observed else None,
     )
 
   return observe
@@ -202,6 +205,7 @@ def _rows(
   identity = np.array([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0], np.float32)
   true = np.stack([identity if crop.camera is None else crop.camera for crop in crops])
   scores = [np.zeros(count)] * 3 if found.scores is None else found.scores
+  probs = found.view_probs
   mask_iou, mask_iou_hard, backfaces = (np.asarray(x[:count], np.float64) for x in scores)
   return Predictions(
     vertices=np.asarray(found.vertices[:count]),
@@ -219,6 +223,7 @@ def _rows(
       for row, crop in enumerate(crops)
     ],
     parts=[_labels(found, row, crop) for row, crop in enumerate(crops)],
+    view_probs=[None if probs is None else np.array(probs[row]) for row in range(count)],
     shown=[*shown, *[None] * (count - len(shown))],
   )
 

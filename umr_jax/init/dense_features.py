@@ -1,16 +1,21 @@
-"""The dense features of all training images that pose search compares."""
+"""The dense features of training images that views are compared by."""
 
+import pathlib
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from jaxtyping import Float, Int
 
 from umr_jax.config.settings import PartsConfig
+from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
+from umr_jax.data.transforms import CropSpec
 from umr_jax.geometry.sampling import average_pool
-from umr_jax.init.framed_images import fit_projection, project_features
+from umr_jax.models.framed_images import fit_projection, project_features
+from umr_jax.models.frozen import COLLECTION, FrozenEfficientNet, frozen_efficientnet
 from umr_jax.parts.crops import (
   batches,
   feature_crops,
@@ -23,12 +28,15 @@ from umr_jax.parts.crops import (
 _PROJECTED = 200
 # Pixels per side of the masks that are kept.
 _MASK_SIZE = 64
+# Images that the frozen encoder reads at a time.
+_ENCODED = 16
 
 
 class ImageMaps(NamedTuple):
-  """What pose search knows of the images, in the frames of their crops."""
+  """What is known of the images, in the frames of their crops."""
 
-  features: Float[np.ndarray, "N h w C"]  # whitened; norm 1 on the objects at most
+  # For pose search whitened, of norm 1 on the objects at most.
+  features: Float[np.ndarray, "N h w C"]
   masks: Float[np.ndarray, "N S S"]
 
   def rows(self, rows: slice | Int[np.ndarray, "n"]) -> "ImageMaps":
@@ -76,4 +84,24 @@ def dense_features(split: Split, settings: PartsConfig, *, padding: float) -> Im
     logging.log_every_n_seconds(
       logging.INFO, "features (%s), image %d of %d", 20, features.name, done, len(split)
     )
+  return ImageMaps(np.concatenate(maps), np.concatenate(masks))
+
+
+def encoder_maps(split: Split, file: pathlib.Path, *, spec: CropSpec) -> ImageMaps:
+  """The maps that the network's frozen encoder makes of images, at its coarsest resolution.
+
+  Args:
+    split: images with silhouettes.
+    file: the encoder's weights.
+    spec: of the network's crops.
+
+  Raises:
+    ValueError: for a file of another network.
+  """
+  weights = {COLLECTION: frozen_efficientnet(file, path=())}
+  encode = jax.jit(lambda images: FrozenEfficientNet().apply(weights, images)[-1])
+  maps, masks = [], []
+  for batch, crops in evaluation_batches(split, spec, batch_size=_ENCODED, parts=False):
+    maps.append(np.asarray(encode(batch.image))[: len(crops)])
+    masks.append(np.asarray(batch.mask)[: len(crops)])
   return ImageMaps(np.concatenate(maps), np.concatenate(masks))

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from umr_jax.init.framed_images import FramedImages
 from umr_jax.init.view_em import ViewFit, voxel_means
 from umr_jax.init.view_grid import ViewGrid
+from umr_jax.models.framed_images import FramedImages
 
 # How many are kept.
 DISCRIMINANTS = 16

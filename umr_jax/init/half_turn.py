@@ -16,16 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from umr_jax.init.framed_images import FramedImages
 from umr_jax.init.view_em import ViewFit, m_step
 from umr_jax.init.view_grid import ViewGrid
 from umr_jax.init.voxel_template import (
   VoxelTemplate,
   blurred,
-  render_features,
   sum_on_voxels,
   view_maps,
 )
+from umr_jax.models.framed_images import FramedImages
+from umr_jax.models.view_template import render_features
 
 # Voxels per side of the residuals that are compared, and their blur in 24ths of the cube.
 _COARSE, _BLUR = 8, 1.4

@@ -23,10 +23,10 @@ from umr_jax.config.settings import Config
 from umr_jax.geometry import camera
 from umr_jax.geometry.sampling import bilinear_sample, choose_rows, pixel_centers
 from umr_jax.geometry.symmetry import symmetrize
-from umr_jax.init.framed_images import HALF_FRAME, center_and_side
 from umr_jax.init.view_grid import mean_rotations
 from umr_jax.models.assemble import uv_parts_to_texels
 from umr_jax.models.camera_heads import upright_rotation
+from umr_jax.models.framed_images import HALF_FRAME, center_and_side
 from umr_jax.render import rasterize
 from umr_jax.types import Array, Batch, EMState, Topology, checked
 

@@ -7,20 +7,24 @@ from jaxtyping import Float
 
 from umr_jax.config.settings import Config
 from umr_jax.data.batching import evaluation_batches
-from umr_jax.data.dataset import Split
+from umr_jax.data.dataset import Split, every_nth
 from umr_jax.data.transforms import CropSpec
-from umr_jax.init.dense_features import dense_features
+from umr_jax.init.dense_features import dense_features, encoder_maps
 from umr_jax.init.hull_search import fit_hull, fit_hull_and_cameras, with_hull_template
 from umr_jax.init.pose_search import PoseSearch
 from umr_jax.init.silhouettes import inflate, init_canonical_uv, mean_profile, unit_sphere
-from umr_jax.init.view_search import find_views
+from umr_jax.init.view_calibration import fit_view_template
+from umr_jax.init.view_search import coarse_grid, find_views
 from umr_jax.models.assemble import with_canonical_uv
+from umr_jax.models.initialize import encoder_file
 from umr_jax.random import Purpose, run_key
 from umr_jax.train import parallel
-from umr_jax.types import Batch, EMState, Template, Topology
+from umr_jax.types import Batch, EMState, Template, Topology, ViewTemplate
 
 # At most this many images make the mean silhouette and the visual hull; their pixels per side.
 _PROFILE_IMAGES, _HULL_IMAGES, _SIZE = 1000, 4000, 64
+# At most this many images make the template that views are compared with.
+_VIEW_IMAGES = 1000
 
 
 def init_em_state(config: Config, topology: Topology, split: Split) -> EMState:
@@ -83,7 +87,22 @@ def _with_hull(
   )
   if config.loss.target_camera and len(cameras) == len(split):
     em_state = dataclasses.replace(em_state, target_cameras=cameras)
+  if searched and config.model.encoder == "efficientnet":
+    em_state = dataclasses.replace(em_state, view_template=_view_template(config, split, cameras))
   return em_state
+
+
+def _view_template(
+  config: Config, split: Split, cameras: Float[np.ndarray, "N 7"]
+) -> ViewTemplate | None:
+  """What views of unseen images are found by, from some of the training images."""
+  file = encoder_file(config.model)
+  if file is None:
+    return None
+  # The cameras are those of `split.subsample(_HULL_IMAGES)`.
+  split, some = split.subsample(_HULL_IMAGES), every_nth(len(cameras), _VIEW_IMAGES)
+  maps = encoder_maps(split[some], file, spec=CropSpec.from_config(config.data))
+  return fit_view_template(maps, cameras[some], coarse_grid(PoseSearch.from_config(config)))
 
 
 def bare_em_state(half_vertices: Float[np.ndarray, "Vh 3"]) -> EMState:

@@ -21,23 +21,19 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
-from umr_jax.init.framed_images import FramedImages
 from umr_jax.init.view_grid import ViewGrid
 from umr_jax.init.voxel_template import (
   ViewMaps,
   VoxelTemplate,
   carve,
   fit_features,
-  render_features,
   sum_on_voxels,
   view_maps,
 )
+from umr_jax.models.framed_images import FramedImages
+from umr_jax.models.view_template import PIXELS, channel_weights, compare_views
 from umr_jax.types import checked
 
-# Weight of the silhouette beside the features: it changes with shape and posture, too.
-_SILHOUETTE = 0.2
-# Scores are sums over the pixels of a frame of this many, whatever its own size.
-_PIXELS = 24**2
 # A prior of this many pixels per image in each voxel keeps features of rarely seen voxels small.
 _RIDGE = 4e-4
 # Power and number of the corrections of the azimuths' prior towards even ends; what an azimuth is
@@ -123,7 +119,7 @@ def voxel_means(
     The means, and how many pixels on the object show each voxel.
   """
   sums = _voxel_sums(images, fit.posterior, fit.maps, grid, resolution=fit.template.resolution)
-  ridge = _RIDGE * len(images) * (images.size**2 / _PIXELS)
+  ridge = _RIDGE * len(images) * (images.size**2 / PIXELS)
   return fit_features(sums, ridge), sums[..., -1]
 
 
@@ -157,8 +153,8 @@ def explained_share(images: FramedImages, fit: ViewFit, grid: ViewGrid) -> float
     fit: with the template.
     grid: of views.
   """
-  best = jnp.max(view_scores(images, fit, grid), axis=1) * (images.size**2 / _PIXELS)
-  norm = jnp.sum(jnp.square(images.values) @ _weights(images), axis=(1, 2))
+  best = jnp.max(view_scores(images, fit, grid), axis=1) * (images.size**2 / PIXELS)
+  norm = jnp.sum(jnp.square(images.values) @ channel_weights(images.values.shape[-1]), axis=(1, 2))
   return float(jnp.mean(2.0 * best / jnp.maximum(norm, 1e-6)))
 
 
@@ -172,16 +168,9 @@ def view_scores(images: FramedImages, fit: ViewFit, grid: ViewGrid) -> Float[Arr
     fit: with the template.
     grid: of views.
   """
-  weights = _weights(images)
-
-  def of_azimuth(voxels: Array) -> Array:
-    views = render_features(fit.template.features, voxels)
-    weighted = (views * weights[None, None, None]).reshape(len(voxels), -1)
-    norm = jnp.sum(weighted * views.reshape(weighted.shape), axis=1, keepdims=True)
-    return weighted @ images.flat.T - 0.5 * norm
-
-  scores = jax.lax.map(of_azimuth, _by_azimuth(fit.maps.voxels, grid))
-  return scores.reshape(-1, len(images.values)).T * (_PIXELS / images.size**2)
+  chunks = _by_azimuth(fit.maps.voxels, grid)
+  scores = jax.lax.map(lambda shown: compare_views(images, fit.template.features, shown), chunks)
+  return scores.reshape(-1, len(images)).T
 
 
 @jax.jit
@@ -265,11 +254,6 @@ def _silhouettes(images: FramedImages, fit: ViewFit) -> Array:
   masks = images.values[..., -1]
   sums = jnp.einsum("nk,nhw->khw", fit.posterior, masks)
   return sums / jnp.maximum(jnp.sum(fit.posterior, axis=0), 1e-6)[:, None, None]
-
-
-def _weights(images: FramedImages) -> Float[Array, "C1"]:
-  """Of the features, and of the silhouette last."""
-  return jnp.ones(images.values.shape[-1]).at[-1].set(_SILHOUETTE)
 
 
 def _by_azimuth(views: Array, grid: ViewGrid) -> Array:

@@ -20,7 +20,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from umr_jax.geometry.camera import Camera
 from umr_jax.init.dense_features import ImageMaps
 from umr_jax.init.discriminants import fit_discriminants
-from umr_jax.init.framed_images import FramedImages, frame_images, silhouette_aspects
 from umr_jax.init.half_turn import with_common_ends
 from umr_jax.init.pose_search import PoseSearch
 from umr_jax.init.view_em import (
@@ -35,6 +34,7 @@ from umr_jax.init.view_em import (
 )
 from umr_jax.init.view_grid import ViewGrid, make_view_grid, mean_rotations
 from umr_jax.init.voxel_template import VoxelTemplate, blurred, ellipsoid, upsampled, view_maps
+from umr_jax.models.framed_images import FramedImages, frame_images, silhouette_aspects
 
 # Principal components that the search begins with; how often discriminants are found.
 _LEADING, _DISCRIMINATIONS = 24, 2
@@ -78,6 +78,15 @@ _COARSE = _Level(voxels=24, pixels=24, azimuths=24, elevation_step=15.0, rolls=(
 _FINE = _Level(
   voxels=40, pixels=48, azimuths=48, elevation_step=10.0, rolls=(-0.75, -0.375, 0.0, 0.375, 0.75)
 )
+
+
+def coarse_grid(search: PoseSearch) -> ViewGrid:
+  """The views that the search begins with.
+
+  Args:
+    search: the bounds on elevation and roll.
+  """
+  return _COARSE.grid(search)
 
 
 class _Stage(NamedTuple):

@@ -25,10 +25,10 @@ from umr_jax.geometry.sampling import (
   pixel_centers,
   trilinear_sample,
 )
-from umr_jax.init.framed_images import HALF_FRAME, center_and_side, places_in_frame
 from umr_jax.init.pose_search import FRAME, MEASURED, Views
 from umr_jax.init.voxel_template import HALF, view_maps, voxel_centers
 from umr_jax.models.camera_heads import upright_rotation
+from umr_jax.models.framed_images import HALF_FRAME, center_and_side, places_in_frame
 from umr_jax.types import checked
 
 # Voxels per side.

@@ -20,7 +20,7 @@ from umr_jax.geometry.sampling import (
   pixel_centers,
   trilinear_sample,
 )
-from umr_jax.init.framed_images import HALF_FRAME, places_in_frame
+from umr_jax.models.framed_images import HALF_FRAME, places_in_frame
 from umr_jax.types import checked
 
 # Half the cube's side in object space: the longest half axis is nearly 1.
@@ -146,21 +146,6 @@ def view_maps(
     return first_hits(matrix, center, half, size), center, side
 
   return ViewMaps(*jax.lax.map(of_view, rotations, batch_size=_VIEWS))
-
-
-@checked
-def render_features(
-  features: Float[Array, "R R R C"], voxels: Int[Array, "K S S"]
-) -> Float[Array, "K S S C1"]:
-  """The features of voxels at the pixels that show them, and the silhouette last.
-
-  Args:
-    features: of all voxels.
-    voxels: of `ViewMaps`.
-  """
-  shown = (voxels >= 0).astype(features.dtype)[..., None]
-  table = features.reshape(-1, features.shape[-1])
-  return jnp.concatenate([shown * jnp.take(table, jnp.maximum(voxels, 0), axis=0), shown], axis=-1)
 
 
 @checked

@@ -26,7 +26,7 @@ from flax import traverse_util
 import umr_jax
 from umr_jax.config.fields import Settings
 from umr_jax.models.frozen import COLLECTION, WEIGHTS
-from umr_jax.types import EMState, Template, host
+from umr_jax.types import EMState, Projection, Template, ViewTemplate, host
 
 Tree = dict[str, Any]
 
@@ -153,7 +153,10 @@ def em_state_of(tree: Tree) -> EMState:
   fields: Tree = {field.name: tree.get(field.name) for field in dataclasses.fields(EMState)}
   # Its name before the rooms were.
   fields["target_cameras"] = tree.get("target_cameras", tree.get("camera_bank"))
-  return EMState(**(fields | {"template": Template(**tree["template"])}))
+  if (views := fields["view_template"]) is not None:
+    views = ViewTemplate(**(views | {"projection": Projection(**views["projection"])}))
+  fields |= {"template": Template(**tree["template"]), "view_template": views}
+  return EMState(**fields)
 
 
 def read_step(path: pathlib.Path, items: tuple[str, ...]) -> tuple[Tree, dict[str, Tree]]:

@@ -17,6 +17,7 @@ from umr_jax.geometry.topology import build_topology
 from umr_jax.models.assemble import assemble_vertices, upsample_flow
 from umr_jax.models.checkpoint import Snapshot, read_checkpoint
 from umr_jax.models.flow import camera_flow, clamp_to_mask
+from umr_jax.models.frozen import COLLECTION, FrozenEfficientNet
 from umr_jax.models.umr_net import UMRNet
 from umr_jax.types import EMState, Model, Network, Prediction, Topology, TrainState, checked
 
@@ -36,6 +37,12 @@ class Inference:
   mask: Float[Array, "B h w"] | None = None
   # With `Model.flow` "projected": the network's correction of `camera_flow`; see `texture_flow`.
   flow_correction: Float[Array, "B Hu Wu 2"] | None = None
+  # With `Model.view_template`: the frozen encoder's coarsest maps, which it is compared with.
+  encoded: Float[Array, "B _ _ _"] | None = None
+  # With `encoded` and `mask`, after `predict.test_time`: the posterior over the template's views,
+  # and the camera of each.
+  view_probs: Float[Array, "B Kv"] | None = None
+  view_cameras: Float[Array, "B Kv 7"] | None = None
   # Whether vertices and camera were fitted to `mask` after the network.
   optimized: bool = struct.field(pytree_node=False, default=False)
 
@@ -113,6 +120,7 @@ def make_model(
     template=em_state.template,
     canonical_uv=em_state.canonical_uv,
     part_vertices=em_state.part_vertices,
+    view_template=em_state.view_template,
   )
 
 
@@ -163,7 +171,13 @@ def infer(model: Model, images: Float[Array, "B H W 3"]) -> Inference:
     model: with any parameters.
     images: RGB in [0, 1], square crops.
   """
-  prediction = cast(Prediction, model.network.apply(model.variables, images, train=False))
+  maps = None
+  if model.view_template is not None:
+    weights = {COLLECTION: model.frozen["encoder"]["frozen"]}
+    maps = cast(tuple[Array, ...], FrozenEfficientNet().apply(weights, images))
+  prediction = cast(
+    Prediction, model.network.apply(model.variables, images, train=False, encoded=maps)
+  )
   best = jnp.argmax(prediction.camera_logits, axis=-1)
   found = Inference(
     half_offsets=prediction.half_offsets,
@@ -175,6 +189,7 @@ def infer(model: Model, images: Float[Array, "B H W 3"]) -> Inference:
     shape_code=prediction.shape_code,
     flow_correction=prediction.flow_map if model.flow == "projected" else None,
     mask=None if prediction.mask_logits is None else jax.nn.sigmoid(prediction.mask_logits),
+    encoded=None if maps is None else maps[-1],
   )
   flow_map = texture_flow(found, model.topology, height=prediction.flow_map.shape[1])
   return dataclasses.replace(found, flow_map=flow_map)

@@ -222,6 +222,8 @@ def _fields(model: Model, sharp: jax.Array, found: Inference, *, image_size: int
     "camera": found.camera,
     "cameras": found.cameras,
     "camera_probs": found.camera_probs,
+    "view_cameras": found.view_cameras,
+    "view_probs": found.view_probs,
     "silhouette": silhouette,
     "part_probs": probs,
     "texture": jnp.round(texture * 255.0).astype(jnp.uint8),

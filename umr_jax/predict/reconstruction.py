@@ -10,6 +10,7 @@ import trimesh
 
 from umr_jax.geometry import camera as camera_lib
 from umr_jax.predict.export import export_mesh, textured_mesh
+from umr_jax.predict.view_modes import ViewMode, view_modes
 from umr_jax.predict.views import render_views, texture_texels
 from umr_jax.types import Topology
 
@@ -25,7 +26,11 @@ class Reconstruction:
   faces: np.ndarray  # [F, 3] int32, wound outward
   camera: np.ndarray  # [7], the most probable one, for the crop
   cameras: np.ndarray  # [K, 7], every hypothesis
-  camera_probs: np.ndarray  # [K]
+  camera_probs: np.ndarray  # [K], the network's own
+  # The posterior over a grid of views: how likely each is, calibrated on the training images, and
+  # the camera in it; None for a model without view search.
+  view_probs: np.ndarray | None  # [Kv]
+  view_cameras: np.ndarray | None  # [Kv, 7]
   box: tuple[float, float, float, float]  # x0, y0, x1, y1 of the square crop, in input pixels
   silhouette: np.ndarray  # [S, S] float32 in [0, 1], in the crop
   part_probs: np.ndarray | None  # [S, S, P + 1], background first; None without part maps
@@ -43,6 +48,22 @@ class Reconstruction:
       f"{tuple(round(value, 1) for value in self.box)} at {len(self.silhouette)} px, "
       f"step {self.step})"
     )
+
+  def view_modes(self, least: float = 0.05) -> list[ViewMode]:
+    """What the image may show: modes of the posterior over views, the most probable first.
+
+    Args:
+      least: the probability of a mode; smaller ones are left out.
+
+    Raises:
+      ValueError: for a model without a posterior over views.
+    """
+    if self.view_probs is None or self.view_cameras is None:
+      raise ValueError(
+        "this model has no posterior over views: it was trained without geometry.init=view_search, "
+        "or by an earlier version"
+      )
+    return view_modes(self.view_probs, self.view_cameras, least=least)
 
   def export(self, path: str | os.PathLike[str]) -> pathlib.Path:
     """Writes .glb, .obj (with .mtl and .png), .ply or .html; see `export.export_mesh`."""

@@ -17,8 +17,9 @@ from umr_jax.losses.mask import soft_iou
 from umr_jax.losses.shape import deformation_loss, flatten_loss, laplacian_loss
 from umr_jax.models.assemble import assemble_vertices
 from umr_jax.models.infer import Inference, infer, texture_flow
+from umr_jax.models.view_template import view_cameras, view_probabilities
 from umr_jax.render.settings import RenderSettings
-from umr_jax.types import Model, Template, Topology, checked
+from umr_jax.types import Model, Template, Topology, ViewTemplate, checked
 
 # Changes to B predictions: offsets [B, Vh, 3], the logarithm of the scale [B, 1], the translation
 # [B, 2] and the quaternion [B, 4].
@@ -91,22 +92,24 @@ class InferWithMasks(Protocol):
 def make_infer(config: Config) -> InferWithMasks:
   """`models.infer.infer`, followed by test-time optimisation where the config asks for steps.
 
+  Where the model has a template for it, there is a posterior over views beside the cameras.
+
   Args:
     config: of the round whose network it is (`Config.at_round`).
 
   Returns:
-    infer(model, images, masks=None): where an image's mask is known, its mesh is fitted to that. No
-    mask is read without test-time optimisation.
+    infer(model, images, masks=None): where an image's mask is known, it counts in place of the one
+    that the network predicts.
   """
   fitting = Fitting.from_config(config)
 
   def infer_and_optimize(model: Model, images: Array, masks: KnownMasks | None = None) -> Inference:
     found = infer(model, images)
-    if not fitting.steps:
-      return found
     if masks is not None:
       found = with_known_masks(found, masks)
-    return optimize(found, model.template, model.topology, fitting=fitting)
+    if fitting.steps:
+      found = optimize(found, model.template, model.topology, fitting=fitting)
+    return with_views(found, model.view_template)
 
   return infer_and_optimize
 
@@ -124,6 +127,24 @@ def with_known_masks(found: Inference, masks: KnownMasks) -> Inference:
   given = jax.image.resize(masks.values, found.mask.shape, "linear")
   mask = jnp.where(masks.known[:, None, None], given, found.mask)
   return dataclasses.replace(found, mask=mask)
+
+
+@checked
+def with_views(found: Inference, template: ViewTemplate | None) -> Inference:
+  """Predictions with a posterior over views, which their silhouettes and encoded images give.
+
+  Args:
+    found: with `mask` and `encoded`; without one of them, they stay as they are.
+    template: of the category; without one, likewise.
+  """
+  if template is None or found.mask is None or found.encoded is None:
+    return found
+  return dataclasses.replace(
+    found,
+    encoded=None,
+    view_probs=view_probabilities(template, found.encoded, found.mask),
+    view_cameras=view_cameras(template, found.mask),
+  )
 
 
 @checked

@@ -177,6 +177,11 @@ def _write_one(out: pathlib.Path, name: str, reconstruction: Reconstruction) -> 
     "step": reconstruction.step,
     "glb": f"{name}.glb",
   }
+  if reconstruction.view_probs is not None:
+    description["views"] = [
+      {"probability": mode.probability, "camera": mode.camera.tolist()}
+      for mode in reconstruction.view_modes()
+    ]
   write_text(out / f"{name}.json", json.dumps(description, indent=1))
   views = [reconstruction.render(_CELL, azimuth) for azimuth in _SIDES]
   strip = prediction_strip(

@@ -14,6 +14,7 @@ from umr_jax.data.dataset import Dataset, evaluation_split
 from umr_jax.eval.evaluate import Evaluation
 from umr_jax.eval.predictions import Predictions
 from umr_jax.eval.summary import format_table
+from umr_jax.eval.view_coverage import wide_posteriors
 from umr_jax.files import write_text
 from umr_jax.predict.predictor import load_predictor
 from umr_jax.types import Report
@@ -56,6 +57,7 @@ def write_report(
     table=format_table(evaluation.report),
     meshes=_write_meshes(workdir, dataset, evaluation.predictions),
     cameras=_read(workdir / "cameras.json"),
+    wide=_wide(dataset, evaluation.predictions),
     rounds=_rounds(workdir / "rounds"),
     sizes=template_sizes,
     skipped=dataset.skipped,
@@ -82,6 +84,12 @@ def _write_meshes(workdir: pathlib.Path, dataset: Dataset, predictions: Predicti
       reconstruction.export(workdir / "meshes" / f"{stem}{suffix}")
     stems.append(stem)
   return stems
+
+
+def _wide(dataset: Dataset, predictions: Predictions) -> list[str]:
+  """The names of the images whose view stays open."""
+  split = dataset.splits[evaluation_split(dataset)]
+  return [split[row].name for row in wide_posteriors(predictions)]
 
 
 def _rounds(folder: pathlib.Path) -> list[Round]:

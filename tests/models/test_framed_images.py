@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from umr_jax.init.framed_images import (
+from umr_jax.models.framed_images import (
   COMPONENTS,
   fit_projection,
   frame_images,

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from umr_jax.geometry import quaternion
 from umr_jax.geometry.sampling import axis_centers, bilinear_sample, pixel_centers
-from umr_jax.types import checked
+from umr_jax.types import Projection, checked
 
 # Half the frame's side, in square roots of the silhouette's area: what is up to 11 times as long as
 # wide fits.
@@ -44,14 +44,6 @@ class FramedImages:
 
   def __len__(self) -> int:
     return len(self.values)
-
-
-@struct.dataclass
-class Projection:
-  """From a network's features to a few channels of equal variance."""
-
-  mean: Float[Array, "D"]
-  matrix: Float[Array, "D C"]
 
 
 def fit_projection(
