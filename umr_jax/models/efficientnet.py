@@ -3,8 +3,8 @@
 import importlib.util
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import NotRequired, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +51,15 @@ _EPSILON = 1e-3
 # What the network's training put into [-1, 1]: bytes, less 127, over 128.
 _SHIFT, _SCALE = 127.0 / 255.0, 128.0 / 255.0
 
-EfficientNet = Mapping[str, Any]
+Layer = Mapping[str, Array | np.ndarray]  # kernel and bias
+
+
+class EfficientNet(TypedDict):
+  """The weights of EfficientNet-Lite0, with BatchNorm folded into the convolutions."""
+
+  stem: Layer
+  blocks: Sequence[Mapping[str, Layer]]  # "expand", but for the first, "depthwise" and "project"
+  head: NotRequired[Layer]
 
 
 def efficientnet_file() -> pathlib.Path | None:
@@ -68,10 +76,6 @@ def load_efficientnet(path: str | os.PathLike[str]) -> EfficientNet:
 
   Args:
     path: the package's .pth file, or the same tensors as .safetensors.
-
-  Returns:
-    {"stem", "blocks": one dictionary of "expand", "depthwise" and "project" each, "head"},
-    every layer {"kernel", "bias"}.
 
   Raises:
     FileNotFoundError: where there is no such file; the message names its source.
@@ -215,7 +219,7 @@ def _same_padding(length: int, size: int, stride: int) -> tuple[int, int]:
   return total // 2, total - total // 2
 
 
-def _dense_convolve(layer: Mapping[str, np.ndarray], x: Array, *, stride: int) -> Array:
+def _dense_convolve(layer: Layer, x: Array, *, stride: int) -> Array:
   kernel, bias = jnp.asarray(layer["kernel"]), jnp.asarray(layer["bias"])
   x = lax.conv_general_dilated(
     x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -223,7 +227,7 @@ def _dense_convolve(layer: Mapping[str, np.ndarray], x: Array, *, stride: int) -
   return x + bias.reshape(1, 1, 1, -1)
 
 
-def _pointwise(layer: Mapping[str, np.ndarray], x: Array) -> Array:
+def _pointwise(layer: Layer, x: Array) -> Array:
   return x @ jnp.asarray(layer["kernel"]) + jnp.asarray(layer["bias"]).reshape(1, 1, 1, -1)
 
 

@@ -86,8 +86,8 @@ def initialize(net: nn.Module, *, image_size: int, seed: int) -> tuple[Variables
 
 
 def draw_variables(
-  module: nn.Module, *inputs: jax.ShapeDtypeStruct | Array, seed: int, **options: Any
-) -> Variables:
+  module: nn.Module, *inputs: jax.ShapeDtypeStruct | Array, seed: int, **options: bool
+) -> dict[str, dict[str, Variables | Array]]:
   """`module.init`, at a tenth of its time: the module is only traced, and NumPy samples.
 
   A parameter's sample depends on the seed and on its own path, so that networks that differ in one
@@ -97,7 +97,7 @@ def draw_variables(
     module: built from the layers of `models.layers`.
     *inputs: the module's arguments; shapes are enough.
     seed: not negative.
-    **options: the module's keyword arguments.
+    **options: the module's keyword arguments, such as `train`.
 
   Returns:
     The module's variables, as NumPy arrays.
@@ -116,8 +116,9 @@ def draw_variables(
     modules[context.module.path] = context.module
     return function(*arguments, **keywords)
 
+  modes: dict[str, Any] = {**options}  # flax's own keyword arguments have other types
   with nn.intercept_methods(remember):
-    shapes = jax.eval_shape(lambda *x: module.init(jax.random.key(0), *x, **options), *inputs)
+    shapes = jax.eval_shape(lambda *x: module.init(jax.random.key(0), *x, **modes), *inputs)
 
   leaves = {}
   for path, leaf in traverse_util.flatten_dict(shapes).items():

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +22,8 @@ VGG_FILES = {
 _BLOCKS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 _CHANNELS = (64, 128, 256, 512, 512)
 
-VGG = Mapping[str, Any]
+# Of each convolution, and of the input, by name.
+VGG = Mapping[str, Mapping[str, Array | np.ndarray]]
 
 
 def load_vgg(path: str | os.PathLike[str], *, depth: int) -> dict[str, dict[str, np.ndarray]]:
