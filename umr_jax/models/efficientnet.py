@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from umr_jax.models.convolution import depthwise_convolve
 from umr_jax.models.pretrained import convolution_kernel, read_torch_file
 from umr_jax.types import checked
 
@@ -183,40 +184,6 @@ def _run(params: EfficientNet, x: Array, start: int, stop: int) -> Array:
     if x.shape == shortcut.shape:
       x = x + shortcut
   return x
-
-
-@checked
-def depthwise_convolve(
-  x: Float[Array, "B H W C"], kernel: Float[Array, "k k C"], *, stride: int = 1
-) -> Float[Array, "B h w C"]:
-  """A convolution of every channel by itself, with "same" padding as TensorFlow has it.
-
-  As a sum of shifted and scaled copies: XLA for CPUs has no fast convolution with groups.
-
-  Args:
-    x: maps.
-    kernel: one square kernel for each channel.
-    stride: the same for rows and columns.
-
-  Returns:
-    Maps of size ceil(size / stride).
-  """
-  size = kernel.shape[0]
-  height, width = (-(-n // stride) for n in x.shape[1:3])
-  x = jnp.pad(x, ((0, 0), *(_same_padding(n, size, stride) for n in x.shape[1:3]), (0, 0)))
-  rows, columns = (height - 1) * stride + 1, (width - 1) * stride + 1
-  total = jnp.zeros((x.shape[0], height, width, x.shape[-1]), x.dtype)
-  for i in range(size):
-    for j in range(size):
-      shifted = x[:, i : i + rows : stride, j : j + columns : stride]
-      total += shifted * kernel[i, j].reshape(1, 1, 1, -1)
-  return total
-
-
-def _same_padding(length: int, size: int, stride: int) -> tuple[int, int]:
-  """TensorFlow's "same" padding: the odd zero comes last."""
-  total = max((-(-length // stride) - 1) * stride + size - length, 0)
-  return total // 2, total - total // 2
 
 
 def _dense_convolve(layer: Layer, x: Array, *, stride: int) -> Array:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from umr_jax.models.convolution import max_pool
 from umr_jax.models.frozen import FrozenEfficientNet
 from umr_jax.models.layers import (
   BatchNorm,
@@ -16,7 +17,6 @@ from umr_jax.models.layers import (
   Initializer,
   leaky_relu,
   map_norm,
-  max_pool,
   normal,
   uniform,
 )

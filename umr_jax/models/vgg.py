@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from umr_jax.models.convolution import convolve
 from umr_jax.models.encoder import IMAGENET_MEAN, IMAGENET_STD
-from umr_jax.models.layers import convolve
 from umr_jax.models.pretrained import convolution_kernel, read_torch_file
 from umr_jax.types import checked
 
