@@ -50,7 +50,7 @@ class ResNet18(nn.Module):
   """ResNet-18 up to its last residual block.
 
   Parameters are named after torchvision's (`layer1.0.conv1` is `layer1_0`, `conv1`), so that
-  `pretrained` can fill them.
+  `initialize` can fill them.
 
   Source: He et al. 2016, which Li et al. 2020, supplementary 2.2, name as the encoder.
   """
