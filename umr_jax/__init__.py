@@ -25,7 +25,7 @@ Frames, obeyed everywhere:
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
   from umr_jax.predict import *  # noqa: F403
@@ -35,7 +35,7 @@ _PUBLIC: tuple[str, ...] = importlib.import_module("umr_jax.predict").__all__
 __all__ = ["__version__", *_PUBLIC]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
   """Public names load on first use, so that `import umr_jax.render` stays light."""
   if name not in _PUBLIC:
     raise AttributeError(f"module 'umr_jax' has no attribute {name!r}")

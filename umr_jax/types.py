@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import jax
 import numpy as np
+import optax
 from flax import struct
 from jaxtyping import Bool, Float, Int
 
@@ -13,11 +14,13 @@ from umr_jax.checking import checked as checked
 if TYPE_CHECKING:
   # A leaf of these pytrees is a device array, a NumPy array or a tracer, as the moment has it.
   Array = Any
+  # A network's variables, or a collection of them: nested dicts of arrays, by name.
+  Variables = Mapping[str, "Variables | Array"]
 else:
   from jaxtyping import Array
 
-# A network's variables, or a collection of them: nested dicts of arrays, by name.
-Variables = Mapping[str, Any]
+  Variables = Mapping[str, object]  # beartype reads no recursive type
+
 # What is written as JSON: numbers, words, and lists and dicts of these, by name.
 Report = dict[str, Any]
 # A pytree of any structure: what has it as argument and result keeps the structure.
@@ -28,14 +31,19 @@ class Network(Protocol):
   """The network that a model applies to images, `models.umr_net.UMRNet`, as a protocol."""
 
   def apply(
-    self, variables: Variables, *args: Any, **options: Any
+    self,
+    variables: Variables,
+    *args: Array,
+    train: bool,
+    encoded: tuple[Array, ...] | None = None,
   ) -> "Prediction | tuple[Prediction, Variables]":
-    """The `Prediction` of images under these variables; with `mutable`, also what changed.
+    """The `Prediction` of images under these variables.
 
     Args:
       variables: the network's collections.
       *args: the images.
-      **options: of the module and of flax.
+      train: whether BatchNorm uses the batch's statistics.
+      encoded: the maps of the images that a frozen encoder has made before, or None.
     """
     ...
 
@@ -158,7 +166,7 @@ class TrainState:
   step: Int[Array, ""]
   params: Variables
   batch_stats: Variables
-  opt_state: Any
+  opt_state: optax.OptState
   # The parameters of the discriminator; empty where the config asks for none.
   discriminator: Variables = struct.field(default_factory=dict)
   # The weights of a published network that is not trained; empty without one.

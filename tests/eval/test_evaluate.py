@@ -17,7 +17,7 @@ from umr_jax.data.example import Example, mask_box
 from umr_jax.data.transforms import CropSpec
 from umr_jax.data.zbuffer import zbuffer
 from umr_jax.eval.evaluate import evaluate
-from umr_jax.eval.mask_iou import best_constant_mask
+from umr_jax.eval.mask_metrics import best_constant_mask
 from umr_jax.eval.predictions import KEPT, Protocol, predict_split
 from umr_jax.eval.references import medoid_shape, references
 from umr_jax.eval.summary import format_rows, format_table

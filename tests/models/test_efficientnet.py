@@ -1,7 +1,6 @@
 """EfficientNet-Lite0: its NumPy twin, its files, and the package that brings its weights."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,7 +8,6 @@ from tests.models import numpy_net
 from tests.models.lite0 import SIZES, random_lite0
 from tests.models.torch_file import write_old_torch_file
 from umr_jax.models.efficientnet import (
-  depthwise_convolve,
   efficientnet_features,
   efficientnet_file,
   efficientnet_pyramid,
@@ -111,23 +109,6 @@ def test_an_image_has_the_same_features_alone_and_in_a_batch(params, rng):
   np.testing.assert_allclose(
     run(params, images)[1:2], run(params, images[1:2]), rtol=1e-4, atol=1e-4
   )
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [3, 5])
-def test_a_depthwise_convolution_equals_xlas_with_groups(rng, size, stride):
-  x = jnp.asarray(rng.normal(size=(2, 9, 12, 4)), jnp.float32)
-  kernel = jnp.asarray(rng.normal(size=(size, size, 4)), jnp.float32)
-  expected = jax.lax.conv_general_dilated(
-    x,
-    kernel[:, :, None],
-    (stride, stride),
-    "SAME",
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    feature_group_count=4,
-  )
-  found = depthwise_convolve(x, kernel, stride=stride)
-  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_files_without_efficientnet_are_refused_and_missing_ones_are_named(tmp_path, state):

@@ -19,7 +19,8 @@ from umr_jax.models.efficientnet import efficientnet_pyramid, load_efficientnet
 from umr_jax.models.encoder import Encoder
 from umr_jax.models.infer import build_net
 from umr_jax.models.initialize import initialize
-from umr_jax.parts.fit import fit_parts, segment
+from umr_jax.parts.fit import fit_parts
+from umr_jax.parts.segmenter import segment
 
 ENCODER = Encoder(
   width=8, feature_size=20, code_size=12, sample_code=False, norm="group", backbone="efficientnet"

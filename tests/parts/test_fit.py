@@ -14,8 +14,8 @@ from umr_jax.parts.fit import (
   fit_parts,
   init_variables,
   make_net,
-  segment,
 )
+from umr_jax.parts.segmenter import segment
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 SIZE = 48

@@ -7,8 +7,8 @@ import pytest
 import safetensors.numpy
 from flax import traverse_util
 
+from umr_jax.models.convolution import convolve
 from umr_jax.models.initialize import initialize
-from umr_jax.models.layers import convolve
 from umr_jax.models.pretrained import read_torch_file
 from umr_jax.parts.network import PartNet, ResNet50, _aligned, _resnet50_layers, resnet50_variables
 

@@ -1,7 +1,6 @@
 """Settings of earlier versions, which config.json files and checkpoints hold, as those of now."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from umr_jax.config.fields import NewSettings, Settings
 from umr_jax.config.settings import flatten
@@ -9,7 +8,7 @@ from umr_jax.config.settings import flatten
 # Settings that were removed, with the values that are read: those that mean what the code does now,
 # or that made no difference to it; the first is what the code does. Any other is refused. An entry
 # applies only where no settings class has the name.
-REMOVED: dict[str, tuple[Any, ...]] = {
+REMOVED: dict[str, tuple[object, ...]] = {
   "geometry.first_cameras": ("views",),
   "geometry.radii": ((1.0, 1.0, 1.0),),
   "geometry.taper": (0.0,),
@@ -97,7 +96,7 @@ RENAMED_CHOICES = {
 
 # What a run did that was saved before a setting existed, where that is not the default of now:
 # until 2026-11 the defaults were those of quick runs, and are the paper's since.
-FORMER_DEFAULTS: dict[str, Any] = {
+FORMER_DEFAULTS: dict[str, object] = {
   "data.image_size": 96,
   "model.encoder_weights": "none",
   "model.texture_stem": "conv",
@@ -157,7 +156,7 @@ def is_ineffective(name: str, settings: Settings) -> bool:
 def with_new_names(nested: Settings) -> NewSettings:
   """Nested settings of an earlier version under the names and choices that they have now."""
   # A group without settings stays one.
-  new: dict[str, Any] = {name: {} for name, group in nested.items() if isinstance(group, Mapping)}
+  new: NewSettings = {name: {} for name, group in nested.items() if isinstance(group, Mapping)}
   for name, value in flatten(nested).items():
     name = RENAMED.get(name, name)
     choices = RENAMED_CHOICES.get(name, {})

@@ -130,7 +130,7 @@ _PASCAL3D = {
 }
 _IMAGENET = {"data.source": "imagenet", "data.folder": "$UMR_JAX_DATA/imagenet"}
 # The data of the paper's experiments, for `paper` and `released`.
-CATEGORIES: dict[str, dict[str, Any]] = {
+CATEGORIES: dict[str, dict[str, object]] = {
   "cub": {
     "data.source": "cub",
     "data.folder": "$UMR_JAX_DATA/CUB_200_2011",

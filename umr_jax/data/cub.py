@@ -22,7 +22,14 @@ from umr_jax.data.annotations import FROM_LEFT_BACK_UP, pixel_camera, read_rows,
 from umr_jax.data.download import Archive, unpack
 from umr_jax.data.example import Example, Json
 from umr_jax.data.image_files import BadItemError, read_image, read_mask
-from umr_jax.data.records import Record, RecordBuilder, file_stamps, make_example, require_files
+from umr_jax.data.records import (
+  Keypoints,
+  Record,
+  RecordBuilder,
+  file_stamps,
+  make_example,
+  require_files,
+)
 
 # Part of a prepared data set's fingerprint: raise it whenever what is stored would change.
 VERSION = 1
@@ -131,8 +138,7 @@ def cub_builder(
     records,
     settings={"version": VERSION, "min_keypoints": least, "files": stamps},
     margin=margin,
-    keypoint_names=KEYPOINT_NAMES,
-    keypoint_flip=KEYPOINT_FLIP,
+    keypoints=Keypoints(KEYPOINT_NAMES, KEYPOINT_FLIP),
     skipped=skipped,
   )
 

@@ -27,7 +27,7 @@ from umr_jax.data import pascal3d_files as files
 from umr_jax.data.annotations import FROM_LEFT_BACK_UP, pixel_camera, read_rows, read_structs
 from umr_jax.data.example import Box, Example, Meshes, box_iou, mask_box
 from umr_jax.data.image_files import BadItemError, decode, read_image, read_mask
-from umr_jax.data.records import Record, RecordBuilder, file_stamps, make_example
+from umr_jax.data.records import Keypoints, Record, RecordBuilder, file_stamps, make_example
 
 # Part of a prepared data set's fingerprint: raise it whenever what is stored would change.
 VERSION = 1
@@ -109,8 +109,7 @@ def pascal3d_builder(
     records,
     settings={"version": VERSION, "category": category, "files": file_stamps(root, stamps)},
     margin=margin,
-    keypoint_names=names,
-    keypoint_flip=_flip(names),
+    keypoints=Keypoints(names, _flip(names)),
     meshes={shape: mesh for shape, mesh in meshes.items() if shape in used},
     skipped=skipped,
   )

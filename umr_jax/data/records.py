@@ -8,6 +8,7 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,6 +32,13 @@ class Record:
   read: Callable[[], Example]  # raises BadItemError with the reason where it is of no use
 
 
+class Keypoints(NamedTuple):
+  """What the rows of the examples' keypoints are."""
+
+  names: tuple[str, ...] = ()
+  flip: tuple[int, ...] = ()  # for each the one whose place it takes in a mirrored image
+
+
 class RecordBuilder:
   """Builds a data set from records (`example.Builder`)."""
 
@@ -41,8 +49,7 @@ class RecordBuilder:
     *,
     settings: Mapping[str, Json],
     margin: float,
-    keypoint_names: Sequence[str] = (),
-    keypoint_flip: Sequence[int] = (),
+    keypoints: Keypoints | None = None,
     meshes: Meshes | None = None,
     skipped: Iterable[tuple[str, str]] = (),
   ):
@@ -54,8 +61,7 @@ class RecordBuilder:
       settings: everything that decides what is built, as JSON values: a version of the reader, the
         options, and `file_stamps` of the files.
       margin: what is kept around an object, as a share of its longer side, on every side.
-      keypoint_names: of the rows of the examples' keypoints.
-      keypoint_flip: for each keypoint the one whose place it takes in a mirrored image.
+      keypoints: of the examples.
       meshes: by the examples' `shape`.
       skipped: (name, reason) of what the annotation files themselves ruled out.
 
@@ -66,7 +72,7 @@ class RecordBuilder:
     self._records = [record for record in records if record.split]
     self._settings = {"margin": margin, **settings}
     self._margin = margin
-    self._keypoint_names, self._keypoint_flip = tuple(keypoint_names), tuple(keypoint_flip)
+    self._keypoints = keypoints or Keypoints()
     self._meshes = dict(meshes or {})
     self._skipped = list(skipped)
     self._splits: dict[str, list[int]] = {"train": [], "test": []}
@@ -101,8 +107,8 @@ class RecordBuilder:
     """The splits, the names, the meshes and what was skipped."""
     return Contents(
       splits=self._splits,
-      keypoint_names=self._keypoint_names,
-      keypoint_flip=self._keypoint_flip,
+      keypoint_names=self._keypoints.names,
+      keypoint_flip=self._keypoints.flip,
       meshes=self._meshes,
       skipped=list(self._skipped),
     )

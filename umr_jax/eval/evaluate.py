@@ -8,11 +8,11 @@ import numpy as np
 from umr_jax.data.dataset import Dataset, Split
 from umr_jax.eval.camera_error import camera_values
 from umr_jax.eval.keypoint_metrics import PAIRS, keypoint_metrics, transfer_pairs
+from umr_jax.eval.mask_metrics import thin_scores
 from umr_jax.eval.part_quality import part_ious
 from umr_jax.eval.predictions import Predictions, Protocol, predict_split
 from umr_jax.eval.shape_error import GRID, fit_alignment, shape_errors
 from umr_jax.eval.summary import summarize
-from umr_jax.eval.thin_parts import thin_scores
 from umr_jax.eval.view_coverage import view_coverage, view_regions
 from umr_jax.models.infer import Infer
 from umr_jax.models.infer import infer as infer_once

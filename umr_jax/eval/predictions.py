@@ -19,7 +19,7 @@ from jaxtyping import Array
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split, every_nth
 from umr_jax.data.transforms import Crop, CropSpec
-from umr_jax.eval.mask_iou import backface_ratio, hard_mask_iou
+from umr_jax.eval.mask_metrics import backface_ratio, hard_mask_iou
 from umr_jax.geometry import camera
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.losses.mask import soft_iou

@@ -11,7 +11,7 @@ from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, Split
 from umr_jax.eval.camera_error import Alignment, box_similarity, boxes, camera_values
 from umr_jax.eval.keypoint_metrics import Transfers, keypoint_metrics, transfer_pairs
-from umr_jax.eval.mask_iou import (
+from umr_jax.eval.mask_metrics import (
   best_constant_mask,
   hard_mask_iou,
   mask_overlap,

@@ -83,7 +83,7 @@ def final_evaluation(workdir: pathlib.Path) -> Report:
   return evaluate_workdir(workdir, split=split, dataset=dataset).report
 
 
-def references_workdir(workdir: pathlib.Path, *, split: str) -> Report:
+def references_workdir(workdir: pathlib.Path, *, split: str) -> dict[str, Report]:
   """What can be reached on a run's data without learning; writes references.json.
 
   Args:

@@ -17,7 +17,7 @@ from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.losses.texture import texture_dt_loss
 from umr_jax.models.assemble import assemble_vertices
 from umr_jax.models.discriminator import DiscriminatorFn
-from umr_jax.types import Batch, EMState, Prediction
+from umr_jax.types import Batch, EMState, Prediction, Topology
 
 Scalar = Float[Array, ""]
 
@@ -94,15 +94,9 @@ def total_loss(
     terms["part_probability"] = part_probability_term(parts, renders)
   if parts is not None and weights.part_vertices:  # equation 3: E[L_sv]
     terms["part_vertices"] = jnp.sum(fixed * part_vertices_term(parts, hypotheses.cameras), axis=-1)
-  terms |= {
-    "texture_cycle": texture_cycle_term(renders, topology),  # section 3.3: L_tcyc
-    "laplacian": shape.laplacian_loss(vertices, topology),  # supplementary 2.2: smoothness
-    "flatten": shape.flatten_loss(vertices, topology),  # the release's, likewise
-    "edge": shape.edge_loss(vertices, topology),  # supplementary 2.2: irregularly sized faces
-    "deformation": shape.deformation_loss(offsets),  # section 3.2: |Delta V|
-    "orientation": shape.orientation_loss(vertices),  # the release's
-    "camera_entropy": camera_entropy(logits),  # the release's
-  }
+  terms["texture_cycle"] = texture_cycle_term(renders, topology)  # section 3.3: L_tcyc
+  terms |= _shape_terms(vertices, offsets, topology)
+  terms["camera_entropy"] = camera_entropy(logits)  # the release's
   if discriminator is not None:  # supplementary equation 1: L_adv
     terms["adversary"] = adversary_term(discriminator, vertices, renders, batch, view_key, spec)
   terms |= extended.terms
@@ -110,6 +104,19 @@ def total_loss(
   total, metrics = _weighted_sum({name: jnp.mean(values) for name, values in terms.items()}, now)
   confidence = jnp.max(jax.nn.softmax(logits, axis=-1), axis=-1)
   return total, metrics | {"camera_confidence": jnp.mean(confidence)}
+
+
+def _shape_terms(
+  vertices: Float[Array, "B V 3"], offsets: Float[Array, "B Vh 3"], topology: Topology
+) -> dict[str, Float[Array, "B"]]:
+  """The terms that no image enters."""
+  return {
+    "laplacian": shape.laplacian_loss(vertices, topology),  # supplementary 2.2: smoothness
+    "flatten": shape.flatten_loss(vertices, topology),  # the release's, likewise
+    "edge": shape.edge_loss(vertices, topology),  # supplementary 2.2: irregularly sized faces
+    "deformation": shape.deformation_loss(offsets),  # section 3.2: |Delta V|
+    "orientation": shape.orientation_loss(vertices),  # the release's
+  }
 
 
 def term_weights(

@@ -41,7 +41,7 @@ class CheckpointError(OSError):
 class Snapshot(NamedTuple):
   """What prediction needs of a checkpoint; trees are nested dicts of NumPy arrays."""
 
-  config: dict[str, Any]
+  config: Settings
   params: Tree
   batch_stats: Tree
   frozen: Tree

@@ -3,8 +3,8 @@
 import importlib.util
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import NotRequired, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from umr_jax.models.convolution import depthwise_convolve
 from umr_jax.models.pretrained import convolution_kernel, read_torch_file
 from umr_jax.types import checked
 
@@ -51,7 +52,15 @@ _EPSILON = 1e-3
 # What the network's training put into [-1, 1]: bytes, less 127, over 128.
 _SHIFT, _SCALE = 127.0 / 255.0, 128.0 / 255.0
 
-EfficientNet = Mapping[str, Any]
+Layer = Mapping[str, Array | np.ndarray]  # kernel and bias
+
+
+class EfficientNet(TypedDict):
+  """The weights of EfficientNet-Lite0, with BatchNorm folded into the convolutions."""
+
+  stem: Layer
+  blocks: Sequence[Mapping[str, Layer]]  # "expand", but for the first, "depthwise" and "project"
+  head: NotRequired[Layer]
 
 
 def efficientnet_file() -> pathlib.Path | None:
@@ -68,10 +77,6 @@ def load_efficientnet(path: str | os.PathLike[str]) -> EfficientNet:
 
   Args:
     path: the package's .pth file, or the same tensors as .safetensors.
-
-  Returns:
-    {"stem", "blocks": one dictionary of "expand", "depthwise" and "project" each, "head"},
-    every layer {"kernel", "bias"}.
 
   Raises:
     FileNotFoundError: where there is no such file; the message names its source.
@@ -181,41 +186,7 @@ def _run(params: EfficientNet, x: Array, start: int, stop: int) -> Array:
   return x
 
 
-@checked
-def depthwise_convolve(
-  x: Float[Array, "B H W C"], kernel: Float[Array, "k k C"], *, stride: int = 1
-) -> Float[Array, "B h w C"]:
-  """A convolution of every channel by itself, with "same" padding as TensorFlow has it.
-
-  As a sum of shifted and scaled copies: XLA for CPUs has no fast convolution with groups.
-
-  Args:
-    x: maps.
-    kernel: one square kernel for each channel.
-    stride: the same for rows and columns.
-
-  Returns:
-    Maps of size ceil(size / stride).
-  """
-  size = kernel.shape[0]
-  height, width = (-(-n // stride) for n in x.shape[1:3])
-  x = jnp.pad(x, ((0, 0), *(_same_padding(n, size, stride) for n in x.shape[1:3]), (0, 0)))
-  rows, columns = (height - 1) * stride + 1, (width - 1) * stride + 1
-  total = jnp.zeros((x.shape[0], height, width, x.shape[-1]), x.dtype)
-  for i in range(size):
-    for j in range(size):
-      shifted = x[:, i : i + rows : stride, j : j + columns : stride]
-      total += shifted * kernel[i, j].reshape(1, 1, 1, -1)
-  return total
-
-
-def _same_padding(length: int, size: int, stride: int) -> tuple[int, int]:
-  """TensorFlow's "same" padding: the odd zero comes last."""
-  total = max((-(-length // stride) - 1) * stride + size - length, 0)
-  return total // 2, total - total // 2
-
-
-def _dense_convolve(layer: Mapping[str, np.ndarray], x: Array, *, stride: int) -> Array:
+def _dense_convolve(layer: Layer, x: Array, *, stride: int) -> Array:
   kernel, bias = jnp.asarray(layer["kernel"]), jnp.asarray(layer["bias"])
   x = lax.conv_general_dilated(
     x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -223,7 +194,7 @@ def _dense_convolve(layer: Mapping[str, np.ndarray], x: Array, *, stride: int) -
   return x + bias.reshape(1, 1, 1, -1)
 
 
-def _pointwise(layer: Mapping[str, np.ndarray], x: Array) -> Array:
+def _pointwise(layer: Layer, x: Array) -> Array:
   return x @ jnp.asarray(layer["kernel"]) + jnp.asarray(layer["bias"]).reshape(1, 1, 1, -1)
 
 

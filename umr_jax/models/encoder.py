@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from umr_jax.models.convolution import max_pool
 from umr_jax.models.frozen import FrozenEfficientNet
 from umr_jax.models.layers import (
   BatchNorm,
@@ -16,7 +17,6 @@ from umr_jax.models.layers import (
   Initializer,
   leaky_relu,
   map_norm,
-  max_pool,
   normal,
   uniform,
 )
@@ -50,7 +50,7 @@ class ResNet18(nn.Module):
   """ResNet-18 up to its last residual block.
 
   Parameters are named after torchvision's (`layer1.0.conv1` is `layer1_0`, `conv1`), so that
-  `pretrained` can fill them.
+  `initialize` can fill them.
 
   Source: He et al. 2016, which Li et al. 2020, supplementary 2.2, name as the encoder.
   """

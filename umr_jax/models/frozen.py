@@ -96,7 +96,7 @@ def frozen_efficientnet(file: pathlib.Path, *, path: tuple[str, ...]) -> Variabl
     ValueError: for a file that does not hold EfficientNet-Lite0.
   """
   loaded = load_efficientnet(file)
-  weights = {"stem": loaded["stem"]}
+  weights: dict[str, object] = {"stem": loaded["stem"]}
   weights |= {f"block{i}": loaded["blocks"][i] for i in range(BLOCKS_AT_16)}
   found = traverse_util.flatten_dict(weights)
   for name, expected in traverse_util.flatten_dict(jax.eval_shape(_zeros)).items():

@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from umr_jax.models.convolution import convolve
 from umr_jax.models.layers import (
   BatchNorm,
   Conv,
   Dense,
   Initializer,
   constant,
-  convolve,
   enlarged,
   leaky_relu,
   map_norm,

@@ -16,7 +16,12 @@ from umr_jax.config.settings import Config, ModelConfig
 from umr_jax.models.encoder import BLOCKS
 from umr_jax.models.frozen import COLLECTION, frozen_efficientnet, published_file
 from umr_jax.models.layers import Initializer
-from umr_jax.models.pretrained import BATCH_NORM, RESNET18_FILES, fill, read_torch_file, weight_file
+from umr_jax.models.pretrained import (
+  RESNET18_FILES,
+  convolution_kernel,
+  read_torch_file,
+  weight_file,
+)
 from umr_jax.models.umr_net import UMRNet
 from umr_jax.types import Variables
 
@@ -86,8 +91,8 @@ def initialize(net: nn.Module, *, image_size: int, seed: int) -> tuple[Variables
 
 
 def draw_variables(
-  module: nn.Module, *inputs: jax.ShapeDtypeStruct | Array, seed: int, **options: Any
-) -> Variables:
+  module: nn.Module, *inputs: jax.ShapeDtypeStruct | Array, seed: int, **options: bool
+) -> dict[str, dict[str, Variables | Array]]:
   """`module.init`, at a tenth of its time: the module is only traced, and NumPy samples.
 
   A parameter's sample depends on the seed and on its own path, so that networks that differ in one
@@ -97,7 +102,7 @@ def draw_variables(
     module: built from the layers of `models.layers`.
     *inputs: the module's arguments; shapes are enough.
     seed: not negative.
-    **options: the module's keyword arguments.
+    **options: the module's keyword arguments, such as `train`.
 
   Returns:
     The module's variables, as NumPy arrays.
@@ -116,8 +121,9 @@ def draw_variables(
     modules[context.module.path] = context.module
     return function(*arguments, **keywords)
 
+  modes: dict[str, Any] = {**options}  # flax's own keyword arguments have other types
   with nn.intercept_methods(remember):
-    shapes = jax.eval_shape(lambda *x: module.init(jax.random.key(0), *x, **options), *inputs)
+    shapes = jax.eval_shape(lambda *x: module.init(jax.random.key(0), *x, **modes), *inputs)
 
   leaves = {}
   for path, leaf in traverse_util.flatten_dict(shapes).items():
@@ -151,18 +157,10 @@ def resnet18_variables(
 
   Source: Li et al. 2020, supplementary 2.2: the encoder starts from ImageNet.
   """
-  new_params = traverse_util.flatten_dict(params)
-  new_stats = traverse_util.flatten_dict(batch_stats)
-  _check_width(state, new_params["encoder", "resnet", "conv1", "kernel"].shape[-1])
-  for source, target in _resnet18_layers().items():
-    path = ("encoder", "resnet", *target)
-    if target[-1].endswith("bn") or target[-1].startswith("bn"):
-      for suffix, leaf in BATCH_NORM.items():
-        tree = new_params if leaf in ("scale", "bias") else new_stats
-        fill(tree, (*path, leaf), state, f"{source}.{suffix}")
-    else:
-      fill(new_params, (*path, "kernel"), state, f"{source}.weight")
-  return traverse_util.unflatten_dict(new_params), traverse_util.unflatten_dict(new_stats)
+  width = traverse_util.flatten_dict(params)["encoder", "resnet", "conv1", "kernel"].shape[-1]
+  _check_width(state, width)
+  layers = {source: ("encoder", "resnet", *path) for source, path in _resnet18_layers().items()}
+  return filled_layers(state, params, batch_stats, layers, network="ResNet-18")
 
 
 def _resnet18_layers() -> dict[str, tuple[str, ...]]:
@@ -189,3 +187,65 @@ def _check_width(state: Mapping[str, np.ndarray], width: int) -> None:
       f"the weight file's ResNet-18 has width {found}, the config's encoder {width}: set "
       f"model.encoder_width={found}, or model.encoder_weights=none"
     )
+
+
+# What PyTorch calls the entries of a BatchNorm, and what `layers.BatchNorm` does.
+_BATCH_NORM = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
+
+
+def filled_layers(
+  state: Mapping[str, np.ndarray],
+  params: Variables,
+  batch_stats: Variables,
+  layers: Mapping[str, Path],
+  *,
+  network: str,
+) -> tuple[Variables, Variables]:
+  """Puts convolutions without biases, and BatchNorms, of a PyTorch state dict into a network.
+
+  Args:
+    state: the state dict.
+    params: the network's parameters. Not changed.
+    batch_stats: its BatchNorm statistics. Not changed.
+    layers: the paths of layers in the network by PyTorch's names; a BatchNorm's own name has "bn".
+    network: whose state dict it should be, for the error's text.
+
+  Returns:
+    New parameters and statistics.
+
+  Raises:
+    ValueError: for a tensor that is missing, of another shape or not finite.
+  """
+  new_params = traverse_util.flatten_dict(params)
+  new_stats = traverse_util.flatten_dict(batch_stats)
+  for source, path in layers.items():
+    if "bn" in path[-1]:
+      for suffix, leaf in _BATCH_NORM.items():
+        tree = new_params if leaf in ("scale", "bias") else new_stats
+        _fill(tree, (*path, leaf), state, f"{source}.{suffix}", network=network)
+    else:
+      _fill(new_params, (*path, "kernel"), state, f"{source}.weight", network=network)
+  return traverse_util.unflatten_dict(new_params), traverse_util.unflatten_dict(new_stats)
+
+
+def _fill(
+  tree: dict[Path, np.ndarray],
+  path: Path,
+  state: Mapping[str, np.ndarray],
+  name: str,
+  *,
+  network: str,
+) -> None:
+  """Replaces one leaf of a flat tree by one tensor."""
+  if name not in state:
+    raise ValueError(f"the weight file has no tensor {name!r}; is it a {network}?")
+  value = state[name]
+  value = convolution_kernel(value) if value.ndim == 4 else np.array(value, np.float32)
+  if value.shape != tree[path].shape:
+    raise ValueError(
+      f"tensor {name!r} has shape {state[name].shape}; its path {'/'.join(path)} takes "
+      f"{tree[path].shape} (PyTorch's kernels are transposed). Is it a {network}?"
+    )
+  if not np.isfinite(value).all():
+    raise ValueError(f"tensor {name!r} holds values that are not finite; the file is damaged")
+  tree[path] = value

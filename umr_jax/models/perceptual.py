@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from umr_jax.models.layers import convolve, max_pool
+from umr_jax.models.convolution import convolve, max_pool
 from umr_jax.models.pretrained import convolution_kernel, read_torch_file
 from umr_jax.types import checked
 

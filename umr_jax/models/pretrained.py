@@ -10,7 +10,7 @@ import pathlib
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import IO, Any
 
 import numpy as np
@@ -19,9 +19,6 @@ RESNET18_FILES = (
   "torchvision's resnet18-f37072fd.pth (https://download.pytorch.org/models/resnet18-f37072fd.pth) "
   "or timm's model.safetensors (https://huggingface.co/timm/resnet18.a1_in1k)"
 )
-
-# What PyTorch calls the entries of a BatchNorm, and what `layers.BatchNorm` does.
-BATCH_NORM = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
 
 
 def weight_file(
@@ -54,9 +51,6 @@ def read_torch_file(
 ) -> dict[str, np.ndarray]:
   """Reads a PyTorch state dict: a .safetensors file, or a .pth file of any PyTorch.
 
-  A .pth file is a pickle, which can run any program when it is loaded. This reader allows the names
-  that a state dict of tensors needs and refuses every other.
-
   Args:
     path: the file; `~` and environment variables are expanded.
     **missing: `obtain` and `otherwise` of `weight_file`.
@@ -78,40 +72,6 @@ def read_torch_file(
 def convolution_kernel(weight: np.ndarray) -> np.ndarray:
   """A PyTorch kernel [out, in, row, column] as [row, column, in, out], float32."""
   return np.ascontiguousarray(weight.transpose(2, 3, 1, 0), np.float32)
-
-
-def fill(
-  tree: dict[tuple[str, ...], np.ndarray],
-  path: tuple[str, ...],
-  state: Mapping[str, np.ndarray],
-  name: str,
-  *,
-  network: str = "ResNet-18",
-) -> None:
-  """Replaces one leaf of a flat tree by one tensor.
-
-  Args:
-    tree: leaves by path. Changed.
-    path: of the leaf.
-    state: the state dict.
-    name: of the tensor.
-    network: whose state dict it should be, for the error's text.
-
-  Raises:
-    ValueError: for a tensor that is missing, of another shape or not finite.
-  """
-  if name not in state:
-    raise ValueError(f"the weight file has no tensor {name!r}; is it a {network}?")
-  value = state[name]
-  value = convolution_kernel(value) if value.ndim == 4 else np.array(value, np.float32)
-  if value.shape != tree[path].shape:
-    raise ValueError(
-      f"tensor {name!r} has shape {state[name].shape}; its path {'/'.join(path)} takes "
-      f"{tree[path].shape} (PyTorch's kernels are transposed). Is it a {network}?"
-    )
-  if not np.isfinite(value).all():
-    raise ValueError(f"tensor {name!r} holds values that are not finite; the file is damaged")
-  tree[path] = value
 
 
 def _strip(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -2,15 +2,14 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from umr_jax.models.convolution import convolve
 from umr_jax.models.encoder import IMAGENET_MEAN, IMAGENET_STD
-from umr_jax.models.layers import convolve
 from umr_jax.models.pretrained import convolution_kernel, read_torch_file
 from umr_jax.types import checked
 
@@ -23,7 +22,8 @@ VGG_FILES = {
 _BLOCKS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 _CHANNELS = (64, 128, 256, 512, 512)
 
-VGG = Mapping[str, Any]
+# Of each convolution, and of the input, by name.
+VGG = Mapping[str, Mapping[str, Array | np.ndarray]]
 
 
 def load_vgg(path: str | os.PathLike[str], *, depth: int) -> dict[str, dict[str, np.ndarray]]:

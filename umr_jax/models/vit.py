@@ -4,7 +4,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,17 @@ _TENSORS = {
   "mlp.fc2.bias": False,
 }
 
-ViT = Mapping[str, Any]
+Weights = Mapping[str, Array | np.ndarray]
+
+
+class ViT(TypedDict):
+  """The weights of a vision transformer."""
+
+  patch: Weights  # kernel and bias
+  position: Array | np.ndarray  # [rows, columns, D]
+  prefix: Array | np.ndarray  # [N, D]: the class token and registers
+  norm: Weights  # weight and bias
+  blocks: Weights  # by PyTorch's names, of all blocks along a leading axis
 
 
 def load_vit(path: str | os.PathLike[str]) -> ViT:
@@ -50,10 +60,6 @@ def load_vit(path: str | os.PathLike[str]) -> ViT:
 
   Args:
     path: a .pth or .safetensors file of a backbone with the names of DINO's official files.
-
-  Returns:
-    {"patch": kernel and bias, "position", "prefix": class token and registers, "norm", "blocks":
-    every block's tensors along a leading axis}.
 
   Raises:
     FileNotFoundError: where there is no such file; the message names its source.

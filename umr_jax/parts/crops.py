@@ -1,4 +1,4 @@
-"""What segmenters are fitted to: crops like the reconstruction's, and their features.
+"""What segmenters are fitted to: crops like the reconstruction's, their features, and batches.
 
 Features of all images together would fill the memory (of 2000 images VGG's take 6 GB), so they are
 extracted a few images at a time, and callers keep what they need.
@@ -22,6 +22,8 @@ from umr_jax.models.encoder import IMAGENET_MEAN
 from umr_jax.parts.cosegment import mirrored_features
 from umr_jax.parts.encoder_features import train_encoder_features
 from umr_jax.parts.features import Features, make_features, resolve_features
+from umr_jax.parts.losses import PartBatch
+from umr_jax.parts.network import STRIDE
 from umr_jax.types import Batch
 
 # Images that features and maps are made of at a time.
@@ -153,3 +155,48 @@ def resized(maps: Float[np.ndarray, "N S S C"], size: int) -> Float[np.ndarray, 
   """
   shape = (maps.shape[0], size, size, maps.shape[-1])
   return np.asarray(jax.image.resize(jnp.asarray(maps), shape, "linear"))
+
+
+def part_batches(
+  images: np.ndarray,
+  masks: np.ndarray,
+  targets: np.ndarray | None,
+  features: np.ndarray | None,
+  *,
+  settings: PartsConfig,
+) -> Iterator[PartBatch]:
+  """Batches without end; every epoch has each image once, in another order.
+
+  Args:
+    images: as in `fit.fit_parts`.
+    masks: likewise.
+    targets: likewise.
+    features: likewise.
+    settings: of the batch size and the seed.
+
+  Yields:
+    Batches, with masks and targets at the size of the logits.
+  """
+  count, size = images.shape[0], images.shape[1] // STRIDE
+  small = masks.reshape(count, size, STRIDE, size, STRIDE).mean(axis=(2, 4), dtype=np.float32)
+  maps = None if targets is None else _resized_each(targets, size)
+  rng = np.random.default_rng(settings.seed)
+  batch_size, order = min(settings.batch_size, count), np.zeros(0, np.int32)
+  while True:
+    if len(order) < batch_size:
+      order = np.concatenate([order, rng.permutation(count).astype(np.int32)])
+    index, order = order[:batch_size], order[batch_size:]
+    yield PartBatch(
+      images=images[index].astype(np.float32),
+      mask=small[index],
+      index=index,
+      targets=None if maps is None else maps[index],
+      features=None if features is None else features[index].astype(np.float32),
+    )
+
+
+def _resized_each(maps: np.ndarray, size: int) -> np.ndarray:
+  """As `resized`, one image at a time."""
+  shape = (size, size, maps.shape[-1])
+  resize = jax.jit(lambda x: jax.image.resize(x, shape, "linear"))
+  return np.stack([np.asarray(resize(one.astype(np.float32))) for one in maps])

@@ -1,8 +1,8 @@
-"""Training of the part network, and the probabilities of a trained one."""
+"""Training of the part network."""
 
 import functools
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ from umr_jax.config.settings import PartsConfig, PartWeights
 from umr_jax.models.frozen import frozen_efficientnet, published_file
 from umr_jax.models.initialize import initialize
 from umr_jax.models.pretrained import read_torch_file, weight_file
+from umr_jax.parts.crops import part_batches
 from umr_jax.parts.losses import PartBatch, part_objective
 from umr_jax.parts.network import RESNET50_FILES, STRIDE, PartNet, resnet50_variables
 from umr_jax.parts.warp import WarpRanges
@@ -99,30 +100,6 @@ def fit_parts(
   return FitResult(net, host(trained | {"batch_stats": batch_stats, "frozen": held}))
 
 
-@checked
-def segment(
-  result: FitResult, images: Float[np.ndarray, "N S S 3"], *, batch_size: int
-) -> Float[np.ndarray, "N S S P1"]:
-  """Part probabilities of images: means over each image and its mirrored copy.
-
-  Args:
-    result: a trained network.
-    images: RGB in [0, 1]; S is a multiple of 4.
-    batch_size: images at a time; changes only memory and time.
-
-  Returns:
-    Probabilities, background first, which sum to 1 at every pixel.
-  """
-  variables = {k: v for k, v in result.variables.items() if k != "basis"}
-  shape = (*images.shape[:3], result.net.num_parts + 1)
-  probs = np.empty(shape, np.float32)
-  for first in range(0, len(images), batch_size):
-    some = images[first : first + batch_size].astype(np.float32)
-    padded = np.pad(some, ((0, batch_size - len(some)), (0, 0), (0, 0), (0, 0)))
-    probs[first : first + batch_size] = _probabilities(result.net, variables, padded)[: len(some)]
-  return probs
-
-
 def make_net(settings: PartsConfig, *, num_parts: int) -> PartNet:
   """The network that settings name; published weights need the normalization of their own.
 
@@ -185,16 +162,6 @@ def net_weight_file(settings: PartsConfig) -> pathlib.Path | None:
 def _published(settings: PartsConfig) -> bool:
   """Whether training starts from the published ResNet-50, whose normalization then stays."""
   return settings.net == "resnet50" and settings.net_weights != "none"
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _probabilities(net: PartNet, variables: Any, images: Array) -> Array:
-  both = jnp.concatenate([images, images[:, :, ::-1]])
-  logits: Any = net.apply(variables, both, train=False)
-  shape = (*both.shape[:3], logits.shape[-1])
-  probs = jax.nn.softmax(jax.image.resize(logits, shape, "linear"), axis=-1)
-  plain, mirrored = jnp.split(probs, 2)
-  return 0.5 * (plain + mirrored[:, :, ::-1])
 
 
 def _make_step(
@@ -288,48 +255,3 @@ def _check_finite(values: dict[str, float], *, step: int) -> None:
       f"the part network's loss is not finite by step {step} ({listed}). Look for inputs that are "
       "not, or lower parts.learning_rate"
     )
-
-
-def part_batches(
-  images: np.ndarray,
-  masks: np.ndarray,
-  targets: np.ndarray | None,
-  features: np.ndarray | None,
-  *,
-  settings: PartsConfig,
-) -> Iterator[PartBatch]:
-  """Batches without end; every epoch has each image once, in another order.
-
-  Args:
-    images: as in `fit_parts`.
-    masks: likewise.
-    targets: likewise.
-    features: likewise.
-    settings: of the batch size and the seed.
-
-  Yields:
-    Batches, with masks and targets at the size of the logits.
-  """
-  count, size = images.shape[0], images.shape[1] // STRIDE
-  small = masks.reshape(count, size, STRIDE, size, STRIDE).mean(axis=(2, 4), dtype=np.float32)
-  maps = None if targets is None else _resized(targets, size)
-  rng = np.random.default_rng(settings.seed)
-  batch_size, order = min(settings.batch_size, count), np.zeros(0, np.int32)
-  while True:
-    if len(order) < batch_size:
-      order = np.concatenate([order, rng.permutation(count).astype(np.int32)])
-    index, order = order[:batch_size], order[batch_size:]
-    yield PartBatch(
-      images=images[index].astype(np.float32),
-      mask=small[index],
-      index=index,
-      targets=None if maps is None else maps[index],
-      features=None if features is None else features[index].astype(np.float32),
-    )
-
-
-def _resized(maps: np.ndarray, size: int) -> np.ndarray:
-  """Maps at the size of the logits; averages where they are larger."""
-  shape = (size, size, maps.shape[-1])
-  resize = jax.jit(lambda x: jax.image.resize(x, shape, "linear"))
-  return np.stack([np.asarray(resize(one.astype(np.float32))) for one in maps])

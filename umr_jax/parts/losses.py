@@ -3,13 +3,13 @@
 Source: Hung et al. 2019 (SCOPS), section 3."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from umr_jax import types
 from umr_jax.config.settings import PartWeights
 from umr_jax.parts.warp import WarpRanges, draw_warps, warp_images, warp_logits, warp_maps
 from umr_jax.train.augment import color_jitter
@@ -197,11 +197,11 @@ COLOR = 0.3
 class PartBatch:
   """B images, and what is known of them at the size of the logits; JAX's arrays or NumPy's."""
 
-  images: Float[Any, "B S S 3"]
-  mask: Float[Any, "B h h"]
-  index: Int[Any, "B"]
-  targets: Float[Any, "B h h P1"] | None = None
-  features: Float[Any, "B f f C"] | None = None
+  images: Float[types.Array, "B S S 3"]
+  mask: Float[types.Array, "B h h"]
+  index: Int[types.Array, "B"]
+  targets: Float[types.Array, "B h h P1"] | None = None
+  features: Float[types.Array, "B f f C"] | None = None
 
 
 def part_objective(

@@ -10,10 +10,11 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import Array, Float
 
+from umr_jax.models.convolution import max_pool
 from umr_jax.models.encoder import IMAGENET_MEAN, IMAGENET_STD, BasicBlock
 from umr_jax.models.frozen import FrozenEfficientNet
-from umr_jax.models.layers import BatchNorm, Conv, enlarged, map_norm, max_pool, normal, normed_conv
-from umr_jax.models.pretrained import BATCH_NORM, fill
+from umr_jax.models.initialize import filled_layers
+from umr_jax.models.layers import BatchNorm, Conv, enlarged, map_norm, normal, normed_conv
 from umr_jax.types import Variables, checked
 
 BLOCKS = (3, 4, 6, 3)
@@ -237,30 +238,20 @@ def resnet50_variables(
 
   Source: Hung et al. 2019 (SCOPS), section 4.1: the network starts from ImageNet.
   """
-  new_params = traverse_util.flatten_dict(params)
-  new_stats = traverse_util.flatten_dict(batch_stats)
-  first = ("resnet", "conv1", "kernel")
-  if first not in new_params:
+  flat, first = traverse_util.flatten_dict(params), ("resnet", "conv1", "kernel")
+  if first not in flat:
     raise ValueError("these weights fit parts.net=resnet50 alone")
   if "conv1.weight" not in state or "layer4.2.bn3.weight" not in state:
     some = ", ".join(sorted(state)[:3])
     raise ValueError(f"found tensors {some}, ...; expected a ResNet-50's. Give {RESNET50_FILES}")
-  found, width = state["conv1.weight"].shape[0], new_params[first].shape[-1]
+  found, width = state["conv1.weight"].shape[0], flat[first].shape[-1]
   if found != width:
     raise ValueError(
       f"the weight file's ResNet-50 has width {found}, the config's {width}: set "
       f"parts.net_width={found}, or parts.net_weights=none"
     )
-  for source, target in _resnet50_layers().items():
-    if "bn" in target[-1]:
-      for suffix, leaf in BATCH_NORM.items():
-        tree = new_params if leaf in ("scale", "bias") else new_stats
-        path = ("resnet", *target, leaf)
-        fill(tree, path, state, f"{source}.{suffix}", network="ResNet-50")
-    else:
-      path = ("resnet", *target, "kernel")
-      fill(new_params, path, state, f"{source}.weight", network="ResNet-50")
-  return traverse_util.unflatten_dict(new_params), traverse_util.unflatten_dict(new_stats)
+  layers = {source: ("resnet", *path) for source, path in _resnet50_layers().items()}
+  return filled_layers(state, params, batch_stats, layers, network="ResNet-50")
 
 
 def _resnet50_layers() -> dict[str, tuple[str, ...]]:

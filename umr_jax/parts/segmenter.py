@@ -1,7 +1,8 @@
 """Segmenters: from crops to part maps, refined by a CRF, and from a data set to a store of them."""
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,8 @@ from umr_jax.parts.crops import (
   resized,
 )
 from umr_jax.parts.features import Features
-from umr_jax.parts.fit import FitResult, segment
+from umr_jax.parts.fit import FitResult
+from umr_jax.parts.network import PartNet
 from umr_jax.types import checked
 
 # Images of each split that are segmented mirrored, too, to measure mirror consistency.
@@ -80,6 +82,40 @@ def network_segmenter(fit: FitResult, settings: PartsConfig) -> Segmenter:
     return np.asarray(refine(jnp.asarray(probs), jnp.asarray(masks)))
 
   return Segmenter(settings.image_size, segment_crops)
+
+
+@checked
+def segment(
+  result: FitResult, images: Float[np.ndarray, "N S S 3"], *, batch_size: int
+) -> Float[np.ndarray, "N S S P1"]:
+  """Part probabilities of images: means over each image and its mirrored copy.
+
+  Args:
+    result: a trained network.
+    images: RGB in [0, 1]; S is a multiple of 4.
+    batch_size: images at a time; changes only memory and time.
+
+  Returns:
+    Probabilities, background first, which sum to 1 at every pixel.
+  """
+  variables = {k: v for k, v in result.variables.items() if k != "basis"}
+  shape = (*images.shape[:3], result.net.num_parts + 1)
+  probs = np.empty(shape, np.float32)
+  for first in range(0, len(images), batch_size):
+    some = images[first : first + batch_size].astype(np.float32)
+    padded = np.pad(some, ((0, batch_size - len(some)), (0, 0), (0, 0), (0, 0)))
+    probs[first : first + batch_size] = _probabilities(result.net, variables, padded)[: len(some)]
+  return probs
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _probabilities(net: PartNet, variables: Any, images: Array) -> Array:
+  both = jnp.concatenate([images, images[:, :, ::-1]])
+  logits: Any = net.apply(variables, both, train=False)
+  shape = (*both.shape[:3], logits.shape[-1])
+  probs = jax.nn.softmax(jax.image.resize(logits, shape, "linear"), axis=-1)
+  plain, mirrored = jnp.split(probs, 2)
+  return 0.5 * (plain + mirrored[:, :, ::-1])
 
 
 def segment_dataset(

@@ -13,7 +13,7 @@ import os
 import sys
 import types
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
   from numpy.typing import ArrayLike
@@ -47,7 +47,7 @@ class _CallablePackage(types.ModuleType):
     return predictor.predict(images, checkpoint, masks=masks, boxes=boxes)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
   if name not in __all__:
     raise AttributeError(f"module 'umr_jax.predict' has no attribute {name!r}")
   value = getattr(importlib.import_module("umr_jax.predict.predictor"), name)

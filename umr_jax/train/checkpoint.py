@@ -8,7 +8,6 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -42,7 +41,7 @@ class Restored:
   step: int
   train_state: TrainState
   em_state: EMState
-  config: dict[str, Any]
+  config: Settings
 
 
 class Checkpointer:

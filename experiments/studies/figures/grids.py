@@ -15,7 +15,7 @@ from experiments.studies.ablation_rows import Row, title_of
 from umr_jax.config.settings import Config
 from umr_jax.data.dataset import evaluation_split, load_dataset
 from umr_jax.data.transforms import Crop, CropSpec, crop_about_box
-from umr_jax.eval.mask_iou import hard_mask_iou
+from umr_jax.eval.mask_metrics import hard_mask_iou
 from umr_jax.eval.shape_error import spread
 from umr_jax.geometry import camera
 from umr_jax.predict.predictor import load_predictor
