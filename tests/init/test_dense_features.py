@@ -4,11 +4,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.models.lite0 import random_lite0
+from tests.models.torch_file import write_old_torch_file
 from tests.tiny import SmallParts, tiny_config
+from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import load_dataset
+from umr_jax.data.transforms import CropSpec
 from umr_jax.init import dense_features as room
-from umr_jax.init.dense_features import dense_features
+from umr_jax.init.dense_features import dense_features, encoder_maps
 from umr_jax.models.framed_images import COMPONENTS
+from umr_jax.models.frozen import FrozenEfficientNet, frozen_efficientnet
 from umr_jax.parts.crops import batches
 from umr_jax.parts.features import Features
 
@@ -49,6 +54,20 @@ def test_every_image_has_its_maps_in_the_frame_of_its_crop(split):
   assert 0.3 < norm < 1.5
   alike = dense_features(split, SMALL, padding=PADDING)
   np.testing.assert_array_equal(alike.features, maps.features)
+
+
+def test_maps_of_the_encoder_are_what_a_prediction_has(split, tmp_path):
+  file = tmp_path / "lite0.pth"
+  write_old_torch_file(file, random_lite0())
+  spec = CropSpec(image_size=64, padding=PADDING)
+  maps = encoder_maps(split, file, spec=spec)
+  assert maps.features.shape == (len(split), 12, 12, 112)
+  batch, crops = next(evaluation_batches(split, spec, batch_size=3, parts=False))
+  weights = {"frozen": frozen_efficientnet(file, path=())}
+  expected = FrozenEfficientNet().apply(weights, jnp.asarray(batch.image))[-1]
+  scale = np.abs(expected).max()
+  np.testing.assert_allclose(maps.features[:3], expected, rtol=1e-4, atol=1e-5 * scale)
+  np.testing.assert_array_equal(maps.masks[:3], [crop.mask for crop in crops])
 
 
 def test_the_channels_are_found_on_some_of_many_images(split, monkeypatch):

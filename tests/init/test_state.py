@@ -10,9 +10,11 @@ import pytest
 from tests.rotations import degrees_between
 from tests.tiny import tiny_config
 from umr_jax.config.build import with_settings
+from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import load_dataset
 from umr_jax.init import dense_features, view_search
 from umr_jax.init import state as state_module
+from umr_jax.init.dense_features import ImageMaps
 from umr_jax.init.state import init_em_state
 from umr_jax.models.infer import build_topology_from
 from umr_jax.parts.features import Features
@@ -23,6 +25,13 @@ def pixels(images):
   small = jax.image.resize(images, (len(images), 32, 32, 3), "linear")
   cells = small.reshape(-1, 8, 4, 8, 4, 3)
   return jnp.moveaxis(cells, 3, 2).reshape(-1, 8, 8, 48)
+
+
+def cells(split, file, *, spec):
+  """Maps of `pixels`, in the place of the frozen encoder's."""
+  crops = [crop for _, some in evaluation_batches(split, spec, batch_size=8) for crop in some]
+  images, masks = (np.stack([getattr(crop, name) for crop in crops]) for name in ("image", "mask"))
+  return ImageMaps(np.asarray(pixels(jnp.asarray(images))), masks)
 
 
 @pytest.mark.slow
@@ -59,5 +68,15 @@ def test_searched_views_are_target_cameras_and_their_hull_is_the_template(tmp_pa
   assert 0.0 < np.median(moved) < 25.0
   assert 0.5 < np.abs(state.template.half_vertices).max() < 1.8
   np.testing.assert_array_equal(state.target_cameras, again.target_cameras)
+  # An encoder that is trained leaves no maps that views could be told by; a frozen one does.
+  assert state.view_template is None
+  monkeypatch.setattr(state_module, "encoder_file", lambda model: "published")
+  monkeypatch.setattr(state_module, "encoder_maps", cells)
+  frozen = with_settings(config, {"model.encoder": "efficientnet"})
+  with jax.numpy_dtype_promotion("standard"):
+    views = state_module._view_template(frozen, split, found[0])
+  assert views.features.shape == (24, 24, 24, 16)
+  assert len(views.voxels) == len(views.rotations) == 8
+  assert views.temperature >= 1.0 and np.isfinite(views.features).all()
   profile = init_em_state(with_settings(config, {"geometry.init": "silhouettes"}), topology, split)
   assert np.abs(state.template.half_vertices - profile.template.half_vertices).max() > 0.05

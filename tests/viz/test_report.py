@@ -40,11 +40,13 @@ def workdir(tmp_path):
   return tmp_path
 
 
-def write(workdir, monkeypatch, skipped=()):
+def write(workdir, monkeypatch, skipped=(), wide=()):
+  test = [types.SimpleNamespace(name=f"{number} & <b>") for number in range(4)]
   dataset = types.SimpleNamespace(
-    name="birds & <b>", splits={"train": [], "test": [0]}, skipped=skipped
+    name="birds & <b>", splits={"train": [], "test": test}, skipped=skipped
   )
   monkeypatch.setattr(report, "_write_meshes", lambda workdir, dataset, predictions: ["a_b"])
+  monkeypatch.setattr(report, "wide_posteriors", lambda predictions: list(wide))
   evaluation = Evaluation(EVALUATION, predictions=None)
   sides = {f"template/{name}": 0.25 for name in ("length", "width", "height", "volume", "moved")}
   path = report.write_report(
@@ -75,6 +77,15 @@ def test_the_cameras_of_a_search_are_shown(workdir, monkeypatch):
   page = write(workdir, monkeypatch)
   assert 'src="cameras.png"' in page and "Cameras before training" in page
   assert "<strong>Its width is a guess.</strong>" in page
+
+
+def test_images_whose_view_stays_open_are_named(workdir, monkeypatch):
+  assert "whose view is open" not in write(workdir, monkeypatch)
+  page = write(workdir, monkeypatch, wide=[2, 0])
+  assert re.findall(r"<li>(\d &amp; &lt;b&gt;)</li>", page) == [
+    "2 &amp; &lt;b&gt;",
+    "0 &amp; &lt;b&gt;",
+  ]
 
 
 def test_skipped_images_are_listed_with_their_reasons(workdir, monkeypatch):

@@ -98,10 +98,11 @@ def encoder_maps(split: Split, file: pathlib.Path, *, spec: CropSpec) -> ImageMa
   Raises:
     ValueError: for a file of another network.
   """
-  weights = {COLLECTION: frozen_efficientnet(file, path=())}
-  encode = jax.jit(lambda images: FrozenEfficientNet().apply(weights, images)[-1])
+  # Arguments, not constants, with which compilers are slow.
+  weights = jax.device_put({COLLECTION: frozen_efficientnet(file, path=())})
+  encode = jax.jit(FrozenEfficientNet().apply)
   maps, masks = [], []
   for batch, crops in evaluation_batches(split, spec, batch_size=_ENCODED, parts=False):
-    maps.append(np.asarray(encode(batch.image))[: len(crops)])
+    maps.append(np.asarray(encode(weights, jnp.asarray(batch.image))[-1])[: len(crops)])
     masks.append(np.asarray(batch.mask)[: len(crops)])
   return ImageMaps(np.concatenate(maps), np.concatenate(masks))
