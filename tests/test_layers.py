@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # The rooms, and beside each the rooms it may import, besides itself and the base. Every room is
 # below those that name it, so there is no circle.
-BASE = ("checking", "types", "errors", "files", "random")
+BASE = ("checking", "types", "errors", "files", "random", "progress")
 # Files beside the rooms that only programs import, and the programs.
 PROGRAMS = ("launch", "cli", "experiments")
 CORE = (*BASE, "config", "geometry")

@@ -29,6 +29,7 @@ from umr_jax.init.pose_search import PoseSearch
 from umr_jax.init.state import init_em_state
 from umr_jax.models.assemble import read_uv_pixels
 from umr_jax.models.infer import make_model, network_round
+from umr_jax.progress import tracked
 from umr_jax.random import Purpose, run_key
 from umr_jax.train import parallel
 from umr_jax.train.checkpoint import Checkpointer
@@ -246,13 +247,15 @@ class EMLoop:
     """
     model = parallel.replicate(self._model(states, index))
     compute = self.round(index).image_statistics
-    for batch, _ in evaluation_batches(
+    size = self.config.train.batch_size
+    batches = evaluation_batches(
       self.train_split,
       CropSpec.from_config(self.config.data),
-      batch_size=self.config.train.batch_size,
+      batch_size=size,
       parts=parts,
       shard=(jax.process_index(), jax.process_count()),
-    ):
+    )
+    for batch, _ in tracked(batches, "M-step, images", total=len(self.train_split), step=size):
       own = compute(model, parallel.shard_batch(batch))
       yield on_host(parallel.gather_rows(parallel.unshard(own)))
 

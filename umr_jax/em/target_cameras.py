@@ -25,6 +25,7 @@ from umr_jax.init.pose_search import (
   template_vertices,
 )
 from umr_jax.models.framed_images import frame_images
+from umr_jax.progress import tracked
 from umr_jax.train import parallel
 from umr_jax.types import EMState, Model, Topology, host
 
@@ -149,13 +150,14 @@ def with_fitted_cameras(
   if before is None:
     return em_state
   replicated = parallel.replicate(model)
-  for batch, _ in evaluation_batches(
+  batches = evaluation_batches(
     split,
     spec,
     batch_size=batch_size,
     parts=False,
     shard=(jax.process_index(), jax.process_count()),
-  ):
+  )
+  for batch, _ in tracked(batches, "target cameras, images", total=len(split), step=batch_size):
     own = parallel.unshard(fit(replicated, *parallel.shard_batch((batch, before[batch.index]))))
     found.append(parallel.gather_rows((batch.index, own)))
   after = np.array(before)

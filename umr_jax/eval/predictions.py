@@ -26,6 +26,7 @@ from umr_jax.losses.mask import soft_iou
 from umr_jax.models.assemble import uv_parts_to_texels
 from umr_jax.models.infer import Infer, Inference
 from umr_jax.predict.transfer import Correspondence, project_and_cover
+from umr_jax.progress import tracked
 from umr_jax.render import soft_rasterize, soft_silhouette
 from umr_jax.types import Model, Topology
 
@@ -98,9 +99,9 @@ def predict_split(
   parts = model.canonical_uv is not None
   observe = _make_observe(model.topology, protocol, parts=parts, observed=observed)
   rows: list[Predictions] = []
-  for batch, crops in evaluation_batches(
-    split, protocol.spec, batch_size=protocol.batch_size, parts=parts
-  ):
+  size = protocol.batch_size
+  batches = evaluation_batches(split, protocol.spec, batch_size=size, parts=parts)
+  for batch, crops in tracked(batches, "evaluation, images", total=len(split), step=size):
     found = infer(model, jnp.asarray(batch.image))
     kept = jax.device_get(observe(model, found, batch.mask))
     wanted = KEPT - sum(map(len, rows)) if observed else 0

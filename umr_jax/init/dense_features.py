@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 from jaxtyping import Float, Int
 
 from umr_jax.config.settings import PartsConfig
@@ -17,6 +16,7 @@ from umr_jax.geometry.sampling import average_pool
 from umr_jax.models.framed_images import fit_projection, project_features
 from umr_jax.models.frozen import COLLECTION, FrozenEfficientNet, frozen_efficientnet
 from umr_jax.parts.crops import (
+  BATCH,
   batches,
   feature_crops,
   load_features,
@@ -74,16 +74,13 @@ def dense_features(split: Split, settings: PartsConfig, *, padding: float) -> Im
     for batch, crops in batches(split.subsample(_PROJECTED), size, padding)
   ]
   projection = fit_projection(*(np.concatenate(column) for column in zip(*first, strict=True)))
-  maps, masks, done = [], [], 0
-  for batch, crops in batches(split, size, padding):
+  maps, masks = [], []
+  every = batches(split, size, padding)
+  for batch, crops in tracked(every, "features of views, images", total=len(split), step=BATCH):
     count = len(crops)
     found = project_features(projection, extract(batch.image, batch.mask))
     maps.append(np.asarray(found)[:count])
     masks.append(np.asarray(average_pool(jnp.asarray(batch.mask[:count]), _MASK_SIZE)))
-    done += count
-    logging.log_every_n_seconds(
-      logging.INFO, "features (%s), image %d of %d", 20, features.name, done, len(split)
-    )
   return ImageMaps(np.concatenate(maps), np.concatenate(masks))
 
 
@@ -102,7 +99,8 @@ def encoder_maps(split: Split, file: pathlib.Path, *, spec: CropSpec) -> ImageMa
   weights = jax.device_put({COLLECTION: frozen_efficientnet(file, path=())})
   encode = jax.jit(FrozenEfficientNet().apply)
   maps, masks = [], []
-  for batch, crops in evaluation_batches(split, spec, batch_size=_ENCODED, parts=False):
+  every = evaluation_batches(split, spec, batch_size=_ENCODED, parts=False)
+  for batch, crops in tracked(every, "encoded, images", total=len(split), step=_ENCODED):
     maps.append(np.asarray(encode(weights, jnp.asarray(batch.image))[-1])[: len(crops)])
     masks.append(np.asarray(batch.mask)[: len(crops)])
   return ImageMaps(np.concatenate(maps), np.concatenate(masks))

@@ -29,6 +29,7 @@ from umr_jax.init.pose_search import (
 from umr_jax.init.shrink_wrap import hull_canonical_uv, shrink_wrap, surface_points
 from umr_jax.init.visual_hull import (
   FIT_BATCH,
+  FIT_PIECE,
   HALF,
   RESOLUTION,
   Volume,
@@ -135,7 +136,7 @@ def fit_hull(
     The visual hull, and cameras [N, 7].
   """
   silhouettes, inner = _targets(maps)
-  logits, cameras, overlaps = fit_volume(
+  logits, fitted, overlaps = fit_volume(
     empty_logits(inner.shape[-1]),
     jnp.asarray(cameras),
     silhouettes,
@@ -145,11 +146,12 @@ def fit_hull(
     steps=_last_steps(len(maps)),
   )
   logging.info("Visual hull: mask IoU %.3f, part IoU %.3f.", *overlaps.tolist())
-  return volume_from_logits(logits), np.asarray(cameras)
+  return volume_from_logits(logits), np.asarray(fitted)
 
 
 def _last_steps(images: int) -> int:
-  return max(_LAST_STEPS, _VISITS * images // FIT_BATCH)
+  # Whole pieces: one of another length would be compiled for itself.
+  return -(-max(_LAST_STEPS, _VISITS * images // FIT_BATCH) // FIT_PIECE) * FIT_PIECE
 
 
 def with_hull_template(

@@ -8,7 +8,7 @@ goes on with `discriminants`, found twice. Then some rounds on a finer template,
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -35,6 +35,7 @@ from umr_jax.init.view_em import (
 from umr_jax.init.view_grid import ViewGrid, make_view_grid, mean_rotations
 from umr_jax.init.voxel_template import VoxelTemplate, blurred, ellipsoid, upsampled, view_maps
 from umr_jax.models.framed_images import FramedImages, frame_images, silhouette_aspects
+from umr_jax.progress import tracked
 
 # Principal components that the search begins with; how often discriminants are found.
 _LEADING, _DISCRIMINATIONS = 24, 2
@@ -101,6 +102,10 @@ def _stages(start: float, stop: float, rounds: int, *, shapes: tuple[int, ...]) 
   return [_Stage(float(p), i in shapes) for i, p in enumerate(np.geomspace(start, stop, rounds))]
 
 
+def _shown(stages: Sequence[_Stage], what: str) -> Iterator[_Stage]:
+  return tracked(stages, f"{what}, rounds", total=len(stages))
+
+
 def find_views(
   maps: ImageMaps, *, search: PoseSearch, key: PRNGKeyArray
 ) -> Float[np.ndarray, "N 7"]:
@@ -119,7 +124,7 @@ def find_views(
   maps = maps.projected(matrix)
   images, grid = _framed(maps.rows(rows), _FINE), _FINE.grid(search)
   fit = begin(images, upsampled(template, _FINE.voxels), grid)
-  for stage in _stages(6.0, 2.0, 6, shapes=(0, 3)):
+  for stage in _shown(_stages(6.0, 2.0, 6, shapes=(0, 3)), "fine views"):
     fit = e_step(images, fit, grid, stage.perplexity, preference=_PREFERRED)
     fit = m_step(images, fit, grid, shape=stage.shape)
   share = explained_share(images, fit, grid)
@@ -187,7 +192,7 @@ def _run(
 ) -> ViewFit:
   """EM rounds; a new shape is taken where it explains more some rounds later."""
   again = functools.partial(em_rounds, images, grid=grid, preference=preference)
-  for stage in stages:
+  for stage in _shown(stages, "coarse views"):
     begun = e_step(images, fit, grid, stage.perplexity, preference=preference)
     fit = m_step(images, begun, grid)
     if stage.shape:

@@ -9,8 +9,6 @@ Source: Tulsiani et al. 2017, "Multi-view Supervision for Single-view Reconstruc
   whole category.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +27,7 @@ from umr_jax.init.pose_search import FRAME, MEASURED, Views
 from umr_jax.init.voxel_template import HALF, view_maps, voxel_centers
 from umr_jax.models.camera_heads import upright_rotation
 from umr_jax.models.framed_images import HALF_FRAME, center_and_side, places_in_frame
+from umr_jax.progress import tracked
 from umr_jax.types import checked
 
 # Voxels per side.
@@ -40,6 +39,8 @@ _OPAQUE = 0.999
 # The initial logit of every voxel: nearly empty.
 _EMPTY = -3.0
 FIT_BATCH, _LEARNING_RATE = 32, 0.15
+# Steps that one program takes.
+FIT_PIECE = 20
 # By how much a step moves a camera at most: scale, image units, or half radians.
 _CAMERA_STEP = 0.02
 # A part that covers less than this many pixels counts as not visible.
@@ -149,7 +150,6 @@ def batch_rows(count: int, *, key: Array, steps: int) -> Int[Array, "steps B"]:
   return jnp.concatenate(order)[:steps]
 
 
-@functools.partial(jax.jit, static_argnames=("steps",))
 def fit_volume(
   logits: Float[Array, "R R R P1"],
   cameras: Float[Array, "N 7"],
@@ -178,8 +178,28 @@ def fit_volume(
     The new logits and cameras, and the mean IoU of silhouettes and of parts over the last quarter
     of the steps.
   """
-  optimizer = optax.adam(_LEARNING_RATE)
   rows = batch_rows(len(cameras), key=key, steps=steps)
+  # A program runs to its end: in pieces, one can be told how far it is, and stop it.
+  starts = range(0, steps, FIT_PIECE)
+  fitted = logits, cameras, optax.adam(_LEARNING_RATE).init(logits)
+  overlaps = []
+  for start in tracked(starts, "visual hull, steps", total=steps, step=FIT_PIECE):
+    fitted, overlap = _fit_steps(fitted, rows[start : start + FIT_PIECE], masks, parts, cost)
+    overlaps.append(jax.block_until_ready(overlap))
+  logits, cameras, _ = fitted
+  return logits, cameras, jnp.mean(jnp.concatenate(overlaps)[-max(1, steps // 4) :], axis=0)
+
+
+@jax.jit
+def _fit_steps(
+  begin: tuple[Array, Array, optax.OptState],
+  rows: Int[Array, "steps B"],
+  masks: Float[Array, "N S S"],
+  parts: Float[Array, "N S S P"],
+  cost: Float[Array, "R R R"],
+) -> tuple[tuple[Array, Array, optax.OptState], Float[Array, "steps 2"]]:
+  """Steps of `fit_volume` with these batches: logits, cameras and optimizer, and both IoU."""
+  optimizer = optax.adam(_LEARNING_RATE)
 
   def loss_of(state: tuple[Array, Array], row: Int[Array, "B"]) -> tuple[Array, Array]:
     volume = volume_from_logits(state[0])
@@ -202,9 +222,7 @@ def fit_volume(
     ).pack()
     return (logits + update, cameras.at[row].set(moved), state), overlap
 
-  begin = (logits, cameras, optimizer.init(logits))
-  (logits, cameras, _), overlaps = jax.lax.scan(step, begin, rows)
-  return logits, cameras, jnp.mean(overlaps[-max(1, steps // 4) :], axis=0)
+  return jax.lax.scan(step, begin, rows)
 
 
 @jax.jit

@@ -24,6 +24,7 @@ from umr_jax.parts.encoder_features import train_encoder_features
 from umr_jax.parts.features import Features, make_features, resolve_features
 from umr_jax.parts.losses import PartBatch
 from umr_jax.parts.network import STRIDE
+from umr_jax.progress import tracked
 from umr_jax.types import Batch
 
 # Images that features and maps are made of at a time.
@@ -135,13 +136,11 @@ def feature_batches(
   split = split.subsample(_LEARNED)
   extract = masked_features(features)
   done = 0
-  for batch, crops in batches(split, feature_crops(settings), padding):
+  every = batches(split, feature_crops(settings), padding)
+  for batch, crops in tracked(every, "features, images", total=len(split), step=BATCH):
     rows = slice(done, done + len(crops))
     done = rows.stop
     yield rows, np.asarray(extract(batch.image, batch.mask))[: len(crops)]
-    logging.log_every_n_seconds(
-      logging.INFO, "features (%s), image %d of %d", 20, features.name, done, len(split)
-    )
   seconds = time.monotonic() - began
   logging.info("Features (%s) of %d images took %.0f s.", features.name, len(split), seconds)
 

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 from jaxtyping import Array, Float
 
 from umr_jax.config.settings import PartsConfig
@@ -24,6 +23,7 @@ from umr_jax.parts.crops import (
 from umr_jax.parts.features import Features
 from umr_jax.parts.fit import FitResult
 from umr_jax.parts.network import PartNet
+from umr_jax.progress import tracked
 from umr_jax.types import checked
 
 # Images of each split that are segmented mirrored, too, to measure mirror consistency.
@@ -130,9 +130,10 @@ def segment_dataset(
     padding: of the crops.
   """
   names, squares, maps, agreement = [], [], [], []
-  total = sum(len(split) for split in dataset.splits.values())
-  for split in dataset.splits.values():
-    for number, (batch, crops) in enumerate(batches(split, segmenter.size, padding)):
+  for split_name, split in dataset.splits.items():
+    every = batches(split, segmenter.size, padding)
+    shown = tracked(every, f"parts, {split_name} images", total=len(split), step=BATCH)
+    for number, (batch, crops) in enumerate(shown):
       images, masks = np.asarray(batch.image), np.asarray(batch.mask)
       found = segmenter.maps(images, masks)[: len(crops)]
       if number * BATCH < _MIRRORED:
@@ -142,7 +143,6 @@ def segment_dataset(
       maps.append(to_bytes(small))
       names += [crop.name for crop in crops]
       squares += [crop.square for crop in crops]
-      logging.log_every_n_seconds(logging.INFO, "segmented: image %d of %d", 10, len(names), total)
   share = float(np.mean(np.concatenate(agreement)))
   return make_store(names, squares, np.concatenate(maps), mirror_agreement=share)
 
