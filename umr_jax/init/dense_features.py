@@ -23,6 +23,7 @@ from umr_jax.parts.crops import (
   masked_features,
   training_crops,
 )
+from umr_jax.progress import tracked
 
 # Images that the principal components are found on, at most, evenly spaced.
 _PROJECTED = 200
