@@ -15,11 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.compiled_once import compiled_once
+from tests.keypoint_pairs import FEW, MANY, keypoint_pairs
 from tests.tiny import flags, tiny_config
 from umr_jax.config.settings import to_dict
 from umr_jax.em.monitor import Monitor, read_template_sizes
 from umr_jax.em.run import prepare_workdir, run
 from umr_jax.errors import Preempted
+from umr_jax.eval.workdir import evaluate_workdir
 from umr_jax.models.checkpoint import read_checkpoint
 from umr_jax.predict.predictor import load_predictor
 
@@ -38,7 +41,14 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory, cache):
+def shared_functions():
+  """That a process which compiles for itself ends alike is shown by killing a real one."""
+  with compiled_once(), keypoint_pairs(FEW):
+    yield
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, cache, shared_functions):
   workdir = tmp_path_factory.mktemp("unbroken")
   with jax.numpy_dtype_promotion("standard"):
     return workdir, run(tiny_config(cache), workdir)
@@ -146,6 +156,7 @@ def complete_config(cache):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shared_functions")
 def test_the_complete_method_ends_where_it_would_have_after_an_interruption(
   cache, tmp_path, monkeypatch
 ):
@@ -278,7 +289,10 @@ def test_kill_9_in_the_middle_loses_nothing_but_time(unbroken, cache, tmp_path):
   resumed, told = process.communicate(timeout=240)
   assert process.returncode == 0, told
   assert "Resuming from the checkpoint" in told
-  assert json.loads(resumed) == json.loads(json.dumps(unbroken[1].evaluation))
+  shutil.copytree(unbroken[0] / "checkpoints", tmp_path / "unbroken" / "checkpoints")
+  with keypoint_pairs(MANY):
+    expected = evaluate_workdir(tmp_path / "unbroken", split="test").report
+  assert json.loads(resumed) == json.loads(json.dumps(expected))
 
 
 @pytest.mark.slow

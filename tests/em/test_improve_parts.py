@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.compiled_once import compiled_once
+from tests.keypoint_pairs import FEW, keypoint_pairs
 from tests.tiny import plain_loss, tiny_config
 from umr_jax.config.build import from_dict
 from umr_jax.config.settings import PartsConfig, to_dict
@@ -25,6 +27,13 @@ def small_parts():
   with pytest.MonkeyPatch.context() as patch:
     for name, value in {"encoder_steps": 2, "image_size": 32, "feature_size": 64}.items():
       patch.setattr(PartsConfig, name, value)
+    yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_functions():
+  """The turns' networks are one network, trained with other parts."""
+  with compiled_once(), keypoint_pairs(FEW):
     yield
 
 

@@ -11,6 +11,7 @@ import pytest
 from flax import struct
 from scipy.spatial.transform import Rotation
 
+from tests.keypoint_pairs import FEW, keypoint_pairs
 from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Dataset, Split
 from umr_jax.data.example import Example, mask_box
@@ -32,6 +33,13 @@ SIZE = 32
 STORED = 48
 COUNT = {"train": 24, "test": 12}
 PROTOCOL = Protocol(spec=CropSpec(image_size=SIZE, padding=0.05), batch_size=5)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_pairs():
+  """No test here reads what is resampled."""
+  with keypoint_pairs(FEW):
+    yield
 
 
 @struct.dataclass

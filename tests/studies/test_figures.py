@@ -1,5 +1,6 @@
 """Figures of a tiny run: every one is an image or has the reason why it is missing."""
 
+import functools
 import json
 import shutil
 
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.studies.figures import correspondence, grids, plots
+from experiments.studies.figures import correspondence, grids, make, plots
 from experiments.studies.figures.make import Extras, make_figures
+from tests.keypoint_pairs import FEW, keypoint_pairs
 from tests.tiny import tiny_config
 from umr_jax.em.run import run
 from umr_jax.models.infer import build_net
@@ -73,8 +75,10 @@ def test_evenly_spaced_items_have_both_ends():
 
 
 @pytest.mark.slow
-def test_every_figure_is_an_image_or_has_a_reason(tmp_path):
-  with jax.numpy_dtype_promotion("standard"):
+def test_every_figure_is_an_image_or_has_a_reason(tmp_path, monkeypatch):
+  # A run's subjects are the same whichever figures ask for them.
+  monkeypatch.setattr(make, "load_subjects", functools.cache(make.load_subjects))
+  with jax.numpy_dtype_promotion("standard"), keypoint_pairs(FEW):
     workdir = tmp_path / "run"
     run(tiny_config(tmp_path / "cache"), workdir)
     save_png(tmp_path / "drawings" / "one.png", np.full((40, 60, 3), 0.5, np.float32))

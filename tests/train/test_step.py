@@ -64,6 +64,16 @@ def run(function, state, em_state, batch, steps, *, key=0):
   return parallel.unreplicate(state), losses
 
 
+@pytest.fixture(scope="module")
+def sgd(setting):
+  """A step by SGD with its states, compiled once, and the batch of two images a device for it."""
+  step, state, em_state = build(setting, optax.sgd(1e-2))
+  # Other ones on each device: BatchNorm is per device, and makes all of a single image equal.
+  order = np.array([0, 1, 2, 3, 0, 2, 1, 3])
+  batch = jax.tree.map(lambda rows: rows[order], setting[3])
+  return step, parallel.parallel_step(step, donate=False), state, em_state, batch
+
+
 @pytest.mark.slow
 def test_the_loss_falls(setting):
   step, state, em_state = build(setting, optax.adam(2e-3))
@@ -126,10 +136,8 @@ def test_a_template_that_is_right_stays_right_while_cameras_are_learned(setting)
 
 
 @pytest.mark.slow
-def test_a_step_is_a_function_of_its_arguments(setting):
-  step, state, em_state = build(setting, optax.sgd(1e-2))
-  batch = setting[3]
-  compiled = parallel.parallel_step(step, donate=False)
+def test_a_step_is_a_function_of_its_arguments(sgd):
+  _, compiled, state, em_state, batch = sgd
   (a, _), (b, _), (c, _) = (run(compiled, state, em_state, batch, 2, key=k) for k in (0, 0, 1))
   for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
     np.testing.assert_array_equal(x, y)
@@ -138,13 +146,14 @@ def test_a_step_is_a_function_of_its_arguments(setting):
 
 
 @pytest.mark.slow
-def test_the_network_is_given_augmented_images(setting):
-  # Two images a device: BatchNorm makes all of a single one equal.
-  batch = jax.tree.map(lambda rows: np.concatenate([rows, rows]), setting[3].replace(parts=None))
-  losses = []
-  for strengths in (Strengths(), Strengths(color=0.5)):  # test_augment.py has all of them
-    step, state, em_state = build(setting, optax.sgd(1e-2), augment=strengths)
-    losses += run(parallel.parallel_step(step, donate=False), state, em_state, batch, 1)[1]
+def test_the_network_is_given_augmented_images(setting, sgd):
+  _, plain, state, em_state, batch = sgd
+  changed = Strengths(color=0.5)  # test_augment.py has all of them
+  step, *_ = build(setting, optax.sgd(1e-2), augment=changed)
+  losses = [
+    run(compiled, state, em_state, batch, 1)[1][0]
+    for compiled in (plain, parallel.parallel_step(step, donate=False))
+  ]
   assert abs(losses[0] - losses[1]) > 1e-4
 
 
@@ -180,13 +189,10 @@ def test_noise_belongs_to_the_image():
 
 
 @pytest.mark.slow
-def test_gradients_of_four_devices_are_those_of_the_mean_over_their_shares(setting):
+def test_gradients_of_four_devices_are_those_of_the_mean_over_their_shares(sgd):
   """SGD, so that a wrong scale cannot hide: the update is the mean of the four shares' updates."""
-  step, state, em_state = build(setting, optax.sgd(1e-2))
-  # Two images a device, other ones on each: BatchNorm is per device.
-  order = np.array([0, 1, 2, 3, 0, 2, 1, 3])
-  shared = jax.tree.map(lambda rows: rows[order], setting[3])
-  together, _ = run(parallel.parallel_step(step, donate=False), state, em_state, shared, 1)
+  step, compiled, state, em_state, shared = sgd
+  together, _ = run(compiled, state, em_state, shared, 1)
   alone_step = jax.pmap(step, axis_name=parallel.AXIS, in_axes=(0, 0, 0, None))
   first = jax.tree.map(lambda leaf: np.asarray(leaf)[None], (state, em_state))
   alone = []
@@ -208,13 +214,11 @@ def test_gradients_of_four_devices_are_those_of_the_mean_over_their_shares(setti
 
 
 @pytest.mark.slow
-def test_pmap_and_shard_map_train_the_same(setting):
+def test_pmap_and_shard_map_train_the_same(sgd):
   """On four devices: the same parameters after two steps, metrics included."""
-  step, state, em_state = build(setting, optax.sgd(1e-2))
-  batch = jax.tree.map(lambda rows: np.concatenate([rows, rows]), setting[3])
+  step, mapped, state, em_state, batch = sgd
   ends, losses = [], []
-  for transform in ("pmap", "shard_map"):
-    compiled = parallel.parallel_step(step, donate=False, transform=transform)
+  for compiled in (mapped, parallel.parallel_step(step, donate=False, transform="shard_map")):
     end, loss = run(compiled, state, em_state, batch, 2)
     ends.append(end)
     losses.append(loss)
