@@ -37,7 +37,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 # Linux allows a process 65530 memory maps, and a compiled training step holds thousands of them.
 _MAPS = pathlib.Path("/proc/self/maps")
-_MANY_MAPS = 40_000
+_MANY_MAPS = 30_000
 # Counting them takes as long as a short test: it is done after so many seconds of compiling.
 _UNCOUNTED = 0.5
 _compiling: list[float] = []
