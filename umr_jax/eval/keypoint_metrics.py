@@ -1,6 +1,6 @@
 """Keypoint transfer in numbers: PCK and APK over random pairs of images."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -106,48 +106,48 @@ def keypoint_metrics(
   of_box, of_crop = errors * (1.0 + 2.0 * padding) / 2.0, errors / 2.0
   partner = np.array(flip) != np.arange(len(flip)) if flip else np.zeros(counted.shape[1], bool)
   every = np.ones_like(partner)
+  within = (of_box < ALPHA, of_box < WIDE_ALPHA, of_crop < ALPHA, of_crop < WIDE_ALPHA)
+  # Of each which of these, and the keypoints.
   kinds = {
-    "pck": (of_box < ALPHA, every),
-    "pck_15": (of_box < WIDE_ALPHA, every),
-    "pck_csm": (of_crop < ALPHA, every),
-    "pck_csm_15": (of_crop < WIDE_ALPHA, every),
-    "pck_paired": (of_box < ALPHA, partner),
-    "pck_unpaired": (of_box < ALPHA, ~partner),
+    "pck": (0, every),
+    "pck_15": (1, every),
+    "pck_csm": (2, every),
+    "pck_csm_15": (3, every),
+    "pck_paired": (0, partner),
+    "pck_unpaired": (0, ~partner),
   }
-  report: Report = {}
+  # Drawing the test sets takes longest: all sums are of the same ones. Right ones, then all.
+  columns = np.stack([*(right & counted for right in within), counted]).astype(np.float32)
+  rows = columns.transpose(1, 0, 2).reshape(len(pairs), -1)
   weights = _resampled(pairs, transfers.images, _RESAMPLES, seed)
-  for kind, (right, which) in kinds.items():
+  sums = np.concatenate([rows.sum(axis=0)[None], *(drawn @ rows for drawn in weights)])
+  sums = sums.reshape(len(sums), len(columns), -1)
+  report: Report = {}
+  for kind, (number, which) in kinds.items():
     if not counted[:, which].any():
       continue
-    right, of = (x[:, which].astype(np.float32) for x in (right & counted, counted))
-    key = f"kt_{name}_{kind}"
-    report[key] = float(_mean_of_ratios(right.sum(axis=0)[None], of.sum(axis=0)[None])[0])
-    draws = np.concatenate([_mean_of_ratios(w @ right, w @ of) for w in weights()])
-    report[f"{key}_ci"] = np.percentile(draws, [2.5, 97.5]).tolist()
+    found, *draws = _mean_of_ratios(sums[:, number, which], sums[:, -1, which]).tolist()
+    report[f"kt_{name}_{kind}"] = found
+    report[f"kt_{name}_{kind}_ci"] = np.percentile(draws, [2.5, 97.5]).tolist()
   if counted.any():
     report |= _apk(transfers, (of_box < ALPHA) & counted, key=apk_key(name), seed=seed)
   return report
 
 
-def _resampled(
-  pairs: np.ndarray, count: int, resamples: int, seed: int
-) -> Callable[[], Iterator[np.ndarray]]:
+def _resampled(pairs: np.ndarray, count: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
   """Weights [R, P] of the pairs in test sets resampled from the test set, a chunk at a time.
 
   A pair counts as often as its two images were sampled, multiplied; one of an image with itself as
   often as that image, or test sets with repetitions would hold more of them.
   """
 
-  def chunks() -> Iterator[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    rows = max(1, _CHUNK // len(pairs))
-    for start in range(0, resamples, rows):
-      sampled = rng.multinomial(count, np.full(count, 1.0 / count), min(rows, resamples - start))
-      sampled = sampled.astype(np.float32)
-      other = np.where(pairs[:, 0] == pairs[:, 1], np.float32(1.0), sampled[:, pairs[:, 1]])
-      yield sampled[:, pairs[:, 0]] * other
-
-  return chunks
+  rng = np.random.default_rng(seed)
+  rows = max(1, _CHUNK // len(pairs))
+  for start in range(0, resamples, rows):
+    sampled = rng.multinomial(count, np.full(count, 1.0 / count), min(rows, resamples - start))
+    sampled = sampled.astype(np.float32)
+    other = np.where(pairs[:, 0] == pairs[:, 1], np.float32(1.0), sampled[:, pairs[:, 1]])
+    yield sampled[:, pairs[:, 0]] * other
 
 
 def _mean_of_ratios(right: np.ndarray, of: np.ndarray) -> np.ndarray:
@@ -167,7 +167,7 @@ def _apk(transfers: Transfers, right: np.ndarray, *, key: str, seed: int) -> Rep
   precision, recall = precision_recall(right, positive, np.ones(len(items)))
   draws = [
     average_precision(*precision_recall(right, positive, row[pair]))
-    for weights in _resampled(transfers.pairs, transfers.images, _APK_RESAMPLES, seed)()
+    for weights in _resampled(transfers.pairs, transfers.images, _APK_RESAMPLES, seed)
     for row in weights
     if (row[pair] * positive).any()
   ]
