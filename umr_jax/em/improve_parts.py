@@ -40,8 +40,9 @@ from umr_jax.parts.segmenter import segment_dataset
 from umr_jax.predict.test_time import make_infer
 from umr_jax.random import Purpose, run_key
 from umr_jax.types import Report
+from umr_jax.viz.contact_sheet import write_parts
 from umr_jax.viz.images import labelled_grid, save_png
-from umr_jax.viz.panels import part_map, write_parts
+from umr_jax.viz.panels import part_map
 
 _BATCH = 16
 # How many images the figure shows, of the confident ones and of the others each.

@@ -29,7 +29,7 @@ from umr_jax.parts.prepare import discovered, with_parts
 from umr_jax.train import parallel
 from umr_jax.train.checkpoint import Checkpointer
 from umr_jax.types import Batch, EMState, Report, TrainState
-from umr_jax.viz.panels import write_parts
+from umr_jax.viz.contact_sheet import write_parts
 from umr_jax.viz.report import write_report
 
 # How many images the panels show.

@@ -1,26 +1,19 @@
-"""Panels of predictions, of training and of discovered parts, for visual inspection: no metric is
-computed from them."""
+"""Panels of predictions and of training, for visual inspection: no metric is computed from them."""
 
 import colorsys
-import pathlib
 from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
 
-from umr_jax.data.dataset import Dataset
-from umr_jax.data.part_store import PartStore, write_store
-from umr_jax.data.transforms import crop
 from umr_jax.geometry import camera as camera_lib
 from umr_jax.models.assemble import face_flow, sample_texels
 from umr_jax.predict.views import over_white, render_views, shaded_views, template_views
 from umr_jax.types import Topology
-from umr_jax.viz.images import labelled_grid, resized, save_png, to_uint8
+from umr_jax.viz.images import labelled_grid, resized, to_uint8
 
 _CONTOUR = np.array([1.0, 0.35, 0.1], np.float32)
 PANEL_CELL = 112  # pixels of a side of one image of the training panel
-# Of the contact sheet: images, of a row of it, and pixels of a side of one.
-_SHEET_IMAGES, _SHEET_COLUMNS, _SHEET_CELL = 48, 6, 112
 
 
 def overlay(image: np.ndarray, silhouette: np.ndarray) -> np.ndarray:
@@ -127,44 +120,3 @@ def part_map(parts: np.ndarray) -> np.ndarray:
   hues = [colorsys.hsv_to_rgb(k / max(count, 1), 0.65, 0.9) for k in range(count)]
   palette = np.array([(0.93, 0.93, 0.93), *hues], np.float32)
   return to_uint8(parts @ palette)
-
-
-def contact_sheet(dataset: Dataset, store: PartStore) -> np.ndarray:
-  """Images from all over the training set, each with its part map to the right.
-
-  A part has one colour throughout the sheet, so that parts are consistent where a colour stays on
-  one region of the object.
-
-  Args:
-    dataset: with the images.
-    store: with the part maps.
-
-  Returns:
-    uint8 [H, W, 3].
-  """
-  rows = {name: row for row, name in enumerate(store.names)}
-  split = dataset.splits["train"].subsample(_SHEET_IMAGES)
-  cells: list[np.ndarray] = []
-  for i in range(len(split)):
-    row = rows.get(split[i].name)
-    if row is not None:
-      x0, y0, side = (float(value) for value in store.squares[row])
-      cells.append(crop(split[i], (x0, y0, side), image_size=_SHEET_CELL).image)
-      cells.append(part_map(store.probabilities(row)))
-  columns = 2 * _SHEET_COLUMNS
-  blank = np.ones((_SHEET_CELL, _SHEET_CELL, 3), np.float32)
-  cells += [blank] * (-len(cells) % columns)
-  grid = [cells[i : i + columns] for i in range(0, len(cells), columns)]
-  return labelled_grid(grid, ["image", "parts"] * _SHEET_COLUMNS, cell=_SHEET_CELL)
-
-
-def write_parts(workdir: pathlib.Path, dataset: Dataset, store: PartStore) -> None:
-  """Writes parts/parts.npz, which --config.data.part_file reads, and parts/sheet.png.
-
-  Args:
-    workdir: of the run.
-    dataset: with the images.
-    store: with the part maps.
-  """
-  write_store(workdir / "parts" / "parts.npz", store)
-  save_png(workdir / "parts" / "sheet.png", contact_sheet(dataset, store))
