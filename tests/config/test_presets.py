@@ -121,8 +121,3 @@ def test_a_preset_or_a_file_but_nothing_else_is_a_config(tmp_path):
   for name in ("nothing", "best:cub", "paper:dog"):
     with pytest.raises(UsageError, match="neither a file nor a preset"):
       config_file(name)
-
-
-def test_with_parts_training_is_shorter_than_without():
-  """Both measured; `quickstart`, from silhouettes alone, needs twice the steps of `default`."""
-  assert config_of("quickstart", []).train.steps == 2 * usable("default").train.steps

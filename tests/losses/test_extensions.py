@@ -175,3 +175,20 @@ def test_with_target_cameras_one_hypothesis_is_rendered(objective, prediction):
     cameras=prediction.cameras[:, :1], camera_logits=prediction.camera_logits[:, :1]
   )
   assert loops(prediction, TARGETS) == loops(alone, None)
+
+
+def test_the_outline_pulls_shapes_under_the_target_camera(objective, prediction, batch, only):
+  weights = only("outline")
+
+  def loss(p):
+    return objective(p, weights=weights, target_camera=TARGETS)[0]
+
+  value, grad = jax.value_and_grad(loss)(prediction)
+  # Far from the outline it grows with the square of the distance.
+  far = TARGETS.at[:, 1].add(3.0)
+  moved = objective(prediction, weights=weights, target_camera=far)[0]
+  assert 0.0 < value < 0.1 and 4.0 < moved < 12.0
+  assert (grad.half_offsets != 0.0).any() and (grad.cameras == 0.0).all()
+  # A step against the gradient brings vertices nearer.
+  nearer = prediction.replace(half_offsets=prediction.half_offsets - 0.5 * grad.half_offsets)
+  assert loss(nearer) < value

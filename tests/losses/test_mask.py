@@ -6,7 +6,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from umr_jax.losses.mask import segmentation_loss, soft_iou
+from umr_jax.losses.mask import outline_loss, outline_points, segmentation_loss, soft_iou
 
 
 @pytest.fixture
@@ -119,3 +119,42 @@ def test_segmentation_gradient_raises_the_objects_pixels_and_lowers_the_others()
 def test_segmentation_another_number_of_images_is_refused():
   with pytest.raises(jaxtyping.TypeCheckError, match="mask"):
     segmentation_loss(logits=jnp.zeros((2, 4, 4)), mask=jnp.zeros((1, 8, 8)))
+
+
+def square(size, low, high):
+  mask = np.zeros((1, size, size), np.float32)
+  mask[:, low:high, low:high] = 1.0
+  return jnp.asarray(mask)
+
+
+def test_an_outline_is_the_pixels_beside_the_background():
+  points, weights = outline_points(square(16, 4, 10), count=40)
+  kept = np.asarray(points[0])[np.asarray(weights[0]) > 0]
+  assert len(kept) == 6**2 - 4**2
+  at = (2.0 * np.arange(16) + 1.0) / 16 - 1.0
+  ends = np.abs(kept - at[[4, 9]].mean()).max(axis=1)
+  np.testing.assert_allclose(ends, (at[9] - at[4]) / 2, atol=1e-6)
+
+
+def test_there_is_no_outline_where_the_frame_cuts_the_object_off():
+  points, weights = outline_points(square(16, 8, 16), count=40)
+  kept = np.asarray(points[0])[np.asarray(weights[0]) > 0]
+  assert len(kept) == 8 + 7  # the upper and the left side
+  for empty in (0.0, 1.0):
+    assert not outline_points(jnp.full((1, 8, 8), empty), count=9)[1].any()
+
+
+def test_the_outline_loss_is_the_mean_square_of_the_distance_to_the_nearest_vertex(rng):
+  points = rng.uniform(-1, 1, (2, 7, 2)).astype(np.float32)
+  projected = rng.uniform(-1, 1, (2, 5, 2)).astype(np.float32)
+  weights = np.array([[1, 1, 1, 1, 0, 0, 0], [0] * 7], np.float32)
+  found = outline_loss(*map(jnp.asarray, (projected, points, weights)))
+  squares = ((points[0, :4, None] - projected[0, None]) ** 2).sum(axis=-1)
+  np.testing.assert_allclose(found, [squares.min(axis=1).mean(), 0.0], rtol=1e-4)
+
+
+def test_the_outline_pulls_the_nearest_vertex_towards_it():
+  points, weights = jnp.asarray([[[0.5, 0.0]]]), jnp.ones((1, 1))
+  projected = jnp.asarray([[[0.2, 0.0], [-0.9, 0.0], [0.2, 0.8]]])
+  slope = jax.grad(lambda p: outline_loss(p, points, weights)[0])(projected)
+  np.testing.assert_allclose(slope[0], [[-0.6, 0.0], [0.0, 0.0], [0.0, 0.0]], atol=1e-6)

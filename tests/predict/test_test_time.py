@@ -160,7 +160,9 @@ def test_cameras_go_where_silhouettes_show_the_mesh_each_by_itself():
   true = Camera(jnp.array([0.7, 0.6]), jnp.array([[0.1, 0.0], [-0.1, 0.1]]), upright)
   wrong = upright_rotation(jnp.array([40.0, 68.0]), jnp.array([12.0, 46.0]), jnp.full(2, 4.0))
   begun = Camera(1.1 * true.scale, true.translation + 0.05, wrong).pack()
-  fitting = dataclasses.replace(FITTING, steps=80, learning_rate=0.01)
+  # As large as the silhouettes are: resized ones are blurred.
+  render = dataclasses.replace(FITTING.render, image_size=32)
+  fitting = dataclasses.replace(FITTING, steps=80, learning_rate=0.01, render=render)
   fit = jax.jit(
     lambda cameras, vertices, masks: fit_cameras(
       cameras, vertices, masks, TOPOLOGY, fitting=fitting

@@ -171,6 +171,9 @@ class LossConfig:
   smooth_offsets: bool = setting(
     False, "Extension: the Laplacian is that of the offsets: the template keeps its edges."
   )
+  outline: float = weight(
+    0.0, "Extension: of the distance from the silhouette's outline to the nearest vertices."
+  )
   shape_variance: float = weight(
     0.0, "Extension: of the batch's shapes, while cameras settle: 300 steps."
   )
@@ -200,9 +203,11 @@ class RefineConfig:
   steps: int = setting(0, "Per image; 0: the network's prediction stays.", low=0, high=10**5)
 
   # At first; object units, image units, or half radians a step.
-  learning_rate: ClassVar[float] = 5e-3
-  # Of the offsets' Laplacian, beside loss.mask: outlines bend a mesh in the large, not vertex by
-  # vertex, or what lies on it no longer means the same place.
+  learning_rate: ClassVar[float] = 0.01
+  # Of the outline's distance from the vertices, beside loss.mask.
+  outline: ClassVar[float] = 20.0
+  # Of the Laplacian of the departures from the network's shape, beside loss.mask: outlines bend a
+  # mesh in the large, not vertex by vertex, or what lies on it no longer means the same place.
   laplacian: ClassVar[float] = 2.0
 
 

@@ -60,7 +60,7 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
   "default": Preset(
-    extensions=(*_LAPTOP, "photographs", *_PARTS, "view_search"),
+    extensions=(*_LAPTOP, "photographs", *_PARTS, "view_search", "outline"),
     settings={
       **_PHOTOGRAPHS,
       "geometry.init_width": 0.4,
@@ -70,9 +70,7 @@ PRESETS: dict[str, Preset] = {
       # ... nor do they constrain a back that folds over its flank.
       "loss.flatten": 4e-3,
       # Longer training follows outlines further and made worse shapes.
-      "train.steps": 3000,
-      "em.template_every": 1000,
-      "em.parts_every": 1000,
+      "train.steps": 1500,
     },
   ),
   "quickstart": Preset(

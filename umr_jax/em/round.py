@@ -102,8 +102,12 @@ def make_round(config: Config, *, index: int) -> Round:
 
 def _make_fit_cameras(config: Config, topology: Topology) -> FitCameras:
   """Fits target cameras to the images' silhouettes, under the shapes that the network predicts."""
+  fitting = Fitting.from_config(config)
   fitting = dataclasses.replace(
-    Fitting.from_config(config), steps=_CAMERA_STEPS, learning_rate=_CAMERA_RATE
+    fitting,
+    steps=_CAMERA_STEPS,
+    learning_rate=_CAMERA_RATE,
+    render=dataclasses.replace(fitting.render, image_size=config.render_size),
   )
 
   def fit(model: Model, batch: Batch, cameras: Float[Array, "B 7"]) -> Float[Array, "B 7"]:

@@ -46,7 +46,7 @@ class Protocol:
   seed: int = 0  # of the bootstrap and of the Chamfer points
   sigma: float = SIGMA  # softness of the silhouettes, whatever it was in training
   antialias: int = ANTIALIAS  # samples per pixel and axis of the silhouettes
-  alignment_images: int = 600  # how many training images, evenly spaced, fix what is fixed on them
+  alignment_images: int = 200  # how many training images, evenly spaced, fix what is fixed on them
   max_meshes: int = 100  # how many images are measured in 3D at most
 
 

@@ -7,6 +7,7 @@
                          loss.camera_posterior      hypotheses; the most responsible one is textured
   shape variance         loss.shape_variance        -
   smooth offsets         loss.smooth_offsets        the Laplacian of the whole mesh
+  outline                loss.outline               -
   segmentation head      loss.segmentation          -
   flow correction        loss.flow_correction       a flow that the network alone predicts
 
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from umr_jax.config.settings import LossConfig
-from umr_jax.geometry.camera import Camera
+from umr_jax.geometry.camera import Camera, project
 from umr_jax.geometry.sampling import average_pool, choose_rows
 from umr_jax.geometry.symmetry import symmetrize
 from umr_jax.losses.camera import (
@@ -29,7 +30,7 @@ from umr_jax.losses.camera import (
   responsibilities,
   target_camera_loss,
 )
-from umr_jax.losses.mask import segmentation_loss, soft_iou
+from umr_jax.losses.mask import outline_loss, outline_points, segmentation_loss, soft_iou
 from umr_jax.losses.renders import faces_in_view
 from umr_jax.losses.semantic import Semantics, part_vertices_term
 from umr_jax.losses.shape import laplacian_loss, shape_variance_loss
@@ -37,6 +38,9 @@ from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.losses.texture import flow_correction_loss
 from umr_jax.models.camera_heads import nearest_hypothesis
 from umr_jax.types import Batch, EMState, Prediction
+
+# Points on an outline, at most: of a long one in large renders, its upper part.
+_OUTLINE = 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,7 +88,7 @@ def extend(
   settling = (em_state.round == 0) & (round_step < weights.shape_variance_stop)
   return Extended(
     hypotheses=used,
-    terms=_terms(used.probabilities, target, prediction, batch, spec),
+    terms=_terms(used, vertices, target, prediction, batch, spec),
     # It ends when the cameras have settled.
     weights={"shape_variance": jnp.where(settling, weights.shape_variance, 0.0)},
   )
@@ -130,7 +134,8 @@ def _by_responsibility(
 
 
 def _terms(
-  probabilities: Float[Array, "B K"],
+  hypotheses: Hypotheses,
+  vertices: Float[Array, "B V 3"],
   target: Int[Array, "B"] | None,
   prediction: Prediction,
   batch: Batch,
@@ -144,10 +149,17 @@ def _terms(
     smoothed = symmetrize(offsets, num_center=spec.topology.num_center)
     terms["laplacian"] = laplacian_loss(smoothed, spec.topology)
   if weights.camera_posterior:
-    posterior = jax.lax.stop_gradient(probabilities)
+    posterior = jax.lax.stop_gradient(hypotheses.probabilities)
     if target is not None:
       posterior = jax.nn.one_hot(target, logits.shape[1], dtype=logits.dtype)
     terms["camera_posterior"] = camera_posterior_loss(logits, posterior)
+  if weights.outline:
+    cameras = choose_rows(hypotheses.cameras, hypotheses.chosen)
+    mask = average_pool(batch.mask, spec.image_size)
+    terms["outline"] = outline_loss(
+      project(vertices, cameras)[..., :2],
+      *outline_points(mask, count=min(_OUTLINE, spec.image_size**2)),
+    )
   if weights.shape_variance:
     terms["shape_variance"] = shape_variance_loss(offsets)
   if weights.target_camera and target is not None and batch.target_camera is not None:

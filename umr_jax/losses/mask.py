@@ -1,9 +1,10 @@
-"""The silhouette terms: of the rendered mesh, and of pixels that the network predicts."""
+"""The silhouette terms: of the rendered mesh, of its outline, and of pixels that are predicted."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from umr_jax.geometry.sampling import pixel_centers
 from umr_jax.types import checked
 
 # Keeps an image in which neither silhouette covers anything finite; far below one pixel's area.
@@ -51,3 +52,53 @@ def segmentation_loss(
   """
   target = jax.image.resize(mask, logits.shape, "linear")
   return jnp.mean(jax.nn.softplus(logits) - target * logits, axis=(-2, -1))
+
+
+@checked
+def outline_points(
+  mask: Float[Array, "B H W"], *, count: int
+) -> tuple[Float[Array, "B n 2"], Float[Array, "B n"]]:
+  """Points on the outline of a silhouette: its pixels that have a neighbour outside of it.
+
+  Args:
+    mask: in [0, 1]; a pixel above a half is inside. Where the frame cuts the object off there is no
+      outline.
+    count: of points, at most H W; of an outline that is longer, the first ones from the top.
+
+  Returns:
+    Their positions in image space, and weights: 1, or 0 for those beyond the outline's length.
+  """
+  height, width = mask.shape[1:]
+  outside = (mask <= 0.5).astype(mask.dtype)
+  near = jax.lax.reduce_window(outside, 0.0, jax.lax.max, (1, 3, 3), (1, 1, 1), "SAME")
+  weights, index = jax.lax.top_k((near * (1.0 - outside)).reshape(len(mask), -1), count)
+  places = jnp.asarray(pixel_centers(height, width).reshape(-1, 2), mask.dtype)
+  return places[index], weights
+
+
+@checked
+def outline_loss(
+  projected: Float[Array, "B V 2"], points: Float[Array, "B n 2"], weights: Float[Array, "B n"]
+) -> Float[Array, "B"]:
+  """How far an outline is from the nearest vertices: a Chamfer distance in one direction.
+
+  A silhouette's overlap pulls at what is next to its edge alone, and legs, beaks and wing tips lie
+  further off.
+
+  Args:
+    projected: vertices in the image.
+    points: of `outline_points`.
+    weights: likewise.
+
+  Returns:
+    The mean squared distance, in image space; 0 without an outline.
+
+  Source: Fan et al. 2017 (the Chamfer distance of point sets).
+  """
+  square = jnp.sum(jnp.square(projected), axis=-1)
+  distances = square[:, None] - 2.0 * jnp.einsum("bnc,bvc->bnv", points, projected)
+  # The nearest is found without a gradient: that of all distances together is most of the work.
+  nearest = jnp.argmin(jax.lax.stop_gradient(distances), axis=-1)
+  gaps = points - jnp.take_along_axis(projected, nearest[..., None], axis=1)
+  total = jnp.sum(weights * jnp.sum(jnp.square(gaps), axis=-1), axis=-1)
+  return total / jnp.maximum(jnp.sum(weights, axis=-1), 1.0)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 from umr_jax.config.settings import Config
 from umr_jax.geometry import camera, quaternion
 from umr_jax.geometry.symmetry import symmetrize
-from umr_jax.losses.mask import soft_iou
+from umr_jax.losses.mask import outline_loss, outline_points, soft_iou
 from umr_jax.losses.shape import deformation_loss, flatten_loss, laplacian_loss
 from umr_jax.models.assemble import assemble_vertices
 from umr_jax.models.infer import Inference, infer, texture_flow
@@ -21,6 +21,8 @@ from umr_jax.models.view_template import view_cameras, view_probabilities
 from umr_jax.render.settings import RenderSettings
 from umr_jax.types import Model, Template, Topology, ViewTemplate, checked
 
+# Points on the outline of a silhouette, at most: those of 48 x 48 pixels have fewer.
+_OUTLINE = 256
 # Changes to B predictions: offsets [B, Vh, 3], the logarithm of the scale [B, 1], the translation
 # [B, 2] and the quaternion [B, 4].
 Changes = dict[str, Array]
@@ -33,25 +35,31 @@ class Fitting:
   steps: int
   learning_rate: float  # at first; object units, image units, or half radians a step
   render: RenderSettings  # of the silhouettes
-  # Weights: of the mask, and of how near to the template, how smooth, and how bent a shape is.
+  # Weights: of the mask, of its outline, and of how near to the template, how smooth, and how bent
+  # a shape is.
   mask: float
+  outline: float
   deformation: float
   laplacian: float
   flatten: float
 
   @classmethod
   def from_config(cls, config: Config) -> "Fitting":
-    """What a config asks for: `refine`, and renders and weights as in training."""
+    """What a config asks for: `refine`, and otherwise weights as in training.
+
+    Renders are twice as large as in training, for the thin parts, but no larger than the images.
+    """
     return cls(
       steps=config.refine.steps,
       learning_rate=config.refine.learning_rate,
       render=RenderSettings(
-        image_size=config.render_size,
+        image_size=min(2 * config.render_size, config.data.image_size),
         sigma=config.render.sigma,
         dist_eps=config.render.dist_eps,
         antialias=config.render.antialias,
       ),
       mask=config.loss.mask,
+      outline=config.refine.outline,
       deformation=config.loss.deformation,
       laplacian=config.refine.laplacian,
       flatten=config.loss.flatten,
@@ -154,9 +162,9 @@ def optimize(
   """Fits shapes and cameras to the silhouettes that the network predicted as pixels.
 
   Silhouettes are easier to predict than shapes and cameras: a few gradient steps bring the mesh to
-  lie where the network itself places the object. The objective weighs the mask, and how near to the
-  template a shape is, as training does, and more than training does how smoothly it departs from
-  it.
+  lie where the network itself places the object. The objective weighs the mask, its outline, how
+  near to the template a shape is, as training does, and how smoothly it departs from what the
+  network predicted.
 
   Args:
     found: with `mask`.
@@ -177,6 +185,7 @@ def optimize(
     raise ValueError("the network predicts no silhouettes that a mesh could be fitted to")
   size = fitting.render.image_size
   mask = jax.image.resize(found.mask, (len(found.mask), size, size), "linear")
+  points, weights = outline_points(found.mask, count=min(_OUTLINE, found.mask[0].size))
 
   def moved(changes: Changes) -> tuple[Array, Array, Array]:
     offsets = found.half_offsets + changes["offsets"]
@@ -185,12 +194,13 @@ def optimize(
 
   def objective(changes: Changes) -> Array:
     offsets, vertices, cameras = moved(changes)
-    corners = camera.project_faces(vertices, cameras, topology.faces)
-    alpha = fitting.render.soft_silhouette(corners)
-    whole = symmetrize(offsets, num_center=topology.num_center)
+    projected = camera.project(vertices, cameras)
+    alpha = fitting.render.soft_silhouette(camera.face_vertices(projected, topology.faces))
+    departed = symmetrize(changes["offsets"], num_center=topology.num_center)
     values = (
       fitting.mask * (1.0 - soft_iou(alpha=alpha, mask=mask))
-      + fitting.laplacian * laplacian_loss(whole, topology)
+      + fitting.outline * outline_loss(projected[..., :2], points, weights)
+      + fitting.laplacian * laplacian_loss(departed, topology)
       + fitting.flatten * flatten_loss(vertices, topology)
       + fitting.deformation * deformation_loss(offsets)
     )
