@@ -25,6 +25,8 @@ from umr_jax.types import Batch, EMState, Template, Topology, ViewTemplate
 _PROFILE_IMAGES, _HULL_IMAGES, _SIZE = 1000, 4000, 64
 # At most this many images make the template that views are compared with.
 _VIEW_IMAGES = 1000
+# Of fewer images halves agree on nothing.
+_FEW = 10
 
 
 def init_em_state(config: Config, topology: Topology, split: Split) -> EMState:
@@ -101,6 +103,8 @@ def _view_template(
     return None
   # The cameras are those of `split.subsample(_HULL_IMAGES)`.
   split, some = split.subsample(_HULL_IMAGES), every_nth(len(cameras), _VIEW_IMAGES)
+  if len(cameras) < _FEW:
+    return None
   maps = encoder_maps(split[some], file, spec=CropSpec.from_config(config.data))
   return fit_view_template(maps, cameras[some], coarse_grid(PoseSearch.from_config(config)))
 
