@@ -241,10 +241,7 @@ class EMLoop:
   def _image_statistics(
     self, states: States, index: int, *, parts: bool
   ) -> Iterator[ImageStatistics]:
-    """One pass over the training set, unaugmented and in order.
-
-    Each host computes its own share of every batch and receives the statistics of all.
-    """
+    """One pass over the training set, in order; hosts compute shares and receive all of them."""
     model = parallel.replicate(self._model(states, index))
     compute = self.round(index).image_statistics
     size = self.config.train.batch_size

@@ -38,9 +38,8 @@ _SAMPLES, _DEPTH = 40, 1.3
 _OPAQUE = 0.999
 # The initial logit of every voxel: nearly empty.
 _EMPTY = -3.0
-FIT_BATCH, _LEARNING_RATE = 32, 0.15
-# Steps that one program takes.
-FIT_PIECE = 20
+# Images of a step, and steps that one program takes.
+FIT_BATCH, FIT_PIECE, _LEARNING_RATE = 32, 20, 0.15
 # By how much a step moves a camera at most: scale, image units, or half radians.
 _CAMERA_STEP = 0.02
 # A part that covers less than this many pixels counts as not visible.
