@@ -15,9 +15,9 @@ A folder of your own photographs with silhouettes, segmented into parts that the
 
 What: everything that `best` has, for objects of any shape that are upright in their photographs.
   The parts are the folder's own (parts/NAME.npz) where it has any, and discovered otherwise.
-Hardware and time: 2 CPU cores, 4.9 GB of memory; for 263 horses 20 minutes beside other programs,
-  from a bare folder to meshes.
-Expected: that depends on the photographs; 53 unseen horses of 263: mask IoU 0.771.
+Hardware and time: one CPU core, 5 GB of memory; for 263 horses 21 minutes beside other programs,
+  parts found before.
+Expected: that depends on the photographs; 53 unseen horses of 263: mask IoU 0.799.
 Needs: the extra `features` (requirements.txt has it), as `best` does.
 Command: python -m experiments.train --config=default --config.data.folder=DIR --workdir=runs/NAME
 """,
