@@ -190,6 +190,8 @@ EXTENSIONS: dict[str, Extension] = {
       "umr_jax/init/view_em.py",
       "umr_jax/init/half_turn.py",
       "umr_jax/init/discriminants.py",
+      "umr_jax/init/view_calibration.py",
+      "umr_jax/models/view_template.py",
     ),
   ),
   "outline": Extension(

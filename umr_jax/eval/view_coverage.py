@@ -6,12 +6,12 @@ from jaxtyping import Float
 
 from umr_jax.eval.predictions import Predictions
 from umr_jax.geometry import quaternion
-from umr_jax.models.view_template import credible_region
+from umr_jax.models.view_template import REGION, credible_region
 from umr_jax.types import ViewTemplate
 
-# The probability of the regions, and the share of all views beyond which one is wide: the image
-# leaves open from where it shows the object.
-SHARE, WIDE = 0.9, 0.25
+# The share of all views beyond which a region is wide: the image leaves open from where it shows
+# the object.
+WIDE = 0.25
 
 
 def view_regions(predictions: Predictions) -> dict[str, np.ndarray]:
@@ -25,7 +25,7 @@ def view_regions(predictions: Predictions) -> dict[str, np.ndarray]:
     has no posterior over views.
   """
   probs = _probs(predictions)
-  return {} if probs is None else {"view_region": credible_region(probs, SHARE).mean(axis=1)}
+  return {} if probs is None else {"view_region": credible_region(probs, REGION).mean(axis=1)}
 
 
 def view_coverage(
@@ -49,7 +49,7 @@ def view_coverage(
   true = predictions.true_rotations[known] @ alignment.T
   views = np.asarray(quaternion.to_matrix(jnp.asarray(template.rotations)))
   nearest = np.argmax(np.einsum("nij,kij->nk", true, views), axis=1)
-  held = credible_region(probs[known], SHARE)[np.arange(len(nearest)), nearest]
+  held = credible_region(probs[known], REGION)[np.arange(len(nearest)), nearest]
   return {"view_coverage": held.astype(np.float64)}
 
 

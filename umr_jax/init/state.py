@@ -99,12 +99,10 @@ def _view_template(
 ) -> ViewTemplate | None:
   """What views of unseen images are found by, from some of the training images."""
   file = encoder_file(config.model)
-  if file is None:
+  if file is None or len(cameras) < _FEW:
     return None
   # The cameras are those of `split.subsample(_HULL_IMAGES)`.
   split, some = split.subsample(_HULL_IMAGES), every_nth(len(cameras), _VIEW_IMAGES)
-  if len(cameras) < _FEW:
-    return None
   maps = encoder_maps(split[some], file, spec=CropSpec.from_config(config.data))
   return fit_view_template(maps, cameras[some], coarse_grid(PoseSearch.from_config(config)))
 

@@ -18,11 +18,9 @@ from umr_jax.init.view_em import ViewFit, m_step
 from umr_jax.init.view_grid import ViewGrid
 from umr_jax.init.voxel_template import VoxelTemplate, ellipsoid, view_maps
 from umr_jax.models.framed_images import fit_projection, frame_images, project_features
-from umr_jax.models.view_template import credible_region, view_logits
+from umr_jax.models.view_template import REGION, credible_region, view_logits
 from umr_jax.types import Projection, ViewTemplate, checked
 
-# The share of images whose region of this probability holds their camera.
-SHARE = 0.9
 # Voxels per side, and pixels per side of the frames.
 _VOXELS, _PIXELS = 24, 24
 # Half axes of the shape that is carved, and how often it is carved anew.
@@ -32,7 +30,8 @@ _DEVIATION = 12.0
 # Images that the principal components are found on, at most; images compared at a time.
 _PROJECTED, _COMPARED = 200, 100
 # Two halves of the images do not tell what both get wrong: regions hold the truth on 90% of unseen
-# cars, aeroplanes and birds at 1.3, 1.6 and 2.0 times the temperature on which their halves agree.
+# cars, aeroplanes and birds at 1.3, 1.6 and 2.0 times the temperature on which their halves agree
+# (one seed; this is their middle).
 _SHARED = 1.7
 # Bisections of the temperature, and the highest.
 _BISECTIONS, _MOST = 20, 100.0
@@ -67,7 +66,7 @@ def fit_view_template(
 
 @checked
 def calibrated_temperature(
-  logits: Float[np.ndarray, "N K"], views: Int[np.ndarray, "N"], *, share: float = SHARE
+  logits: Float[np.ndarray, "N K"], views: Int[np.ndarray, "N"], *, share: float = REGION
 ) -> float:
   """The least temperature at which regions of a share hold the given views of that share.
 

@@ -8,10 +8,9 @@ from jaxtyping import Array, Float, Int
 
 from umr_jax.geometry import quaternion
 from umr_jax.models.camera_heads import upright_rotation
+from umr_jax.models.view_template import MODE_DEGREES
 from umr_jax.types import checked
 
-# Views within this many degrees of the best one belong to one mode of a posterior.
-MODE_DEGREES = 40.0
 # What photographers do: from a little above, and level. Mean and deviation of the elevation,
 # deviation of the roll, in degrees, and the share of views that may be any.
 _ELEVATION, _ELEVATION_DEVIATION, _ROLL_DEVIATION, _ANY = 15.0, 15.0, 8.0, 0.01

@@ -6,7 +6,7 @@ matrix product.
 
 Source: Scheres 2012 (RELION), whose images of unknown views have such posteriors, in cryo-electron
   microscopy. Departs: Li et al. 2020 have probabilities of a few hypotheses, which the network
-  predicts; of unseen images they are too sure.
+  predicts.
 """
 
 import jax
@@ -27,6 +27,10 @@ from umr_jax.types import ViewTemplate, checked
 _SILHOUETTE = 0.2
 # Scores are sums over the pixels of a frame of this many, whatever its own size.
 PIXELS = 24**2
+# The probability of an image's credible region.
+REGION = 0.9
+# Views within this many degrees of the best one belong to one mode of a posterior.
+MODE_DEGREES = 40.0
 
 
 def channel_weights(channels: int) -> Float[Array, "C1"]:

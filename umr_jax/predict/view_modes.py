@@ -5,10 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from umr_jax.models.view_template import MODE_DEGREES
 from umr_jax.types import checked
-
-# Views within this many degrees of the likeliest one belong to its mode.
-_DEGREES = 40.0
 
 
 class ViewMode(NamedTuple):
@@ -35,7 +33,7 @@ def view_modes(
   """
   modes, left = [], probs.astype(np.float64)
   cosines = np.abs(cameras[:, 3:] @ cameras[:, 3:].T)
-  near = cosines > np.cos(0.5 * np.radians(_DEGREES))
+  near = cosines > np.cos(0.5 * np.radians(MODE_DEGREES))
   while left.max() > 0.0:
     view = int(np.argmax(left))
     own = near[view]
