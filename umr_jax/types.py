@@ -137,7 +137,7 @@ class Prediction:
 
 @struct.dataclass
 class Projection:
-  """From a network's features to a few channels of equal variance."""
+  """From a network's features to a few channels."""
 
   mean: Float[Array, "F"]
   matrix: Float[Array, "F C"]
@@ -157,6 +157,16 @@ class ViewTemplate:
   rotations: Float[Array, "K 4"]
   log_prior: Float[Array, "K"]  # of the views, before an image is seen
   temperature: Float[Array, ""]  # of the posterior: see `init.view_calibration`
+
+
+@struct.dataclass
+class CanonicalFeatures:
+  """What the frozen encoder sees at each vertex; see `losses.canonical_features`."""
+
+  projection: Projection  # of the frozen encoder's features
+  values: Float[Array, "V C"]  # means over the images that show the vertex, of unit features
+  known: Bool[Array, "V"]  # whether any image does
+  variance: Float[Array, ""]  # the images' mean squared distance from these means
 
 
 @struct.dataclass
@@ -197,6 +207,9 @@ class EMState:
   target_cameras: Float[Array, "N 7"] | None = None
   # What images are compared with for a posterior over views; None without view search.
   view_template: ViewTemplate | None = None
+  # What the surface looks like at each vertex; None before the first round's end, and where no
+  # frozen encoder or no test-time optimisation reads it.
+  canonical_features: CanonicalFeatures | None = None
 
 
 @struct.dataclass(kw_only=True)
@@ -219,6 +232,7 @@ class Model:
   canonical_uv: Float[Array, "Hu Wu P1"] | None = None
   part_vertices: Int[Array, "V"] | None = None
   view_template: ViewTemplate | None = None
+  canonical_features: CanonicalFeatures | None = None
 
   @property
   def variables(self) -> Variables:

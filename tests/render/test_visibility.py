@@ -8,7 +8,7 @@ import pytest
 from tests.render import render_scenes as scenes
 from tests.render.render_scenes import compiled
 from umr_jax.render import rasterize, reference, soft_rasterize
-from umr_jax.render.visibility import visible_faces
+from umr_jax.render.visibility import visible_faces, visible_vertices
 
 SIZE = (18, 26)
 
@@ -106,3 +106,12 @@ def test_visible_faces_counts_each_image_for_itself():
   np.testing.assert_array_equal(
     visible_faces(ids, num_faces=4), [[True, False, True, False], [False] * 4]
   )
+
+
+def test_vertices_of_visible_faces_are_visible():
+  faces = np.array([[0, 1, 2], [2, 3, 4], [4, 5, 6]])
+  found = visible_vertices(
+    jnp.array([[True, False, False], [False, True, True]]), faces, num_vertices=8
+  )
+  np.testing.assert_array_equal(found[0], np.arange(8) < 3)
+  np.testing.assert_array_equal(found[1], (np.arange(8) > 1) & (np.arange(8) < 7))

@@ -18,7 +18,14 @@ from absl import logging
 
 from umr_jax.models.checkpoint import CheckpointError, read_checkpoint, save_arguments
 from umr_jax.train.checkpoint import Checkpointer
-from umr_jax.types import EMState, Projection, Template, TrainState, ViewTemplate
+from umr_jax.types import (
+  CanonicalFeatures,
+  EMState,
+  Projection,
+  Template,
+  TrainState,
+  ViewTemplate,
+)
 
 CONFIG = {"train": {"steps": 10, "learning_rate": 1e-4}, "em": {"hypotheses": (1, 8)}}
 
@@ -55,6 +62,15 @@ def make_views() -> ViewTemplate:
   )
 
 
+def make_features() -> CanonicalFeatures:
+  return CanonicalFeatures(
+    projection=Projection(jnp.ones(3), jnp.ones((3, 2))),
+    values=jnp.ones((7, 2)),
+    known=jnp.arange(7) > 2,
+    variance=jnp.float32(0.4),
+  )
+
+
 def make_em(number: int = 0, *, parts: bool = False) -> EMState:
   return EMState(
     round=jnp.asarray(number, jnp.int32),
@@ -63,6 +79,7 @@ def make_em(number: int = 0, *, parts: bool = False) -> EMState:
     canonical_uv=jnp.ones((4, 8, 3)) if parts else None,
     part_vertices=jnp.arange(7, dtype=jnp.int32) if parts else None,
     view_template=make_views() if parts else None,
+    canonical_features=make_features() if parts else None,
   )
 
 

@@ -206,6 +206,8 @@ class RefineConfig:
   learning_rate: ClassVar[float] = 0.01
   # Of the outline's distance from the vertices, beside loss.mask.
   outline: ClassVar[float] = 20.0
+  # Of the distance of what the image shows at the vertices from the canonical features.
+  features: ClassVar[float] = 1.0
   # Of the Laplacian of the departures from the network's shape, beside loss.mask: outlines bend a
   # mesh in the large, not vertex by vertex, or what lies on it no longer means the same place.
   laplacian: ClassVar[float] = 2.0

@@ -1,12 +1,16 @@
 """What the M-step needs of each image: how well it is reconstructed, and its share of the means."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Bool, Float, Int
 
+from umr_jax.config.settings import Config
+from umr_jax.data.batching import evaluation_batches
+from umr_jax.data.dataset import Split
+from umr_jax.data.transforms import CropSpec
 from umr_jax.geometry import camera
 from umr_jax.geometry.sampling import average_pool, bilinear_sample
 from umr_jax.geometry.uv import mirrored_columns, uv_corners
@@ -14,6 +18,9 @@ from umr_jax.losses.mask import soft_iou
 from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.models.assemble import face_flow, sample_texels, uv_texture
 from umr_jax.models.infer import infer
+from umr_jax.progress import tracked
+from umr_jax.render.visibility import visible_vertices
+from umr_jax.train import parallel
 from umr_jax.types import Array, Batch, Model, Topology
 
 
@@ -112,8 +119,7 @@ def project_visible_parts(
     point has the sum of its own and its mirror image's, 2 at most.
   """
   batch, vertices = projected.shape[:2]
-  faces = jnp.broadcast_to(visible[..., None], (*visible.shape, 3)).reshape(batch, -1)
-  visible = jnp.zeros((batch, vertices), bool).at[:, topology.faces.reshape(-1)].max(faces)
+  visible = visible_vertices(visible, topology.faces, num_vertices=vertices)
   corners, weights = uv_corners(topology, uv_height)
   places = jnp.einsum("hwk,bhwkc->bhwc", weights, projected[:, corners])
   shown = jnp.all(visible[:, corners], axis=-1)
@@ -121,6 +127,31 @@ def project_visible_parts(
   # A point of the surface is never background: beyond the object's mask nothing is known of it.
   found = jnp.where(shown[..., None], found, 0.0).at[..., 0].set(0.0)
   return found + found[:, :, mirrored_columns(uv_height)]
+
+
+def statistics_of(
+  compute: ComputeStatistics, model: Model, split: Split, config: Config, *, parts: bool
+) -> Iterator[ImageStatistics]:
+  """One pass over a split, in order; hosts compute shares and receive all of them.
+
+  Args:
+    compute: `make_image_statistics`, of a replicated model and a sharded batch.
+    model: unreplicated.
+    split: the training images.
+    config: of their crops, and of how many are computed at a time.
+    parts: whether their part maps are wanted.
+  """
+  replicated, size = parallel.replicate(model), config.train.batch_size
+  batches = evaluation_batches(
+    split,
+    CropSpec.from_config(config.data),
+    batch_size=size,
+    parts=parts,
+    shard=(jax.process_index(), jax.process_count()),
+  )
+  for batch, _ in tracked(batches, "M-step, images", total=len(split), step=size):
+    own = compute(replicated, parallel.shard_batch(batch))
+    yield on_host(parallel.gather_rows(parallel.unshard(own)))
 
 
 def on_host(statistics: ImageStatistics) -> ImageStatistics:

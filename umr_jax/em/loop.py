@@ -4,21 +4,19 @@ Source: Li et al. 2020, section 3.3 and supplementary 2.3.
 """
 
 import dataclasses
-from collections.abc import Iterator
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
 from umr_jax.config.settings import Config, to_dict
-from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
 from umr_jax.data.transforms import CropSpec
 from umr_jax.em.aggregate import aggregate
 from umr_jax.em.align_to_vertical import align_to_vertical, camera_rotations, mean_up
+from umr_jax.em.canonical_features import with_canonical_features
 from umr_jax.em.e_step import TrainingBatches, e_step, encode_on_host
-from umr_jax.em.image_statistics import ImageStatistics, on_host
+from umr_jax.em.image_statistics import statistics_of
 from umr_jax.em.m_step import m_step, recentre
 from umr_jax.em.monitor import Monitor
 from umr_jax.em.plan import Event, Intervals, Stop, e_step_plan, stops_ahead
@@ -29,7 +27,6 @@ from umr_jax.init.pose_search import PoseSearch
 from umr_jax.init.state import init_em_state
 from umr_jax.models.assemble import read_uv_pixels
 from umr_jax.models.infer import make_model, network_round
-from umr_jax.progress import tracked
 from umr_jax.random import Purpose, run_key
 from umr_jax.train import parallel
 from umr_jax.train.checkpoint import Checkpointer
@@ -211,9 +208,10 @@ class EMLoop:
   ) -> States:
     """Selective aggregation over the training set, the M-step, and the network re-centred."""
     train_state, em_state = states
-    topology = self.round(index).topology
+    topology, compute = self.round(index).topology, self.round(index).image_statistics
+    model = self._model(states, index)
     statistics = aggregate(
-      lambda: self._image_statistics(states, index, parts=parts),
+      lambda: statistics_of(compute, model, self.train_split, self.config, parts=parts),
       k=max(1, round(self.config.em.top_fraction * len(self.train_split))),
       read=read_uv_pixels(topology, uv_height=self.config.geometry.uv_height),
     )
@@ -231,30 +229,12 @@ class EMLoop:
 
   def _end_round(self, states: States, index: int) -> States:
     """The states with which the next round begins; the round is reported and saved."""
-    train_state, em_state = states
+    train_state, em_state = states[0], self._with_canonical_features(states, index)
     steps = (int(em_state.round_start), int(train_state.step))
     em_state = dataclasses.replace(em_state, round=em_state.round + 1, round_start=train_state.step)
     self.monitor.end_round(index, em_state, self.round(index).topology, steps=steps)
     self._save((train_state, em_state))
     return train_state, em_state
-
-  def _image_statistics(
-    self, states: States, index: int, *, parts: bool
-  ) -> Iterator[ImageStatistics]:
-    """One pass over the training set, in order; hosts compute shares and receive all of them."""
-    model = parallel.replicate(self._model(states, index))
-    compute = self.round(index).image_statistics
-    size = self.config.train.batch_size
-    batches = evaluation_batches(
-      self.train_split,
-      CropSpec.from_config(self.config.data),
-      batch_size=size,
-      parts=parts,
-      shard=(jax.process_index(), jax.process_count()),
-    )
-    for batch, _ in tracked(batches, "M-step, images", total=len(self.train_split), step=size):
-      own = compute(model, parallel.shard_batch(batch))
-      yield on_host(parallel.gather_rows(parallel.unshard(own)))
 
   def _model(self, states: States, index: int) -> Model:
     return make_model(self.config, self.round(index).network, *states)
@@ -293,6 +273,15 @@ class EMLoop:
       fit=self.round(index).fit_cameras,
       spec=CropSpec.from_config(self.config.data),
       batch_size=self.config.train.batch_size,
+    )
+
+  def _with_canonical_features(self, states: States, index: int) -> EMState:
+    """The EM state with what the images show at the vertices, where prediction makes use of it."""
+    compute = self.round(index).vertex_rows
+    if compute is None:
+      return states[1]
+    return with_canonical_features(
+      states[1], self.train_split, self._model(states, index), compute=compute, config=self.config
     )
 
   def _save(self, states: States) -> None:

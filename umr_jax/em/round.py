@@ -9,13 +9,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from umr_jax.config.settings import Config
+from umr_jax.em.canonical_features import ComputeRows, vertex_rows
 from umr_jax.em.image_statistics import ComputeStatistics, make_image_statistics
 from umr_jax.losses.spec import ObjectiveSpec
 from umr_jax.models.discriminator import Discriminator
 from umr_jax.models.infer import Infer, build_net, build_topology_from, infer
 from umr_jax.models.initialize import draw_variables, init_variables
 from umr_jax.models.umr_net import UMRNet
-from umr_jax.predict.test_time import Fitting, fit_cameras, make_infer
+from umr_jax.predict.fit_mesh import Fitting, fit_cameras
+from umr_jax.predict.test_time import make_infer
 from umr_jax.random import Purpose, run_seed
 from umr_jax.train import parallel
 from umr_jax.train.augment import Strengths
@@ -41,6 +43,8 @@ class Round:
   encode: Encode | None
   image_statistics: ComputeStatistics  # replicated model, sharded batch
   fit_cameras: FitCameras  # likewise, and sharded target cameras
+  # Likewise, without cameras; None where nothing reads canonical features.
+  vertex_rows: ComputeRows | None
   infer: Infer  # host model, whole batch
   infer_refined: Infer  # the same with test-time optimisation, where the config asks for it
 
@@ -87,14 +91,16 @@ def make_round(config: Config, *, index: int) -> Round:
       )
     )
 
+  frozen = net.encoder == "efficientnet"
   return Round(
     topology=topology,
     network=net,
     init_train_state=init_train_state,
     train_step=parallel.parallel_step(train_step, donate=True),
-    encode=parallel.keyed_map(make_encode(augment)) if net.encoder == "efficientnet" else None,
+    encode=parallel.keyed_map(make_encode(augment)) if frozen else None,
     image_statistics=parallel.pmap_map(image_statistics),
     fit_cameras=parallel.pmap_map(_make_fit_cameras(config, topology)),
+    vertex_rows=parallel.pmap_map(vertex_rows) if frozen and config.refine.steps else None,
     infer=jax.jit(infer),
     infer_refined=jax.jit(make_infer(config)),
   )

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from umr_jax.checking import checked
 
@@ -104,6 +104,18 @@ def halve(
     from them.
   """
   return vertices[..., : (vertices.shape[-2] + num_center) // 2, :]
+
+
+def mirrored_order(num_vertices: int, num_center: int) -> Int[np.ndarray, "V"]:
+  """The index of every vertex's mirror image in a mesh that is ordered symmetrically.
+
+  Args:
+    num_vertices: V.
+    num_center: how many of them are centre vertices.
+  """
+  order = np.arange(num_vertices)
+  center, right, left = np.split(order, [num_center, (num_vertices + num_center) // 2])
+  return np.concatenate([center, left, right])
 
 
 def _mirror_partners(vertices: np.ndarray) -> np.ndarray:

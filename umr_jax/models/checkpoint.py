@@ -26,12 +26,16 @@ from flax import traverse_util
 import umr_jax
 from umr_jax.config.fields import Settings
 from umr_jax.models.frozen import COLLECTION, WEIGHTS
-from umr_jax.types import EMState, Projection, Template, ViewTemplate, host
+from umr_jax.types import CanonicalFeatures, EMState, Projection, Template, ViewTemplate, host
 
 Tree = dict[str, Any]
 
 # 1 kept the frozen weights among the batch statistics.
 FORMAT, READABLE = 2, (1, 2)
+
+
+# The fields of the EM state that hold a projection.
+_WITH_PROJECTION = {"view_template": ViewTemplate, "canonical_features": CanonicalFeatures}
 
 
 class CheckpointError(OSError):
@@ -153,9 +157,10 @@ def em_state_of(tree: Tree) -> EMState:
   fields: Tree = {field.name: tree.get(field.name) for field in dataclasses.fields(EMState)}
   # Its name before the rooms were.
   fields["target_cameras"] = tree.get("target_cameras", tree.get("camera_bank"))
-  if (views := fields["view_template"]) is not None:
-    views = ViewTemplate(**(views | {"projection": Projection(**views["projection"])}))
-  fields |= {"template": Template(**tree["template"]), "view_template": views}
+  fields["template"] = Template(**tree["template"])
+  for name, kind in _WITH_PROJECTION.items():
+    if (found := fields[name]) is not None:
+      fields[name] = kind(**(found | {"projection": Projection(**found["projection"])}))
   return EMState(**fields)
 
 

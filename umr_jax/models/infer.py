@@ -37,7 +37,8 @@ class Inference:
   mask: Float[Array, "B h w"] | None = None
   # With `Model.flow` "projected": the network's correction of `camera_flow`; see `texture_flow`.
   flow_correction: Float[Array, "B Hu Wu 2"] | None = None
-  # With `Model.view_template`: the frozen encoder's coarsest maps, which it is compared with.
+  # With `Model.view_template` or `canonical_features`: the frozen encoder's coarsest maps, which
+  # these are compared with.
   encoded: Float[Array, "B _ _ _"] | None = None
   # With `encoded` and `mask`, after `predict.test_time`: the posterior over the template's views,
   # and the camera of each.
@@ -121,6 +122,7 @@ def make_model(
     canonical_uv=em_state.canonical_uv,
     part_vertices=em_state.part_vertices,
     view_template=em_state.view_template,
+    canonical_features=em_state.canonical_features,
   )
 
 
@@ -171,10 +173,8 @@ def infer(model: Model, images: Float[Array, "B H W 3"]) -> Inference:
     model: with any parameters.
     images: RGB in [0, 1], square crops.
   """
-  maps = None
-  if model.view_template is not None:
-    weights = {COLLECTION: model.frozen["encoder"]["frozen"]}
-    maps = cast(tuple[Array, ...], FrozenEfficientNet().apply(weights, images))
+  compared = model.view_template is not None or model.canonical_features is not None
+  maps = encoder_maps(model, images) if compared else None
   prediction = cast(
     Prediction, model.network.apply(model.variables, images, train=False, encoded=maps)
   )
@@ -193,6 +193,17 @@ def infer(model: Model, images: Float[Array, "B H W 3"]) -> Inference:
   )
   flow_map = texture_flow(found, model.topology, height=prediction.flow_map.shape[1])
   return dataclasses.replace(found, flow_map=flow_map)
+
+
+def encoder_maps(model: Model, images: Float[Array, "B H W 3"]) -> tuple[Array, ...]:
+  """The maps of a model's frozen encoder, the finest first.
+
+  Args:
+    model: that has one.
+    images: RGB in [0, 1], square crops.
+  """
+  weights = {COLLECTION: model.frozen["encoder"]["frozen"]}
+  return cast(tuple[Array, ...], FrozenEfficientNet().apply(weights, images))
 
 
 @checked

@@ -170,3 +170,19 @@ def visible_faces(face_ids: Int[Array, "*B H W"], *, num_faces: int) -> Bool[Arr
   visible = jnp.zeros((flat.shape[0], num_faces + 1), jnp.bool_)
   visible = visible.at[image, jnp.where(flat < 0, num_faces, flat)].set(True)
   return visible[:, :num_faces].reshape(*batch, num_faces)
+
+
+@checked
+def visible_vertices(
+  visible: Bool[Array, "*B F"], faces: Int[Array | np.ndarray, "F 3"], *, num_vertices: int
+) -> Bool[Array, "*B V"]:
+  """True for the vertices of visible faces.
+
+  Args:
+    visible: of each face, from `visible_faces`.
+    faces: of the mesh.
+    num_vertices: V.
+  """
+  corners = jnp.repeat(visible, 3, axis=-1)
+  found = jnp.zeros((*visible.shape[:-1], num_vertices), jnp.bool_)
+  return found.at[..., jnp.asarray(faces).reshape(-1)].max(corners)
