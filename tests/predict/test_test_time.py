@@ -49,6 +49,8 @@ def test_views_are_told_by_the_mask_that_is_known(monkeypatch):
   np.testing.assert_array_equal(maps, said.encoded)
   np.testing.assert_array_equal(masks[0], seen[0])
   np.testing.assert_allclose(masks[1], known[1], atol=1e-6)
+  # What was compared is no result, whether or not there were views to compare it with.
+  assert make_infer(once)(MODEL, None).encoded is None
   blind = prediction(mask=None, cameras=truth, encoded=said.encoded)
   assert test_time.with_views(blind, VIEWS) is blind
 

@@ -14,15 +14,13 @@ from jaxtyping import Array, Bool, Float
 from sklearn.decomposition import PCA
 
 from umr_jax.config.settings import Config
-from umr_jax.data.batching import evaluation_batches
 from umr_jax.data.dataset import Split
-from umr_jax.data.transforms import CropSpec
+from umr_jax.em.image_statistics import rows_of
 from umr_jax.geometry import camera
 from umr_jax.geometry.sampling import bilinear_sample
 from umr_jax.geometry.symmetry import mirrored_order
 from umr_jax.losses.canonical_features import unit_features, visible_vertices
 from umr_jax.models.infer import encoder_maps, infer
-from umr_jax.progress import tracked
 from umr_jax.train import parallel
 from umr_jax.types import Batch, CanonicalFeatures, EMState, Model, Projection, Topology, checked
 
@@ -84,21 +82,12 @@ def with_canonical_features(
 
   Departs: Li et al. 2020 have a canonical map of parts alone.
   """
-  some, size = split.subsample(_IMAGES), config.train.batch_size
-  batches = evaluation_batches(
-    some,
-    CropSpec.from_config(config.data),
-    batch_size=size,
-    parts=False,
-    shard=(jax.process_index(), jax.process_count()),
-  )
-  replicated, found = parallel.replicate(model), []
-  for batch, _ in tracked(batches, "canonical features, images", total=len(some), step=size):
-    own = parallel.unshard(compute(replicated, parallel.shard_batch(batch)))
-    rows = jax.device_get(parallel.gather_rows(own))
-    found.append(jax.tree.map(lambda leaf, kept=rows.valid: leaf[kept], rows))
-  joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
-  return dataclasses.replace(em_state, canonical_features=fit_features(joined, model.topology))
+  some = split.subsample(_IMAGES)
+  passed = list(rows_of(compute, model, some, config, name="canonical features", parts=False))
+  rows = jax.tree.map(lambda *leaves: np.concatenate(leaves), *passed)
+  # Decompositions need not be the same to the last bit on every host.
+  found = parallel.broadcast_from_host0(fit_features(rows, model.topology))
+  return dataclasses.replace(em_state, canonical_features=found)
 
 
 def fit_features(rows: VertexRows, topology: Topology) -> CanonicalFeatures | None:

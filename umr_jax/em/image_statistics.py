@@ -21,7 +21,7 @@ from umr_jax.models.infer import infer
 from umr_jax.progress import tracked
 from umr_jax.render.visibility import visible_vertices
 from umr_jax.train import parallel
-from umr_jax.types import Array, Batch, Model, Topology
+from umr_jax.types import Array, Batch, Model, Topology, Tree
 
 
 @struct.dataclass
@@ -129,17 +129,27 @@ def project_visible_parts(
   return found + found[:, :, mirrored_columns(uv_height)]
 
 
-def statistics_of(
-  compute: ComputeStatistics, model: Model, split: Split, config: Config, *, parts: bool
-) -> Iterator[ImageStatistics]:
+def rows_of(
+  compute: Callable[[Model, Batch], Tree],
+  model: Model,
+  split: Split,
+  config: Config,
+  *,
+  name: str,
+  parts: bool,
+) -> Iterator[Tree]:
   """One pass over a split, in order; hosts compute shares and receive all of them.
 
   Args:
-    compute: `make_image_statistics`, of a replicated model and a sharded batch.
+    compute: from a replicated model and a sharded batch to rows that say which are `valid`.
     model: unreplicated.
-    split: the training images.
+    split: of training images.
     config: of their crops, and of how many are computed at a time.
-    parts: whether their part maps are wanted.
+    name: of the pass, for its progress.
+    parts: whether part maps are wanted.
+
+  Yields:
+    Each batch's rows as NumPy arrays, without those that padded it.
   """
   replicated, size = parallel.replicate(model), config.train.batch_size
   batches = evaluation_batches(
@@ -149,12 +159,7 @@ def statistics_of(
     parts=parts,
     shard=(jax.process_index(), jax.process_count()),
   )
-  for batch, _ in tracked(batches, "M-step, images", total=len(split), step=size):
+  for batch, _ in tracked(batches, f"{name}, images", total=len(split), step=size):
     own = compute(replicated, parallel.shard_batch(batch))
-    yield on_host(parallel.gather_rows(parallel.unshard(own)))
-
-
-def on_host(statistics: ImageStatistics) -> ImageStatistics:
-  """The statistics as NumPy arrays, without the rows that padded the batch."""
-  arrays = jax.device_get(statistics)
-  return jax.tree.map(lambda rows: rows[arrays.valid], arrays)
+    arrays = jax.device_get(parallel.gather_rows(parallel.unshard(own)))
+    yield jax.tree.map(lambda rows, valid=arrays.valid: rows[valid], arrays)

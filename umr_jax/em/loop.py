@@ -16,7 +16,7 @@ from umr_jax.em.aggregate import aggregate
 from umr_jax.em.align_to_vertical import align_to_vertical, camera_rotations, mean_up
 from umr_jax.em.canonical_features import with_canonical_features
 from umr_jax.em.e_step import TrainingBatches, e_step, encode_on_host
-from umr_jax.em.image_statistics import statistics_of
+from umr_jax.em.image_statistics import rows_of
 from umr_jax.em.m_step import m_step, recentre
 from umr_jax.em.monitor import Monitor
 from umr_jax.em.plan import Event, Intervals, Stop, e_step_plan, stops_ahead
@@ -211,7 +211,7 @@ class EMLoop:
     topology, compute = self.round(index).topology, self.round(index).image_statistics
     model = self._model(states, index)
     statistics = aggregate(
-      lambda: statistics_of(compute, model, self.train_split, self.config, parts=parts),
+      lambda: rows_of(compute, model, self.train_split, self.config, name="M-step", parts=parts),
       k=max(1, round(self.config.em.top_fraction * len(self.train_split))),
       read=read_uv_pixels(topology, uv_height=self.config.geometry.uv_height),
     )

@@ -32,8 +32,6 @@ Tree = dict[str, Any]
 
 # 1 kept the frozen weights among the batch statistics.
 FORMAT, READABLE = 2, (1, 2)
-
-
 # The fields of the EM state that hold a projection.
 _WITH_PROJECTION = {"view_template": ViewTemplate, "canonical_features": CanonicalFeatures}
 

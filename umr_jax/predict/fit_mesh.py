@@ -95,11 +95,8 @@ def optimize(found: Inference, model: Model, *, fitting: Fitting) -> Inference:
   size = fitting.render.image_size
   mask = jax.image.resize(found.mask, (len(found.mask), size, size), "linear")
   points, weights = outline_points(found.mask, count=min(_OUTLINE, found.mask[0].size))
-  template, topology, canonical = model.template, model.topology, model.canonical_features
-  features = visible = None
-  if canonical is not None and found.encoded is not None:
-    features = unit_features(canonical.projection, found.encoded)
-    visible = visible_vertices(found.vertices, found.camera, topology, image_size=size)
+  template, topology = model.template, model.topology
+  appearance = _appearance_term(found, model, fitting)
 
   def moved(changes: Changes) -> tuple[Array, Array, Array]:
     offsets = found.half_offsets + changes["offsets"]
@@ -117,11 +114,8 @@ def optimize(found: Inference, model: Model, *, fitting: Fitting) -> Inference:
       + fitting.laplacian * laplacian_loss(departed, topology)
       + fitting.flatten * flatten_loss(vertices, topology)
       + fitting.deformation * deformation_loss(offsets)
+      + appearance(projected[..., :2])
     )
-    if canonical is not None and features is not None and visible is not None:
-      values += fitting.features * feature_distance(
-        canonical, features, projected[..., :2], visible
-      )
     # A sum: each image is fitted by itself.
     return jnp.sum(values)
 
@@ -175,6 +169,24 @@ def fit_cameras(
   still = _no_camera_changes(len(cameras), cameras.dtype)
   changes = _descend(objective, still, steps=fitting.steps, rate=fitting.learning_rate)
   return moved_camera(cameras, changes)
+
+
+def _appearance_term(
+  found: Inference, model: Model, fitting: Fitting
+) -> Callable[[Float[Array, "B V 2"]], Float[Array, "B"]]:
+  """The weighted distance from the canonical features of projected vertices; 0 without any.
+
+  The vertices that count are those that are visible before anything moves.
+  """
+  canonical, encoded = model.canonical_features, found.encoded
+  if canonical is None or encoded is None:
+    return lambda projected: jnp.zeros(len(projected), projected.dtype)
+  size, topology = fitting.render.image_size, model.topology
+  features = unit_features(canonical.projection, encoded)
+  visible = visible_vertices(found.vertices, found.camera, topology, image_size=size)
+  return lambda projected: (
+    fitting.features * feature_distance(canonical, features, projected, visible)
+  )
 
 
 def _no_camera_changes(count: int, dtype: jnp.dtype) -> Changes:

@@ -66,7 +66,9 @@ def make_infer(config: Config) -> InferWithMasks:
       found = with_known_masks(found, masks)
     if fitting.steps:
       found = optimize(found, model, fitting=fitting)
-    return with_views(found, model.view_template)
+    found = with_views(found, model.view_template)
+    # What was compared is no result.
+    return found if found.encoded is None else dataclasses.replace(found, encoded=None)
 
   return infer_and_optimize
 
@@ -98,7 +100,6 @@ def with_views(found: Inference, template: ViewTemplate | None) -> Inference:
     return found
   return dataclasses.replace(
     found,
-    encoded=None,
     view_probs=view_probabilities(template, found.encoded, found.mask),
     view_cameras=view_cameras(template, found.mask),
   )
